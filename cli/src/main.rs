@@ -1,0 +1,2 @@
+//! annulus command.
+fn main() {}
