@@ -1,1 +1,149 @@
-//! annulus.
+//! Rings that processes share.
+//!
+//! `annulus` moves messages between processes on one Linux machine through a ring in shared memory:
+//! lock-free, one cache-line transfer for a small message, no system call while both sides are awake, a
+//! futex when one sleeps. Whoever is killed, at whatever instruction, takes nothing committed with it
+//! and blocks nobody.
+//!
+//! | type | messages | stands in for |
+//! | --- | --- | --- |
+//! | [`Ring<T>`](Ring) | of one plain type | in-process queues, work queues, market data |
+//! | [`ByteRing`] | of any length, each whole | pipes, FIFOs, datagram and seqpacket sockets |
+//! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
+//!
+//! ```no_run
+//! use annulus::{Place, Ring};
+//!
+//! #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+//! #[repr(C)]
+//! struct Tick { price: f64, size: u64 }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // One process:
+//! let ring = Ring::<Tick>::builder(4096).create(Place::name("ticks")?)?;
+//! let mut tx = ring.sender()?;
+//! tx.send(Tick { price: 101.25, size: 300 })?;
+//!
+//! // Another process:
+//! let ring = Ring::<Tick>::open(Place::name("ticks")?)?;
+//! let mut rx = ring.receiver()?;
+//! let tick = rx.recv()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Where things are
+//!
+//! | concept | file |
+//! | --- | --- |
+//! | the happens-before edges and their proof | `protocol/mod.rs` |
+//! | every shared byte | `protocol/layout.rs` |
+//! | cells of fixed-size messages; records of any size | `protocol/slots.rs`, `protocol/records.rs` |
+//! | room and its release | `protocol/room.rs` |
+//! | sleeping and waking | `protocol/park.rs`, `wait.rs` |
+//! | who is there, who is dead | `participants.rs` |
+//! | creating, publishing, checking segments | `segment/` |
+//! | a system call | `sys/` |
+//! | atomics, loom | `sync.rs` |
+//!
+//! # Limits
+//!
+//! 64-bit Linux on x86-64 and aarch64. Processes that have a ring open for use can write all of it; see
+//! SECURITY.md for what that does and does not put at risk.
+
+#![deny(unsafe_code)]
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!(
+    "annulus runs on 64-bit Linux, on x86-64 and aarch64: its layout and its waiting are made for them"
+);
+
+// Under loom only the protocols are built, and they are open to the models in `loom-tests`.
+#[cfg(loom)]
+#[allow(unsafe_code)]
+pub mod payload;
+#[cfg(loom)]
+#[allow(unsafe_code)]
+pub mod protocol;
+#[cfg(loom)]
+pub mod sync;
+
+#[cfg(not(loom))]
+mod builder;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod bytes;
+#[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
+pub mod inspect;
+#[cfg(not(loom))]
+mod participants;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod payload;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod protocol;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod ring;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod segment;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod slots;
+#[cfg(not(loom))]
+mod stats;
+#[cfg(not(loom))]
+mod sync;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod sys;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod untyped;
+#[cfg(not(loom))]
+mod wait;
+
+#[cfg(not(loom))]
+pub use api::*;
+
+#[cfg(not(loom))]
+mod api {
+    pub use crate::builder::{Attach, Builder};
+    pub use crate::bytes::{ByteReceiver, ByteRing, ByteSender, Grant, Message};
+    pub use crate::error::{
+        ByteSendError, RecvError, RecvIntoError, RecvTimeoutError, Role, SendAllError, SendError,
+        SendTimeoutError, SetupError, TryRecvError, TrySendError,
+    };
+    pub use crate::ring::{Iter, Receiver, Ring, Sender, TryIter};
+    pub use crate::segment::{Place, RingKind, Topology};
+    pub use crate::stats::{Participant, Stats};
+    pub use crate::untyped::{UntypedReceiver, UntypedRing, UntypedSender};
+    pub use crate::wait::Wait;
+
+    /// Removes the ring at `place`, if nobody uses it or `force` is given. Processes that have it open
+    /// go on using it; it is only its name that goes.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InUse`] without `force`, [`SetupError::NotFound`],
+    /// [`SetupError::PermissionDenied`], [`SetupError::NotAFile`].
+    ///
+    /// ```
+    /// use annulus::{Place, Ring};
+    ///
+    /// let place = Place::name(&format!("example-{}", std::process::id()))?;
+    /// Ring::<u64>::builder(16).persistent(true).create(place.clone())?;
+    /// annulus::remove(&place, false)?;
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn remove(place: &Place, force: bool) -> Result<(), SetupError> {
+        crate::segment::remove(place, force)
+    }
+}

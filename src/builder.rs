@@ -1,0 +1,223 @@
+//! Creating and opening rings: the same options for every kind.
+
+use crate::error::SetupError;
+use crate::segment::{Expected, Place, RingKind, Segment, Spec, Topology};
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Times that a ring may vanish between our finding it there and opening it.
+const ATTEMPTS: usize = 64;
+
+/// The kinds of ring; sealed by being out of reach.
+pub trait Kind: Sized {
+    /// The ring in `segment`, which is of this kind.
+    #[doc(hidden)]
+    fn in_segment(segment: Sealed) -> Self;
+}
+
+/// A segment, in a coat that only this crate can open.
+#[derive(Debug)]
+pub struct Sealed(pub(crate) Arc<Segment>);
+
+/// How to make a ring. Made by [`Ring::builder`](crate::Ring::builder),
+/// [`ByteRing::builder`](crate::ByteRing::builder) and
+/// [`UntypedRing::builder`](crate::UntypedRing::builder).
+///
+/// ```
+/// use annulus::{Place, Ring};
+///
+/// let ring = Ring::<u64>::builder(1024)
+///     .mode(0o600)
+///     .label("sequence/1")
+///     .create(Place::memfd("numbers")?)?;
+/// assert_eq!(ring.capacity(), 1024);
+/// # Ok::<(), annulus::SetupError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `create` or `open_or_create`"]
+pub struct Builder<R> {
+    spec: Spec,
+    initialise: fn(&Segment),
+    ring: PhantomData<fn() -> R>,
+}
+
+impl<R: Kind> Builder<R> {
+    pub(crate) fn new(
+        kind: RingKind,
+        capacity: usize,
+        message: (usize, usize),
+        initialise: fn(&Segment),
+    ) -> Self {
+        let spec = Spec {
+            kind,
+            topology: Topology::Spsc,
+            persistent: false,
+            prefault: true,
+            huge_pages: false,
+            capacity,
+            message_size: message.0,
+            message_align: message.1,
+            mode: 0o600,
+            label: String::new(),
+        };
+        Self { spec, initialise, ring: PhantomData }
+    }
+
+    /// How many may send and receive. Default: one of each.
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.spec.topology = topology;
+        self
+    }
+
+    /// Permission bits of the segment, not reduced by the umask. Default: `0o600`, only this user.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.spec.mode = mode;
+        self
+    }
+
+    /// A name for the type of the messages, up to 64 bytes, that openers can insist on. Default: none.
+    pub fn label(mut self, label: &str) -> Self {
+        label.clone_into(&mut self.spec.label);
+        self
+    }
+
+    /// Huge pages, for rings so large that their page table entries matter. They must be reserved
+    /// (`vm.nr_hugepages`), and the place must be a memory file or a path on hugetlbfs. Default: no.
+    pub fn huge_pages(mut self, huge_pages: bool) -> Self {
+        self.spec.huge_pages = huge_pages;
+        self
+    }
+
+    /// Whether creator and openers map all pages at once, so that no message pays for a page fault.
+    /// The memory itself is always allocated at creation. Default: yes.
+    pub fn prefault(mut self, prefault: bool) -> Self {
+        self.spec.prefault = prefault;
+        self
+    }
+
+    /// Whether the ring outlives its users: its name stays when the last of them leaves, and an absent
+    /// peer never ends a conversation, so nothing says `Disconnected`. Default: no.
+    pub fn persistent(mut self, persistent: bool) -> Self {
+        self.spec.persistent = persistent;
+        self
+    }
+
+    /// Creates the ring, empty. It appears complete or, if this process is killed meanwhile, not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::AlreadyExists`] if the place is taken, [`SetupError::NoSpace`] or
+    /// [`SetupError::HugePages`] if there is no room for it (every page is allocated here, so that none
+    /// can be missing later), [`SetupError::InvalidSize`], [`SetupError::InvalidMode`] and
+    /// [`SetupError::InvalidName`] for options that cannot be, and others as the kernel answers.
+    pub fn create(self, place: Place) -> Result<R, SetupError> {
+        let initialise = self.initialise;
+        let segment = Segment::create(&place, self.spec, initialise)?;
+        Ok(R::in_segment(Sealed(Arc::new(segment))))
+    }
+
+    /// Opens the ring if it exists, and creates it if it does not; whichever of several processes comes
+    /// first creates it. A ring that exists keeps its own capacity, mode and lifetime, but must have
+    /// this kind, this message type, and this label unless that is empty.
+    ///
+    /// # Errors
+    ///
+    /// As for [`create`](Self::create) and [`Attach::open`].
+    pub fn open_or_create(self, place: Place) -> Result<R, SetupError> {
+        let mut expected = self.expected();
+        expected.label = Some(self.spec.label.clone()).filter(|label| !label.is_empty());
+        for _ in 0..ATTEMPTS {
+            match Segment::create(&place, self.spec.clone(), self.initialise) {
+                Err(SetupError::AlreadyExists) => {}
+                done => return done.map(|segment| R::in_segment(Sealed(Arc::new(segment)))),
+            }
+            match Segment::open(&place, &expected) {
+                // Its last user has just left: try to be the one who makes it anew.
+                Err(SetupError::NotFound) => {}
+                done => return done.map(|segment| R::in_segment(Sealed(Arc::new(segment)))),
+            }
+        }
+        Err(SetupError::AlreadyExists)
+    }
+
+    fn expected(&self) -> Expected {
+        let message = (self.spec.kind == RingKind::Slots)
+            .then_some((self.spec.message_size, self.spec.message_align));
+        Expected { kind: Some(self.spec.kind), message, ..Expected::default() }
+    }
+}
+
+/// How to open a ring that exists. Made by [`Ring::attach`](crate::Ring::attach),
+/// [`ByteRing::attach`](crate::ByteRing::attach) and
+/// [`UntypedRing::attach`](crate::UntypedRing::attach).
+///
+/// ```
+/// use annulus::{Place, Ring, SetupError};
+///
+/// let ring = Ring::<u64>::builder(16).label("sequence/1").create(Place::memfd("numbers")?)?;
+/// let fd = ring.as_fd().try_clone_to_owned().unwrap();
+/// let wrong = Ring::<u64>::attach().label("prices/1").from_fd(fd);
+/// assert!(matches!(wrong, Err(SetupError::Label { .. })));
+/// # Ok::<(), annulus::SetupError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is opened until `open` or `from_fd`"]
+pub struct Attach<R> {
+    expected: Expected,
+    ring: PhantomData<fn() -> R>,
+}
+
+impl<R: Kind> Attach<R> {
+    pub(crate) fn new(kind: RingKind, message: Option<(usize, usize)>) -> Self {
+        let expected = Expected { kind: Some(kind), message, ..Expected::default() };
+        Self { expected, ring: PhantomData }
+    }
+
+    /// Insists on this label. Default: any.
+    pub fn label(mut self, label: &str) -> Self {
+        self.expected.label = Some(label.to_owned());
+        self
+    }
+
+    /// Insists on this owner of the file, by user id. Default: this process's effective user, or the
+    /// superuser.
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.expected.owner = Some(uid);
+        self
+    }
+
+    /// Accepts a file whose permission bits are among these. Default: those that it was created with,
+    /// so that a file which was opened up later is refused.
+    pub fn mode(mut self, allowed: u32) -> Self {
+        self.expected.mode = Some(allowed);
+        self
+    }
+
+    /// Opens the ring.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::NotFound`] if there is none; [`SetupError::PermissionDenied`],
+    /// [`SetupError::ForeignOwner`], [`SetupError::HardLinked`], [`SetupError::NotAFile`] or
+    /// [`SetupError::ModeTooWide`] if the file cannot be trusted; [`SetupError::NotARing`],
+    /// [`SetupError::Version`], [`SetupError::Kind`], [`SetupError::Payload`], [`SetupError::Label`],
+    /// [`SetupError::Truncated`], [`SetupError::Sparse`] or [`SetupError::Corrupt`] if it is not the
+    /// ring that was expected.
+    pub fn open(self, place: Place) -> Result<R, SetupError> {
+        let segment = Segment::open(&place, &self.expected)?;
+        Ok(R::in_segment(Sealed(Arc::new(segment))))
+    }
+
+    /// Opens the ring behind a descriptor: one that was inherited, or came over a Unix socket. The
+    /// descriptor is closed; the ring is opened anew through `/proc`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open), and [`SetupError::NotSealed`] if it is a memory file whose size can
+    /// still change, [`SetupError::NoProc`] if `/proc` is not mounted.
+    pub fn from_fd(self, fd: OwnedFd) -> Result<R, SetupError> {
+        let segment = Segment::from_fd(fd, &self.expected)?;
+        Ok(R::in_segment(Sealed(Arc::new(segment))))
+    }
+}

@@ -1,0 +1,813 @@
+//! [`ByteRing`]: messages of any length.
+
+use crate::builder::{Attach, Builder, Kind, Sealed};
+use crate::error::{
+    ByteSendError, Failure, RecvError, RecvIntoError, RecvTimeoutError, Role, SetupError,
+    TryRecvError,
+};
+use crate::participants::Participant;
+use crate::payload;
+use crate::protocol::Blocked;
+use crate::protocol::records::{self, Records, RecvCursor, SendCursor, Span};
+use crate::segment::{Place, RingKind, Segment};
+use crate::stats::Stats;
+use crate::wait::{self, Wait, deadline_in};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The memory of the ring in `segment`.
+#[inline(always)]
+fn memory(segment: &Segment) -> Records<'_> {
+    Records {
+        sender: segment.half(Role::Sender),
+        receiver: segment.half(Role::Receiver),
+        words: segment.words(),
+    }
+}
+
+/// A ring of whole messages of any length in shared memory, with one sender and one receiver.
+///
+/// A message takes 8 bytes more than its length, rounded up to 8, of the ring's capacity in bytes. The
+/// longest message is as long as the capacity; one of more than half of it may have to wait until the
+/// ring has run dry. The value is a handle on the mapped segment and cheap to clone.
+///
+/// Messages survive deaths as those of a [`Ring`](crate::Ring) do.
+///
+/// ```
+/// use annulus::{ByteRing, Place};
+///
+/// let ring = ByteRing::builder(64 * 1024).create(Place::memfd("lines")?)?;
+/// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+/// tx.send(b"a message")?;
+/// let mut message = Vec::new();
+/// rx.recv(&mut message)?;
+/// assert_eq!(message, b"a message");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ByteRing {
+    segment: Arc<Segment>,
+}
+
+impl Kind for ByteRing {
+    fn in_segment(Sealed(segment): Sealed) -> Self {
+        Self { segment }
+    }
+}
+
+impl ByteRing {
+    /// Starts to make a ring for `capacity` bytes of messages.
+    pub fn builder(capacity: usize) -> Builder<Self> {
+        Builder::new(RingKind::Bytes, capacity, (records::max_message(capacity), 1), |_| {})
+    }
+
+    /// Opens a ring that exists.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Attach::open`].
+    pub fn open(place: Place) -> Result<Self, SetupError> {
+        Self::attach().open(place)
+    }
+
+    /// Starts to open a ring that exists, with more to insist on than [`open`](Self::open).
+    pub fn attach() -> Attach<Self> {
+        Attach::new(RingKind::Bytes, None)
+    }
+
+    /// Opens the ring behind a descriptor that was inherited or received; the descriptor is closed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Attach::from_fd`].
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, SetupError> {
+        Self::attach().from_fd(fd)
+    }
+
+    /// Becomes the sender.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ring::sender`](crate::Ring::sender).
+    pub fn sender(&self) -> Result<ByteSender, SetupError> {
+        let mut side = Participant::join(&self.segment, Role::Sender)?;
+        let cursor = SendCursor::recover(memory(&self.segment), self.capacity())
+            .map_err(|_| SetupError::Corrupt)?;
+        side.enter();
+        Ok(ByteSender { side, cursor, ring: self.clone() })
+    }
+
+    /// Becomes the receiver.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ring::sender`](crate::Ring::sender).
+    pub fn receiver(&self) -> Result<ByteReceiver, SetupError> {
+        let mut side = Participant::join(&self.segment, Role::Receiver)?;
+        let cursor = RecvCursor::recover(memory(&self.segment), self.capacity())
+            .map_err(|_| SetupError::Corrupt)?;
+        side.enter();
+        Ok(ByteReceiver { side, cursor, ring: self.clone() })
+    }
+
+    /// Bytes of messages that the ring holds, each message counted with its 8 bytes more.
+    pub fn capacity(&self) -> usize {
+        self.segment.spec.capacity
+    }
+
+    /// Bytes of the longest message.
+    pub fn max_message(&self) -> usize {
+        records::max_message(self.capacity())
+    }
+
+    /// The label that the ring was created with.
+    pub fn label(&self) -> &str {
+        &self.segment.spec.label
+    }
+
+    /// A snapshot of the ring's figures.
+    pub fn stats(&self) -> Stats {
+        self.segment.stats()
+    }
+
+    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.segment.fd()
+    }
+
+    /// A new descriptor of the segment that survives `exec`, for a child program, which opens it with
+    /// [`from_fd`](Self::from_fd).
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Os`] if there is no descriptor left.
+    pub fn inheritable_fd(&self) -> Result<OwnedFd, SetupError> {
+        self.segment.inheritable_fd()
+    }
+
+    /// Leaves the name behind when this process leaves, even if it is the last user.
+    pub fn keep(&self) {
+        self.segment.keep();
+    }
+
+    /// Removes the ring's name now. Processes that have it open go on using it.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::NotFound`] if the name is gone already or is another ring's by now.
+    pub fn remove(&self) -> Result<(), SetupError> {
+        self.segment.unlink()
+    }
+}
+
+/// The sending side of a [`ByteRing`].
+#[derive(Debug)]
+pub struct ByteSender {
+    side: Participant,
+    cursor: SendCursor,
+    ring: ByteRing,
+}
+
+impl ByteSender {
+    #[inline(always)]
+    fn try_span(&mut self, len: usize) -> Result<Span, ByteSendError> {
+        let max = self.ring.max_message();
+        if len > max {
+            return Err(ByteSendError::TooLong { len, max });
+        }
+        self.side.admit()?;
+        match self.cursor.try_reserve(memory(&self.side.segment), len) {
+            Ok(span) => Ok(span),
+            Err(blocked) => Err(self.refused(blocked).into()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(&mut self, blocked: Blocked) -> Failure {
+        if blocked == Blocked::Corrupt {
+            self.side.poison();
+            return Failure::Corrupt;
+        }
+        // A pad may have been published.
+        self.side.notify();
+        if self.side.seems_gone() { Failure::Disconnected } else { Failure::NotReady }
+    }
+
+    #[inline(always)]
+    fn span_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Span, ByteSendError> {
+        match self.try_span(len) {
+            Err(ByteSendError::Full) => self.wait_for_room(len, deadline),
+            done => done,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(
+        &mut self,
+        len: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Span, ByteSendError> {
+        let Self { side, cursor, .. } = self;
+        let span = wait::wait(side, deadline, |side| {
+            side.admit()?;
+            match cursor.try_reserve(memory(&side.segment), len) {
+                Ok(span) => Ok(span),
+                Err(Blocked::NotReady) => {
+                    // A pad may have been published.
+                    side.notify();
+                    Err(Failure::NotReady)
+                }
+                Err(Blocked::Corrupt) => {
+                    side.poison();
+                    Err(Failure::Corrupt)
+                }
+            }
+        })?;
+        Ok(span)
+    }
+
+    #[inline(always)]
+    fn fill(&mut self, span: Span, message: &[u8]) {
+        let mem = memory(&self.side.segment);
+        payload::write(span.words(mem), message);
+        self.cursor.commit(mem, span);
+        self.side.notify();
+    }
+
+    /// Sends, if there is room now. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ByteSendError::Full`] if there is no room now, [`ByteSendError::TooLong`] if there never will
+    /// be, [`ByteSendError::Disconnected`] if the receiver has left or died, [`ByteSendError::Corrupt`]
+    /// if its side of the ring is damaged, [`ByteSendError::Forked`] in a forked child.
+    ///
+    /// ```
+    /// use annulus::{ByteRing, ByteSendError, Place};
+    ///
+    /// let ring = ByteRing::builder(100).create(Place::memfd("lines")?)?;
+    /// let mut tx = ring.sender()?;
+    /// assert!(tx.try_send(&[1; 80]).is_ok());
+    /// assert_eq!(tx.try_send(&[2; 80]), Err(ByteSendError::Full));
+    /// assert_eq!(tx.try_send(&[3; 101]), Err(ByteSendError::TooLong { len: 101, max: 100 }));
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
+        let span = self.try_span(message.len())?;
+        self.fill(span, message);
+        Ok(())
+    }
+
+    /// Sends, waiting for room if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_send`](Self::try_send), without `Full`.
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
+        let span = self.span_until(message.len(), None)?;
+        self.fill(span, message);
+        Ok(())
+    }
+
+    /// Sends, waiting for room for as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`ByteSendError::Timeout`].
+    #[inline]
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), ByteSendError> {
+        let span = match self.try_span(message.len()) {
+            Err(ByteSendError::Full) => self.wait_for_room(message.len(), deadline_in(timeout))?,
+            done => done?,
+        };
+        self.fill(span, message);
+        Ok(())
+    }
+
+    /// Sends, waiting for room until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`ByteSendError::Timeout`].
+    pub fn send_deadline(
+        &mut self,
+        message: &[u8],
+        deadline: Instant,
+    ) -> Result<(), ByteSendError> {
+        let span = self.span_until(message.len(), Some(deadline))?;
+        self.fill(span, message);
+        Ok(())
+    }
+
+    /// Makes room for a message of `len` bytes, to be written in place, if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_send`](Self::try_send).
+    ///
+    /// ```
+    /// # let ring = annulus::ByteRing::builder(64).create(annulus::Place::memfd("lines")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// let mut grant = tx.try_reserve(10)?;
+    /// grant.write(0, b"hello");
+    /// grant.write(5, b"world");
+    /// grant.commit();
+    /// assert_eq!(rx.claim()?.to_vec(), b"helloworld");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_reserve(&mut self, len: usize) -> Result<Grant<'_>, ByteSendError> {
+        let span = self.try_span(len)?;
+        Ok(Grant { sender: self, span })
+    }
+
+    /// Makes room for a message of `len` bytes, to be written in place, waiting if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    #[inline]
+    pub fn reserve(&mut self, len: usize) -> Result<Grant<'_>, ByteSendError> {
+        let span = self.span_until(len, None)?;
+        Ok(Grant { sender: self, span })
+    }
+
+    /// Chooses how this side waits. Default: [`Wait::Adaptive`].
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.side.set_wait(wait);
+    }
+
+    /// Chooses how this side waits, in passing.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Wait) -> Self {
+        self.set_wait(wait);
+        self
+    }
+
+    /// Waits until there is a receiver, for as long as `timeout`; `false` if none came.
+    pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
+        wait::wait_for_peer(&mut self.side, timeout)
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &ByteRing {
+        &self.ring
+    }
+
+    /// Bytes of the longest message.
+    pub fn max_message(&self) -> usize {
+        self.ring.max_message()
+    }
+
+    /// Bytes that wait to be received, as of a moment ago, with what each message takes more.
+    pub fn len(&self) -> usize {
+        self.side.segment.length() as usize
+    }
+
+    /// Whether nothing is waiting to be received, as of a moment ago.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A snapshot of the ring's figures.
+    pub fn stats(&self) -> Stats {
+        self.ring.stats()
+    }
+}
+
+/// Room for one message in a [`ByteRing`]. [`commit`](Self::commit) sends it; dropping it gives the room
+/// back, and nobody ever knows.
+#[derive(Debug)]
+#[must_use = "a grant that is not committed sends nothing"]
+pub struct Grant<'a> {
+    sender: &'a mut ByteSender,
+    span: Span,
+}
+
+impl Grant<'_> {
+    /// Bytes of the message.
+    pub fn len(&self) -> usize {
+        self.span.len()
+    }
+
+    /// Whether the message is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes `bytes` at `offset` within the message. What is never written keeps whatever bytes the
+    /// ring had there.
+    ///
+    /// # Panics
+    ///
+    /// If they reach beyond the message.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset.checked_add(bytes.len());
+        assert!(
+            end.is_some_and(|end| end <= self.len()),
+            "{} bytes at {offset} do not fit into a message of {}",
+            bytes.len(),
+            self.len()
+        );
+        payload::write_at(self.span.words(memory(&self.sender.side.segment)), offset, bytes);
+    }
+
+    /// Sends the message.
+    #[inline]
+    pub fn commit(self) {
+        let Self { sender, span } = self;
+        sender.cursor.commit(memory(&sender.side.segment), span);
+        sender.side.notify();
+    }
+
+    /// Gives the room back, as dropping does.
+    pub fn abort(self) {}
+
+    /// The message's bytes, to be written without a copy.
+    ///
+    /// # Safety
+    ///
+    /// No process may access these bytes until the grant is committed or dropped. A correct peer does
+    /// not; with a peer that may be hostile, use [`write`](Self::write).
+    pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
+        let words = self.span.words(memory(&self.sender.side.segment));
+        // SAFETY: the span lies in the mapping, which outlives `self`; the caller keeps everybody else
+        // away from it.
+        unsafe {
+            core::slice::from_raw_parts_mut(words.as_ptr().cast::<u8>().cast_mut(), self.len())
+        }
+    }
+}
+
+/// The receiving side of a [`ByteRing`].
+#[derive(Debug)]
+pub struct ByteReceiver {
+    side: Participant,
+    cursor: RecvCursor,
+    ring: ByteRing,
+}
+
+impl ByteReceiver {
+    #[inline(always)]
+    fn try_span(&mut self) -> Result<Span, Failure> {
+        self.side.admit()?;
+        match self.cursor.try_claim(memory(&self.side.segment)) {
+            Ok(span) => Ok(span),
+            Err(blocked) => self.refused(blocked),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(&mut self, blocked: Blocked) -> Result<Span, Failure> {
+        if blocked == Blocked::Corrupt {
+            self.side.poison();
+            return Err(Failure::Corrupt);
+        }
+        self.publish();
+        if !self.side.seems_gone() {
+            return Err(Failure::NotReady);
+        }
+        // What it sent before it went is visible now.
+        match self.cursor.try_claim(memory(&self.side.segment)) {
+            Ok(span) => Ok(span),
+            Err(Blocked::NotReady) => Err(Failure::Disconnected),
+            Err(Blocked::Corrupt) => {
+                self.side.poison();
+                Err(Failure::Corrupt)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn span_until(&mut self, deadline: Option<Instant>) -> Result<Span, Failure> {
+        match self.try_span() {
+            Err(Failure::NotReady) => self.wait_for_message(deadline),
+            done => done,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<Span, Failure> {
+        let Self { side, cursor, .. } = self;
+        wait::wait(side, deadline, |side| {
+            side.admit()?;
+            let mem = memory(&side.segment);
+            match cursor.try_claim(mem) {
+                Ok(span) => Ok(span),
+                Err(Blocked::NotReady) => {
+                    if cursor.publish(mem) {
+                        side.notify();
+                    }
+                    Err(Failure::NotReady)
+                }
+                Err(Blocked::Corrupt) => {
+                    side.poison();
+                    Err(Failure::Corrupt)
+                }
+            }
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn publish(&mut self) {
+        if self.cursor.publish(memory(&self.side.segment)) {
+            self.side.notify();
+        }
+    }
+
+    /// Gives a message's room back.
+    #[inline(always)]
+    fn release(&mut self, span: Span) {
+        self.cursor.release(memory(&self.side.segment), span);
+        if self.cursor.release_is_due() {
+            self.publish();
+        }
+    }
+
+    /// Copies the message out and gives its room back.
+    #[inline(always)]
+    fn take(&mut self, span: Span, message: &mut Vec<u8>) -> usize {
+        let len = span.len();
+        message.clear();
+        message.reserve(len);
+        let words = span.words(memory(&self.side.segment));
+        // SAFETY: the vector has room for `len` bytes, and the span has the words for them.
+        unsafe {
+            payload::read(words, message.as_mut_ptr(), len);
+            message.set_len(len);
+        }
+        self.release(span);
+        len
+    }
+
+    #[inline(always)]
+    fn take_into(&mut self, span: Span, message: &mut [u8]) -> Result<usize, RecvIntoError> {
+        let len = span.len();
+        if message.len() < len {
+            return Err(RecvIntoError::TooSmall { len });
+        }
+        let words = span.words(memory(&self.side.segment));
+        // SAFETY: `message` has room for `len` bytes, and the span has the words for them.
+        unsafe { payload::read(words, message.as_mut_ptr(), len) };
+        self.release(span);
+        Ok(len)
+    }
+
+    /// Receives into `message`, whose contents are replaced, if one is there now; gives its length.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receiver::try_recv`](crate::Receiver::try_recv).
+    #[inline]
+    pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, TryRecvError> {
+        let span = self.try_span()?;
+        Ok(self.take(span, message))
+    }
+
+    /// Receives into `message`, whose contents are replaced, waiting if none is there; gives its length.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receiver::recv`](crate::Receiver::recv).
+    #[inline]
+    pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        let span = self.span_until(None)?;
+        Ok(self.take(span, message))
+    }
+
+    /// As [`recv`](Self::recv), waiting for as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receiver::recv_timeout`](crate::Receiver::recv_timeout).
+    #[inline]
+    pub fn recv_timeout(
+        &mut self,
+        message: &mut Vec<u8>,
+        timeout: Duration,
+    ) -> Result<usize, RecvTimeoutError> {
+        let span = match self.try_span() {
+            Err(Failure::NotReady) => self.wait_for_message(deadline_in(timeout))?,
+            done => done?,
+        };
+        Ok(self.take(span, message))
+    }
+
+    /// As [`recv`](Self::recv), waiting until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receiver::recv_timeout`](crate::Receiver::recv_timeout).
+    pub fn recv_deadline(
+        &mut self,
+        message: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> Result<usize, RecvTimeoutError> {
+        let span = self.span_until(Some(deadline))?;
+        Ok(self.take(span, message))
+    }
+
+    /// Receives into the start of `message`, if one is there now; gives its length.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvIntoError::TooSmall`] if the message is longer than that; it stays, to be received with
+    /// more room. Others as for [`Receiver::try_recv`](crate::Receiver::try_recv).
+    ///
+    /// ```
+    /// use annulus::{ByteRing, Place, RecvIntoError};
+    ///
+    /// let ring = ByteRing::builder(64).create(Place::memfd("lines")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// tx.send(b"five!")?;
+    /// assert_eq!(rx.try_recv_into(&mut [0; 4]), Err(RecvIntoError::TooSmall { len: 5 }));
+    /// assert_eq!(rx.try_recv_into(&mut [0; 5]), Ok(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_recv_into(&mut self, message: &mut [u8]) -> Result<usize, RecvIntoError> {
+        let span = self.try_span()?;
+        self.take_into(span, message)
+    }
+
+    /// Receives into the start of `message`, waiting if none is there; gives its length.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_recv_into`](Self::try_recv_into), without `Empty`.
+    #[inline]
+    pub fn recv_into(&mut self, message: &mut [u8]) -> Result<usize, RecvIntoError> {
+        let span = self.span_until(None)?;
+        self.take_into(span, message)
+    }
+
+    /// The oldest message in place, if one is there now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receiver::try_recv`](crate::Receiver::try_recv).
+    #[inline]
+    pub fn try_claim(&mut self) -> Result<Message<'_>, TryRecvError> {
+        let span = self.try_span()?;
+        Ok(Message { receiver: self, span })
+    }
+
+    /// The oldest message in place, waiting if none is there. It is taken from the ring when the
+    /// [`Message`] is dropped; if the process is killed before, the next receiver gets it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receiver::recv`](crate::Receiver::recv).
+    #[inline]
+    pub fn claim(&mut self) -> Result<Message<'_>, RecvError> {
+        let span = self.span_until(None)?;
+        Ok(Message { receiver: self, span })
+    }
+
+    /// Hands up to `most` messages that are there now to `each`, and says how many. 0 also when the
+    /// sender is gone or its side damaged; [`try_recv`](Self::try_recv) tells which.
+    ///
+    /// ```
+    /// # let ring = annulus::ByteRing::builder(64).create(annulus::Place::memfd("lines")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// tx.send(b"one")?;
+    /// tx.send(b"two")?;
+    /// let mut all = Vec::new();
+    /// assert_eq!(rx.try_recv_batch(16, |message| all.extend(message.to_vec())), 2);
+    /// assert_eq!(all, b"onetwo");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_recv_batch(&mut self, most: usize, mut each: impl FnMut(Message<'_>)) -> usize {
+        for count in 0..most {
+            match self.try_claim() {
+                Ok(message) => each(message),
+                Err(_) => return count,
+            }
+        }
+        most
+    }
+
+    /// Chooses how this side waits. Default: [`Wait::Adaptive`].
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.side.set_wait(wait);
+    }
+
+    /// Chooses how this side waits, in passing.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Wait) -> Self {
+        self.set_wait(wait);
+        self
+    }
+
+    /// Waits until there is a sender, for as long as `timeout`; `false` if none came.
+    pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
+        wait::wait_for_peer(&mut self.side, timeout)
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &ByteRing {
+        &self.ring
+    }
+
+    /// Bytes that wait to be received, as of a moment ago, with what each message takes more.
+    pub fn len(&self) -> usize {
+        self.side.segment.length() as usize
+    }
+
+    /// Whether nothing is waiting to be received, as of a moment ago.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A snapshot of the ring's figures.
+    pub fn stats(&self) -> Stats {
+        self.ring.stats()
+    }
+}
+
+impl Drop for ByteReceiver {
+    fn drop(&mut self) {
+        if self.side.admit().is_ok() {
+            self.publish();
+        }
+    }
+}
+
+/// A message in place, in the ring. Its room is given back when it is dropped.
+#[derive(Debug)]
+pub struct Message<'a> {
+    receiver: &'a mut ByteReceiver,
+    span: Span,
+}
+
+impl Message<'_> {
+    /// Bytes of the message.
+    pub fn len(&self) -> usize {
+        self.span.len()
+    }
+
+    /// Whether the message is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies the message to the start of `to`.
+    ///
+    /// # Panics
+    ///
+    /// If `to` is shorter than the message.
+    pub fn copy_to(&self, to: &mut [u8]) {
+        let len = self.len();
+        assert!(to.len() >= len, "a message of {len} bytes does not fit into {}", to.len());
+        // SAFETY: `to` has room for `len` bytes, and the span has the words for them.
+        unsafe { payload::read(self.words(), to.as_mut_ptr(), len) };
+    }
+
+    /// A copy of the message.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut copy = vec![0; self.len()];
+        self.copy_to(&mut copy);
+        copy
+    }
+
+    /// Gives the message's room back, as dropping does.
+    pub fn release(self) {}
+
+    /// The message's bytes, without a copy.
+    ///
+    /// # Safety
+    ///
+    /// No process may write these bytes until the message is released. A correct peer does not; with a
+    /// peer that may be hostile, use [`copy_to`](Self::copy_to).
+    pub unsafe fn as_slice(&self) -> &[u8] {
+        let words = self.words();
+        // SAFETY: the span lies in the mapping, which outlives `self`; the caller keeps writers away.
+        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), self.len()) }
+    }
+
+    fn words(&self) -> &[crate::sync::Word] {
+        self.span.words(memory(&self.receiver.side.segment))
+    }
+}
+
+impl Drop for Message<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // A fork child's copy has no ring to give anything back to.
+        if self.receiver.side.admit().is_ok() {
+            self.receiver.release(self.span);
+        }
+    }
+}
+
+static_assertions::assert_impl_all!(ByteSender: Send);
+static_assertions::assert_impl_all!(ByteReceiver: Send);
+static_assertions::assert_impl_all!(ByteRing: Send, Sync);

@@ -1,0 +1,153 @@
+//! Looking at rings from outside, without joining them: a read-only mapping, no lock.
+
+use crate::error::{Role, SetupError};
+use crate::segment::{
+    DIRECTORY, Origin, PREFIX, Place, RingKind, Spec, Topology, half, header, lock_of,
+    open_unlocked,
+};
+use crate::stats::Stats;
+use crate::sys::locks::{self, Byte};
+use crate::sys::mapping::Mapping;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+/// Whether anybody uses a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// A sender or a receiver is there.
+    Live,
+    /// Some process has it open, but nobody sends or receives.
+    Idle,
+    /// Nobody has it open: its last user was killed, or it is persistent, or it was left behind.
+    Stale,
+}
+
+impl State {
+    /// One word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Idle => "idle",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// What can be seen of a ring from outside.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Slots or bytes.
+    pub kind: RingKind,
+    /// How many may send and receive.
+    pub topology: Topology,
+    /// The layout's version.
+    pub version: u64,
+    /// Messages that fit, or bytes of messages.
+    pub capacity: usize,
+    /// Bytes of a message, or of the longest one.
+    pub message_size: usize,
+    /// Alignment of a message in bytes.
+    pub message_align: usize,
+    /// The label of the message type.
+    pub label: String,
+    /// Whether the ring outlives its users.
+    pub persistent: bool,
+    /// Whether the segment is made of huge pages.
+    pub huge_pages: bool,
+    /// Bytes of the segment.
+    pub size: u64,
+    /// Permission bits of the file.
+    pub mode: u32,
+    /// User id of the file's owner.
+    pub owner: u32,
+    /// Process id of the creator.
+    pub creator: u32,
+    /// Nanoseconds since 1970 when it was created.
+    pub created: u64,
+    /// Whether anybody uses it.
+    pub state: State,
+    /// Its figures.
+    pub stats: Stats,
+}
+
+impl Snapshot {
+    /// Looks at the ring at `place`, which must have a name or path.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Attach::open`](crate::Attach::open), but any owner, mode, kind and message will do.
+    ///
+    /// ```
+    /// use annulus::{Place, Ring, inspect::{Snapshot, State}};
+    ///
+    /// let place = Place::name(&format!("example-{}", std::process::id()))?;
+    /// let ring = Ring::<u64>::builder(16).create(place.clone())?;
+    /// let snapshot = Snapshot::open(&place)?;
+    /// assert_eq!((snapshot.capacity, snapshot.message_size), (16, 8));
+    /// assert_eq!(snapshot.state, State::Idle);
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn open(place: &Place) -> Result<Self, SetupError> {
+        let path = place.file().ok_or(SetupError::NotFound)?;
+        let (file, metadata) = open_unlocked(&path)?;
+        let size = metadata.len();
+        if size < crate::protocol::layout::DATA as u64 {
+            return Err(SetupError::NotARing);
+        }
+        if metadata.blocks().saturating_mul(512) < size {
+            return Err(SetupError::Sparse);
+        }
+        // Only the header and the halves are looked at, never the data.
+        let mapping = Mapping::read_only(&file, crate::protocol::layout::DATA)
+            .map_err(SetupError::os("mmap"))?;
+        let (spec, origin) = Spec::read(header(&mapping), size, metadata.blksize())?;
+        let fd = file.as_fd();
+        let is_held = |role| locks::is_held(fd, lock_of(role));
+        let (sender, receiver) = (half(&mapping, Role::Sender), half(&mapping, Role::Receiver));
+        let stats = Stats::read(spec.kind, sender, receiver, is_held);
+        let state = if is_held(Role::Sender) || is_held(Role::Receiver) {
+            State::Live
+        } else if locks::is_held(fd, Byte::Users) {
+            State::Idle
+        } else {
+            State::Stale
+        };
+        let Spec { kind, topology, persistent, huge_pages, capacity, message_size, .. } = spec;
+        let Origin { creator, created } = origin;
+        Ok(Self {
+            kind,
+            topology,
+            version: crate::protocol::layout::VERSION,
+            capacity,
+            message_size,
+            message_align: spec.message_align,
+            label: spec.label,
+            persistent,
+            huge_pages,
+            size,
+            mode: metadata.mode() & 0o7777,
+            owner: metadata.uid(),
+            creator,
+            created,
+            state,
+            stats,
+        })
+    }
+}
+
+/// The names of all rings under `/dev/shm`, sorted. A name is listed also if it cannot be opened.
+///
+/// # Errors
+///
+/// [`SetupError::Os`] if the directory cannot be read.
+pub fn list() -> Result<Vec<String>, SetupError> {
+    let entries = std::fs::read_dir(DIRECTORY).map_err(SetupError::os("reading /dev/shm"))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| name.strip_prefix(PREFIX).map(str::to_owned))
+        .collect();
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,223 @@
+//! Who has which side of a ring, and what becomes of it when they leave or die.
+//!
+//! A role is an exclusive lock on one byte of the segment, held through a description of its own, so the
+//! kernel gives it up when the process dies, at whatever instruction. Everything else a role has in
+//! shared memory (pid, incarnation) is for people or a hint that saves a question to the kernel.
+
+use crate::error::{Failure, Role, SetupError};
+use crate::protocol::layout::{ACTIVE, Half};
+use crate::protocol::park::{self, Answered, Barrier};
+use crate::segment::{Segment, lock_of};
+use crate::sync::Ordering;
+use crate::sys::fork::{self, PrivateFd};
+use crate::sys::locks::{self, Outcome};
+use crate::sys::{clock, cpu, futex, membarrier};
+use crate::wait::{Budget, Wait};
+use std::sync::Arc;
+
+/// Attempts in a row that find nothing between two questions to the kernel whether the peer lives.
+const POLLS_PER_PROBE: u32 = 1024;
+/// A generation that no process has: the handle needs a closer look before it is used.
+const SUSPECT: u32 = 0;
+
+/// One side of a ring, as a handle holds it.
+#[derive(Debug)]
+pub(crate) struct Participant {
+    pub(crate) segment: Arc<Segment>,
+    role: Role,
+    /// The generation of the process that may use this handle, or [`SUSPECT`].
+    generation: u32,
+    answered: Answered,
+    corrupt: bool,
+    present: bool,
+    empty_polls: u32,
+    pub(crate) wait: Wait,
+    pub(crate) budget: Budget,
+    /// Holds the role's lock; gone only while dropping.
+    lock: Option<PrivateFd>,
+}
+
+impl Role {
+    /// The other side.
+    pub(crate) fn peer(self) -> Self {
+        match self {
+            Self::Sender => Self::Receiver,
+            Self::Receiver => Self::Sender,
+        }
+    }
+}
+
+impl Participant {
+    /// Takes `role`, if nobody has it. The caller recovers the role's position next, and then calls
+    /// [`enter`](Self::enter).
+    pub(crate) fn join(segment: &Arc<Segment>, role: Role) -> Result<Self, SetupError> {
+        let lock = segment.reopen()?;
+        let fd = std::os::fd::AsFd::as_fd(&lock);
+        let locked =
+            locks::exclusive(fd, lock_of(role)).map_err(SetupError::os("taking the role"))?;
+        if locked == Outcome::HeldElsewhere {
+            let pid = segment.half(role).presence.pid.load(Ordering::Relaxed) as u32;
+            return Err(SetupError::RoleTaken { role, pid });
+        }
+        let fences = !membarrier::is_registered();
+        Ok(Self {
+            answered: Answered::up_to_now(segment.half(role.peer()), fences),
+            segment: Arc::clone(segment),
+            role,
+            generation: fork::generation(),
+            corrupt: false,
+            present: false,
+            empty_polls: 0,
+            wait: Wait::default(),
+            budget: Budget::default(),
+            lock: Some(lock),
+        })
+    }
+
+    /// Says that the role is taken, and wakes the peer to see it.
+    pub(crate) fn enter(&mut self) {
+        let half = self.own();
+        let presence = &half.presence;
+        let before = presence.state.load(Ordering::Relaxed);
+        if before & ACTIVE != 0 {
+            let takeovers = &half.counters.takeovers;
+            takeovers.store(takeovers.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
+        presence.pid.store(u64::from(std::process::id()), Ordering::Relaxed);
+        presence.since.store(clock::wall_nanoseconds(), Ordering::Relaxed);
+        let incarnation = (before >> 1).wrapping_add(1);
+        presence.state.store(incarnation << 1 | ACTIVE, Ordering::Release);
+        self.present = true;
+        self.set_wait(Wait::default());
+        self.wake();
+    }
+
+    /// Chooses how this side waits, and tells notifiers what that asks of them.
+    pub(crate) fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
+        let alone = cpu::is_alone();
+        self.budget = Budget::new(alone);
+        // One `membarrier` a sleep is cheap beside the sleep of a spinner, who sleeps seldom. A side
+        // that sleeps for every message does better to ask the peer for a fence each time.
+        let asymmetric = membarrier::is_registered() && wait != Wait::Block && !alone;
+        let barrier = if asymmetric { Barrier::Membarrier } else { Barrier::Fence };
+        park::choose_barrier(&self.own().presence, barrier);
+        if membarrier::is_registered() {
+            membarrier::everywhere();
+        }
+        self.budget.barrier = barrier;
+    }
+
+    /// The half that this side writes.
+    #[inline(always)]
+    pub(crate) fn own(&self) -> &Half {
+        self.segment.half(self.role)
+    }
+
+    /// The half that the peer writes.
+    #[inline(always)]
+    pub(crate) fn peer(&self) -> &Half {
+        self.segment.half(self.role.peer())
+    }
+
+    /// Whether the handle may be used: one comparison, while all is well.
+    #[inline(always)]
+    pub(crate) fn admit(&mut self) -> Result<(), Failure> {
+        if self.generation == fork::generation() { Ok(()) } else { self.reconsider() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reconsider(&mut self) -> Result<(), Failure> {
+        if self.corrupt {
+            return Err(Failure::Corrupt);
+        }
+        if !self.is_ours() {
+            return Err(Failure::Forked);
+        }
+        if self.is_peer_gone() {
+            return Err(Failure::Disconnected);
+        }
+        self.generation = fork::generation();
+        Ok(())
+    }
+
+    fn is_ours(&self) -> bool {
+        self.lock.as_ref().is_some_and(PrivateFd::is_ours)
+    }
+
+    /// The peer wrote nonsense: this handle does nothing more.
+    #[cold]
+    pub(crate) fn poison(&mut self) {
+        self.corrupt = true;
+        self.generation = SUSPECT;
+    }
+
+    /// Wakes the peer if it sleeps, after something was published for it.
+    #[inline(always)]
+    pub(crate) fn notify(&mut self) {
+        // Not `self.peer()`: the borrow would cover `answered`.
+        if self.answered.must_wake(self.segment.half(self.role.peer())) {
+            self.answer();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn answer(&mut self) {
+        self.wake();
+        // A receiver still reads what a sender has left behind; a sender has nobody left to send to.
+        if self.role == Role::Sender && self.has_peer_left() {
+            self.generation = SUSPECT;
+        }
+    }
+
+    /// Wakes the peer if it sleeps.
+    fn wake(&self) {
+        futex::wake_all(park::ring(self.own()));
+    }
+
+    /// A hint: whether the peer says that it has left. One that was killed says nothing.
+    #[inline(always)]
+    pub(crate) fn has_peer_left(&self) -> bool {
+        let state = self.peer().presence.state.load(Ordering::Acquire);
+        state != 0 && state & ACTIVE == 0
+    }
+
+    /// The truth: whether there was a peer, there is none now, and that ends the conversation.
+    pub(crate) fn is_peer_gone(&self) -> bool {
+        let was_there = self.peer().presence.state.load(Ordering::Acquire) != 0;
+        was_there && !self.segment.spec.persistent && !self.segment.is_held(self.role.peer())
+    }
+
+    /// Whether the peer is there now.
+    pub(crate) fn is_peer_present(&self) -> bool {
+        self.peer().presence.state.load(Ordering::Acquire) & ACTIVE != 0
+            && self.segment.is_held(self.role.peer())
+    }
+
+    /// Called when an attempt found nothing: whether to believe that the peer is gone. Asks the kernel
+    /// only if the peer says so, or every so many times.
+    #[inline]
+    pub(crate) fn seems_gone(&mut self) -> bool {
+        self.empty_polls = self.empty_polls.wrapping_add(1);
+        let due = self.empty_polls % POLLS_PER_PROBE == 0;
+        (due || self.has_peer_left()) && self.is_peer_gone()
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
+        if self.present {
+            let state = &self.own().presence.state;
+            state.store(state.load(Ordering::Relaxed) & !ACTIVE, Ordering::Release);
+        }
+        // Unlocked first: whoever is woken asks the kernel.
+        drop(self.lock.take());
+        park::announce(&self.own().presence);
+        self.wake();
+    }
+}

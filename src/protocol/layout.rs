@@ -1,0 +1,206 @@
+//! Every shared byte.
+//!
+//! ```text
+//! 0      header          written before the segment is visible, never after
+//! 4096   receiver's half cursor, released position, presence, counters   (only the receiver writes)
+//! 8192   sender's half   cursor, (unused), presence, counters            (only the sender writes)
+//! 12288  data            cells or records                                (only the sender writes)
+//! size   end of the file, a multiple of the page
+//! ```
+//!
+//! Each role's part starts on a page of its own, so that the two can live in two files one day, each
+//! mapped read-only by the other side. Lines of different purpose are 128 bytes apart, because
+//! processors fetch cache lines in pairs.
+
+use crate::sync::{AtomicU32, AtomicU64};
+
+/// The first eight bytes of a segment: `annulus` and a zero.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"annulus\0");
+/// The layout's version; another one is refused.
+pub const VERSION: u64 = 1;
+/// The unit that the parts of a segment are aligned to.
+pub const PAGE: usize = 4096;
+/// Offset of the receiver's half.
+pub const RECEIVER: usize = PAGE;
+/// Offset of the sender's half.
+pub const SENDER: usize = 2 * PAGE;
+/// Offset of the data.
+pub const DATA: usize = 3 * PAGE;
+/// Bytes of a message type's label, padded with zeroes.
+pub const LABEL: usize = 64;
+
+/// What kind of ring a segment holds, in [`Header::kind`].
+pub mod kind {
+    /// Cells of fixed-size messages.
+    pub const SLOTS: u64 = 1;
+    /// Records of variable size.
+    pub const BYTES: u64 = 2;
+}
+
+/// Bits of [`Header::flags`].
+pub mod flag {
+    /// The ring outlives its users: an absent peer never ends a conversation.
+    pub const PERSISTENT: u64 = 1;
+    /// Attaching processes fault the whole segment in.
+    pub const PREFAULT: u64 = 2;
+    /// The segment is made of huge pages.
+    pub const HUGE_PAGES: u64 = 4;
+    /// Every flag that this version knows.
+    pub const KNOWN: u64 = PERSISTENT | PREFAULT | HUGE_PAGES;
+}
+
+/// The header: what the segment is. Written once, before anybody else can see it.
+#[repr(C, align(4096))]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: AtomicU64,
+    /// [`VERSION`].
+    pub version: AtomicU64,
+    /// One of [`kind`].
+    pub kind: AtomicU64,
+    /// One sender and one receiver are 1; other numbers are later versions'.
+    pub topology: AtomicU64,
+    /// Bits of [`flag`].
+    pub flags: AtomicU64,
+    /// Bytes of the whole segment.
+    pub size: AtomicU64,
+    /// Slots: messages that fit. Bytes: bytes of records that fit.
+    pub capacity: AtomicU64,
+    /// Slots: bytes of a message. Bytes: bytes of the largest message.
+    pub message_size: AtomicU64,
+    /// Slots: alignment of a message in bytes. Bytes: 0.
+    pub message_align: AtomicU64,
+    /// Permission bits that the creator asked for.
+    pub mode: AtomicU64,
+    /// Process id of the creator, for people.
+    pub creator: AtomicU64,
+    /// Nanoseconds since 1970 when it was created, for people.
+    pub created: AtomicU64,
+    /// Name of the message type, UTF-8, padded with zeroes; all zeroes is no name.
+    pub label: [AtomicU64; LABEL / 8],
+}
+
+/// What one role writes and the other reads.
+#[repr(C, align(4096))]
+pub struct Half {
+    /// How far this side is: exact at every instruction, so that a successor can go on from it.
+    pub cursor: Cursor,
+    /// The receiver's lazily published position; unused in a sender's half.
+    pub released: Released,
+    /// Who this side is and whether it sleeps: read often, written seldom.
+    pub presence: Presence,
+    /// Seldom written figures for people.
+    pub counters: Counters,
+}
+
+/// The exact position of a side, on a line that only this side touches while it works.
+#[repr(C, align(128))]
+pub struct Cursor {
+    /// Slots: messages sent or received. Bytes: bytes of records sent or received.
+    pub position: AtomicU64,
+    /// Bytes: messages sent or received. Slots: unused.
+    pub messages: AtomicU64,
+}
+
+/// The receiver's position as the sender is told of it, every so many messages.
+#[repr(C, align(128))]
+pub struct Released {
+    /// Never ahead of the receiver's exact position.
+    pub position: AtomicU64,
+}
+
+/// Whether a side is there, and whether it sleeps.
+#[repr(C, align(128))]
+pub struct Presence {
+    /// `{ announcements:31 | wants fence:1 }`: a new value says that this side is about to sleep.
+    pub asleep: AtomicU32,
+    /// The futex word on which the *other* side sleeps; this side changes it, then wakes.
+    pub epoch: AtomicU32,
+    /// `{ incarnation:63 | active:1 }`: 0 means that nobody ever had this role.
+    pub state: AtomicU64,
+    /// Process id of the side, for people: liveness is decided by the kernel's lock.
+    pub pid: AtomicU64,
+    /// Nanoseconds since 1970 when the role was taken, for people.
+    pub since: AtomicU64,
+}
+
+/// Figures for people; each is written when a side sleeps, wakes its peer or takes a role over.
+#[repr(C, align(128))]
+pub struct Counters {
+    /// Times this side slept.
+    pub waits: AtomicU64,
+    /// Times this side woke the other.
+    pub wakes: AtomicU64,
+    /// Times this role was taken over from a process that died with it.
+    pub takeovers: AtomicU64,
+    /// The sender's half: the most messages (or bytes) seen waiting.
+    pub high_water: AtomicU64,
+}
+
+/// `state` of a side that is there.
+pub const ACTIVE: u64 = 1;
+
+#[cfg(not(loom))]
+mod asserted {
+    use super::*;
+    use core::mem::{align_of, offset_of, size_of};
+
+    const _: () = {
+        assert!(size_of::<Header>() == PAGE && size_of::<Half>() == PAGE);
+        assert!(align_of::<Header>() == PAGE && align_of::<Half>() == PAGE);
+        assert!(offset_of!(Header, version) == 8);
+        assert!(offset_of!(Header, kind) == 16);
+        assert!(offset_of!(Header, topology) == 24);
+        assert!(offset_of!(Header, flags) == 32);
+        assert!(offset_of!(Header, size) == 40);
+        assert!(offset_of!(Header, capacity) == 48);
+        assert!(offset_of!(Header, message_size) == 56);
+        assert!(offset_of!(Header, message_align) == 64);
+        assert!(offset_of!(Header, mode) == 72);
+        assert!(offset_of!(Header, creator) == 80);
+        assert!(offset_of!(Header, created) == 88);
+        assert!(offset_of!(Header, label) == 96);
+        assert!(offset_of!(Half, cursor) == 0);
+        assert!(offset_of!(Half, released) == 128);
+        assert!(offset_of!(Half, presence) == 256);
+        assert!(offset_of!(Half, counters) == 384);
+        assert!(offset_of!(Presence, epoch) == 4);
+        assert!(offset_of!(Presence, state) == 8);
+        assert!(offset_of!(Presence, pid) == 16);
+        assert!(offset_of!(Presence, since) == 24);
+        assert!(offset_of!(Counters, high_water) == 24);
+    };
+    static_assertions::assert_impl_all!(Header: Send, Sync);
+    static_assertions::assert_impl_all!(Half: Send, Sync);
+}
+
+#[cfg(loom)]
+impl Half {
+    /// A half on the heap, as loom needs it.
+    pub fn new() -> Self {
+        Self {
+            cursor: Cursor { position: AtomicU64::new(0), messages: AtomicU64::new(0) },
+            released: Released { position: AtomicU64::new(0) },
+            presence: Presence {
+                asleep: AtomicU32::new(0),
+                epoch: AtomicU32::new(0),
+                state: AtomicU64::new(0),
+                pid: AtomicU64::new(0),
+                since: AtomicU64::new(0),
+            },
+            counters: Counters {
+                waits: AtomicU64::new(0),
+                wakes: AtomicU64::new(0),
+                takeovers: AtomicU64::new(0),
+                high_water: AtomicU64::new(0),
+            },
+        }
+    }
+}
+
+#[cfg(loom)]
+impl Default for Half {
+    fn default() -> Self {
+        Self::new()
+    }
+}

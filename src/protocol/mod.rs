@@ -1,0 +1,72 @@
+//! The protocols: state machines over borrowed shared memory. No system call, no allocation, no
+//! mapping; the same code runs over a mapped segment and over loom's heap.
+//!
+//! # Pictures
+//!
+//! A ring of **cells** ([`slots`]), one sender and one receiver. Positions count messages and never
+//! wrap. A cell holds a stamp and as many messages as fit in its cache line:
+//!
+//! ```text
+//!            cell 0                cell 1                cell 2
+//!   | stamp  m m m m m m m | stamp  m m m m . . . | stamp  . . . . . . . |
+//!     FULL(6)                FULL(10)               FREE(14) or FULL of the last lap
+//!              ^ head = 3                  ^ tail = 11
+//!
+//!   FREE(p) --the sender commits p--> FULL(p) --p+1 of the same cell--> FULL(p+1) --next lap--> ...
+//! ```
+//!
+//! A ring of **records** ([`records`]). Positions count bytes and never wrap:
+//!
+//! ```text
+//!   | len kind | payload ... | len kind | payload ... | 0        |   free   |
+//!   ^ head                                             ^ tail: the header there is always 0
+//! ```
+//!
+//! **Park** ([`park`]): each side has a word `asleep` that it changes before it sleeps and a futex
+//! word `epoch` that it changes before it wakes the other.
+//!
+//! # Edges
+//!
+//! Every access that is not relaxed belongs to one of these. Each end cites its edge by the name in
+//! [`crate::sync::Edge`]; `loom-tests` weakens each end in turn and shows which model fails.
+//!
+//! | edge | store end | load end | carries |
+//! | --- | --- | --- | --- |
+//! | S1 commit | sender: stamp `FULL(p)`, Release | receiver: stamp, Acquire | the payload of all positions of the cell up to `p` |
+//! | S2 release | receiver: `released`, Release | sender: `released`, Acquire | the receiver has read all it will ever read of the positions below |
+//! | S3 head | receiver: `head`, Release | sender: `head`, Acquire | the same, message by message; read only when S2 shows no room |
+//! | R1 record | sender: header word, Release | receiver: header word, Acquire | the record's payload, and the zero in the header after it |
+//! | R2 space | receiver: `released`, Release | sender: `released`, Acquire | as S2, in bytes |
+//! | R3 space head | receiver: `head`, Release | sender: `head`, Acquire | as S3, in bytes |
+//! | P1 park | notifier: barrier between publish and load of `asleep` | waiter: barrier between store of `asleep` and the last look | of the two loads at least one sees the other side's store |
+//!
+//! Relaxed, and why that is enough:
+//!
+//! * The sender's `tail` and each side's message count: their only readers are people (statistics) and
+//!   a successor, which has taken the role's lock from the kernel after the predecessor gave it up or
+//!   was torn down, and that orders everything the predecessor did before.
+//! * A receiver's `head`, when a successor reads it: the same.
+//! * Payload words: ordered by S1, S2, S3, R1, R2, R3.
+//! * `asleep`, `epoch`: ordered by P1; the epoch's bump is a release and the waiter's first read of it
+//!   an acquire, so that a waiter which sees the bump also sees what was published before it.
+
+pub mod layout;
+pub mod park;
+pub mod records;
+pub mod room;
+pub mod slots;
+
+/// Why an operation could not be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// No room for the sender, or no message for the receiver.
+    NotReady,
+    /// The other side wrote something that no correct peer writes.
+    Corrupt,
+}
+
+/// How many messages, or bytes, the receiver may take before it tells the sender: enough to make the
+/// transfer of that line rare, and a small part of the ring, so that a full ring frees up early.
+pub(crate) fn release_period(capacity: u64, most: u64) -> u64 {
+    (capacity / 8).clamp(1, most)
+}

@@ -1,0 +1,145 @@
+//! Sleeping without losing a wake, and without a system call when nobody sleeps.
+//!
+//! This is an event count (Reed and Kanodia, CACM 1979) in the form of Dekker's handshake. What is ours:
+//! nothing in it is cleared or counted down by the other side, so a process killed between any two
+//! instructions leaves nothing behind, and each word is written by one side only, so that the two sides
+//! can live in memory that only they can write.
+//!
+//! ```text
+//! asleep (the waiter's half)   { announcements:31 | wants fence:1 }   a new value: "about to sleep"
+//! epoch  (the notifier's half) a futex word; a new value: "look again"
+//!
+//! notifier: publish; barrier P1; if asleep has a value it has not answered yet:
+//!           remember it, epoch += 1, wake all who sleep on epoch
+//! waiter:   read epoch; asleep += 2; barrier P1; look; if nothing: sleep while epoch is as read
+//! ```
+//!
+//! Barrier P1 is a full fence on both sides, or, where the kernel has `membarrier`, nothing but a
+//! compiler fence for the notifier and a `membarrier` for the waiter (Dice, Huang and Yang's asymmetric
+//! Dekker). The waiter decides: the lowest bit of `asleep` tells notifiers to fence.
+//!
+//! A notifier that dies between publishing and waking, or whose wake a third party eats, costs the
+//! waiter the rest of its slice: every sleep is bounded, and whoever wakes looks for itself.
+
+use super::layout::{Half, Presence};
+use crate::sync::{AtomicU32, Edge, Ordering, light_barrier};
+
+/// The bit of `asleep` that tells notifiers to fence.
+const WANTS_FENCE: u32 = 1;
+/// One announcement.
+const ANNOUNCEMENT: u32 = 2;
+
+/// The notifier's memory of the announcement that it answered last.
+#[derive(Debug)]
+pub struct Answered {
+    announced: u32,
+    /// What `asleep` is when there is nothing to do. Wider than that word, so that a notifier which
+    /// must always fence can have a value here that `asleep` never has.
+    quiet: u64,
+    fences: bool,
+}
+
+impl Answered {
+    /// All announcements up to now. The new notifier rings once after this, for its predecessor may
+    /// have died before it did. `fences` says that the waiter's `membarrier` would not reach this
+    /// process, so that it has to fence itself.
+    pub fn up_to_now(waiter: &Half, fences: bool) -> Self {
+        let mut answered = Self { announced: 0, quiet: u64::MAX, fences };
+        answered.remember(waiter.presence.asleep.load(Ordering::Relaxed) & !WANTS_FENCE);
+        answered
+    }
+
+    fn remember(&mut self, announced: u32) {
+        self.announced = announced;
+        if !self.fences {
+            self.quiet = u64::from(announced);
+        }
+    }
+
+    /// Whether there is a sleeper to wake, after something was published.
+    #[inline(always)]
+    pub fn must_wake(&mut self, waiter: &Half) -> bool {
+        // P1 park: the publishing store is before this, the load of `asleep` after it.
+        light_barrier(Edge::ParkNotify);
+        let asleep = waiter.presence.asleep.load(Ordering::Relaxed);
+        u64::from(asleep) != self.quiet && self.is_news(waiter, asleep)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_news(&mut self, waiter: &Half, mut asleep: u32) -> bool {
+        if self.fences || asleep & WANTS_FENCE != 0 {
+            Edge::ParkNotify.fence();
+            asleep = waiter.presence.asleep.load(Ordering::Relaxed);
+        }
+        let announced = asleep & !WANTS_FENCE;
+        if announced == self.announced {
+            return false;
+        }
+        self.remember(announced);
+        true
+    }
+}
+
+/// The notifier changes its epoch; it wakes the sleepers on it next.
+pub fn ring(notifier: &Half) -> &AtomicU32 {
+    let wakes = &notifier.counters.wakes;
+    wakes.store(wakes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    notifier.presence.epoch.fetch_add(1, Ordering::Release);
+    &notifier.presence.epoch
+}
+
+/// How a waiter makes sure that its announcement is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// Both sides fence.
+    Fence,
+    /// Only the waiter pays: it calls `membarrier`.
+    Membarrier,
+}
+
+/// Tells notifiers which barrier this side's sleeps use from now on. With [`Barrier::Fence`] the caller
+/// runs `membarrier` after it, where there is one, so that no notifier is left that has not seen it.
+pub fn choose_barrier(waiter: &Presence, barrier: Barrier) {
+    let now = waiter.asleep.load(Ordering::Relaxed) & WANTS_FENCE != 0;
+    // Added, not stored: a predecessor on its way out may still announce that.
+    match (now, barrier) {
+        (false, Barrier::Fence) => waiter.asleep.fetch_add(WANTS_FENCE, Ordering::Relaxed),
+        (true, Barrier::Membarrier) => {
+            waiter.asleep.fetch_add(WANTS_FENCE.wrapping_neg(), Ordering::Relaxed)
+        }
+        _ => return,
+    };
+}
+
+/// Makes every notifier look at `side` once: it is about to sleep, or has just left.
+pub fn announce(side: &Presence) {
+    side.asleep.fetch_add(ANNOUNCEMENT, Ordering::Relaxed);
+}
+
+/// A sleep that has been announced: the value of the notifier's epoch from before.
+///
+/// The order of use: [`announce`](Self::announce), the barrier (which `announce` runs through
+/// `heavy_barrier`), one more look, then sleep on [`epoch`](Self::epoch) while it is still
+/// [`expected`](Self::expected).
+#[derive(Clone, Copy, Debug)]
+pub struct Sleep {
+    expected: u32,
+}
+
+impl Sleep {
+    /// Says that `waiter` is about to sleep until `notifier` rings.
+    pub fn announce(waiter: &Half, notifier: &Half, heavy_barrier: impl FnOnce()) -> Self {
+        // Acquire: whoever sees the epoch after a bump sees what was published before the bump.
+        let expected = notifier.presence.epoch.load(Ordering::Acquire);
+        announce(&waiter.presence);
+        // P1 park: the announcement is before this, the last look after it.
+        heavy_barrier();
+        Self { expected }
+    }
+
+    /// The value that the epoch must still have for the sleep to begin.
+    pub fn expected(self) -> u32 {
+        self.expected
+    }
+}

@@ -1,0 +1,312 @@
+//! Records: a ring of whole messages of any length with one sender and one receiver.
+//!
+//! A length in band that turns from zero to non-zero when the message is complete is how Agrona's ring
+//! buffers (Real Logic) and BPF's ring buffer publish; the consumer of those zeroes what it has read.
+//! Ours is that the **sender** zeroes the header *after* the record that it is about to publish. The
+//! receiver never writes the data, so its lines travel one way only and it needs no right to write
+//! them, and what a dead sender left half done is invisible by construction.
+//!
+//! ```text
+//! header word = { len:32 | kind:8 | 0:24 }     one record: header, then len bytes, padded to 8
+//!
+//!   0                             nothing here yet; the header at tail is always 0
+//!   DATA, len                     a message
+//!   PAD,  len = rest of the lap   skip to the start of the data
+//!
+//! sender:   [PAD if the record does not fit before the end]  payload; zero the next header; header (R1)
+//! receiver: header (R1); payload; head += record (R3); now and then released = head (R2)
+//! ```
+//!
+//! A pad is published on its own, before there is room for the record itself: the receiver skips it, so
+//! a message as long as the whole ring still gets through once the ring has run dry.
+
+use super::layout::Half;
+use super::room::{self, Edges, Releases, Room};
+use super::{Blocked, release_period};
+use crate::payload::{WORD, words_for as words_of_bytes};
+use crate::sync::{Edge, Ordering, Word};
+
+/// The longest message of any ring: a length has 32 bits.
+pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
+/// The largest capacity in bytes: keeps every size computed from it far from overflow.
+pub const MAX_CAPACITY: usize = 1 << 44;
+/// The most bytes between two publications of `released`.
+const PERIOD: u64 = 64 * 1024;
+/// Bytes of a header.
+const HEADER: usize = WORD;
+
+/// The edges that tell the sender of room.
+const ROOM: Edges = Edges {
+    store: (Edge::SpaceStore, Edge::SpaceHeadStore),
+    load: (Edge::SpaceLoad, Edge::SpaceHeadLoad),
+};
+
+const DATA: u64 = 1 << 32;
+const PAD: u64 = 2 << 32;
+const LENGTH: u64 = (1 << 32) - 1;
+
+/// Bytes of the record of a message of `len` bytes.
+#[inline(always)]
+const fn record(len: usize) -> usize {
+    HEADER + words_of_bytes(len) * WORD
+}
+
+/// Words of data that a ring of `capacity` bytes needs: one message as long as the ring, and the zero
+/// header after it.
+pub fn words_for(capacity: usize) -> usize {
+    (record(capacity) + HEADER) / WORD
+}
+
+/// The longest message of a ring of `capacity` bytes.
+pub fn max_message(capacity: usize) -> usize {
+    capacity.min(MAX_MESSAGE)
+}
+
+/// The memory that both sides see, as long as they borrow it.
+#[derive(Clone, Copy)]
+pub struct Records<'a> {
+    /// The sender's half.
+    pub sender: &'a Half,
+    /// The receiver's half.
+    pub receiver: &'a Half,
+    /// The data.
+    pub words: &'a [Word],
+}
+
+/// A stretch of payload words.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Index of the first word.
+    start: usize,
+    /// Bytes of the message.
+    len: usize,
+}
+
+impl Span {
+    /// Bytes of the message.
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// The words, in a ring that the span was made for.
+    #[inline(always)]
+    pub fn words(self, mem: Records<'_>) -> &[Word] {
+        &mem.words[self.start..self.start + words_of_bytes(self.len)]
+    }
+}
+
+/// What a header says, checked against the room that there is for a record at `offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Header {
+    Nothing,
+    Data(usize),
+    Pad,
+    Broken,
+}
+
+#[inline(always)]
+fn parse(header: u64, offset: usize, size: usize) -> Header {
+    let rest = size - offset - HEADER;
+    let len = (header & LENGTH) as usize;
+    match header & !LENGTH {
+        DATA if len <= rest => Header::Data(len),
+        0 if len == 0 => Header::Nothing,
+        PAD if len == rest && offset != 0 => Header::Pad,
+        _ => Header::Broken,
+    }
+}
+
+/// The header word at byte `offset`, which is below the size of the data and a multiple of a word.
+#[inline(always)]
+fn header(mem: Records<'_>, offset: usize) -> &Word {
+    &mem.words[offset / WORD]
+}
+
+/// The sender's private state.
+#[derive(Debug)]
+pub struct SendCursor {
+    tail: u64,
+    /// `tail` within the data.
+    offset: usize,
+    messages: u64,
+    room: Room,
+    /// Bytes of data.
+    size: usize,
+}
+
+impl SendCursor {
+    /// Goes on where the last sender stopped: after its last published record, whether or not it lived
+    /// to note that.
+    pub fn recover(mem: Records<'_>, capacity: usize) -> Result<Self, Blocked> {
+        let size = words_for(capacity) * WORD;
+        assert!(size / WORD <= mem.words.len(), "a ring of {capacity} bytes needs {size} bytes");
+        let usable = (size - HEADER) as u64;
+        let (mut tail, head) = room::recover_tail(mem.sender, mem.receiver, usable, ROOM.load.1)?;
+        if tail % WORD as u64 != 0 || head % WORD as u64 != 0 {
+            return Err(Blocked::Corrupt);
+        }
+        let mut offset = (tail % size as u64) as usize;
+        let mut messages = mem.sender.cursor.messages.load(Ordering::Relaxed);
+        loop {
+            let length =
+                match parse(header(mem, offset).load(Edge::RecordLoad.load()), offset, size) {
+                    Header::Nothing => break,
+                    Header::Data(len) => {
+                        messages = messages.wrapping_add(1);
+                        record(len)
+                    }
+                    Header::Pad => size - offset,
+                    Header::Broken => return Err(Blocked::Corrupt),
+                };
+            tail += length as u64;
+            offset = (offset + length) % size;
+            if tail - head > usable {
+                return Err(Blocked::Corrupt);
+            }
+        }
+        mem.sender.cursor.position.store(tail, Ordering::Relaxed);
+        Ok(Self { tail, offset, messages, room: Room::new(head, usable, ROOM), size })
+    }
+
+    /// Finds room for a message of `len` bytes, which must be at most [`max_message`]. Nobody sees
+    /// anything of it before [`commit`](Self::commit).
+    ///
+    /// `NotReady` may have published a pad: whoever waits for messages must be notified all the same.
+    #[inline(always)]
+    pub fn try_reserve(&mut self, mem: Records<'_>, len: usize) -> Result<Span, Blocked> {
+        let need = record(len);
+        if need > self.size - self.offset {
+            self.pad(mem)?;
+        }
+        while self.tail + need as u64 > self.room.limit {
+            self.room.look(mem.sender, mem.receiver, self.tail)?;
+        }
+        Ok(Span { start: (self.offset + HEADER) / WORD, len })
+    }
+
+    /// Ends the lap.
+    #[cold]
+    #[inline(never)]
+    fn pad(&mut self, mem: Records<'_>) -> Result<(), Blocked> {
+        let rest = self.size - self.offset;
+        while self.tail + rest as u64 > self.room.limit {
+            self.room.look(mem.sender, mem.receiver, self.tail)?;
+        }
+        header(mem, 0).store(0, Ordering::Relaxed);
+        // R1 record: the zero in the header after the pad.
+        let pad = PAD | (rest - HEADER) as u64;
+        header(mem, self.offset).store(pad, Edge::RecordStore.store());
+        self.step(mem, rest);
+        Ok(())
+    }
+
+    /// Publishes the message whose payload has been written into `span`.
+    #[inline(always)]
+    pub fn commit(&mut self, mem: Records<'_>, span: Span) {
+        let need = record(span.len);
+        let offset = self.offset;
+        let next = offset + need;
+        // Relaxed: R1 on the next line carries it.
+        header(mem, if next == self.size { 0 } else { next }).store(0, Ordering::Relaxed);
+        // R1 record: the payload, and the zero after it.
+        header(mem, offset).store(DATA | span.len as u64, Edge::RecordStore.store());
+        self.messages = self.messages.wrapping_add(1);
+        mem.sender.cursor.messages.store(self.messages, Ordering::Relaxed);
+        self.step(mem, need);
+    }
+
+    #[inline(always)]
+    fn step(&mut self, mem: Records<'_>, bytes: usize) {
+        self.tail += bytes as u64;
+        self.offset += bytes;
+        if self.offset == self.size {
+            self.offset = 0;
+        }
+        mem.sender.cursor.position.store(self.tail, Ordering::Relaxed);
+    }
+}
+
+/// The receiver's private state.
+#[derive(Debug)]
+pub struct RecvCursor {
+    head: u64,
+    /// `head` within the data.
+    offset: usize,
+    messages: u64,
+    releases: Releases,
+    /// Bytes of data.
+    size: usize,
+}
+
+impl RecvCursor {
+    /// Goes on where the last receiver stopped. A message that it copied out but did not live to note
+    /// is delivered again.
+    pub fn recover(mem: Records<'_>, capacity: usize) -> Result<Self, Blocked> {
+        let size = words_for(capacity) * WORD;
+        assert!(size / WORD <= mem.words.len(), "a ring of {capacity} bytes needs {size} bytes");
+        let head = room::recover_head(mem.sender, mem.receiver, size as u64)?;
+        if head % WORD as u64 != 0 {
+            return Err(Blocked::Corrupt);
+        }
+        let releases = Releases::new(mem.receiver, head, release_period(size as u64, PERIOD), ROOM);
+        Ok(Self {
+            head,
+            offset: (head % size as u64) as usize,
+            messages: mem.receiver.cursor.messages.load(Ordering::Relaxed),
+            releases,
+            size,
+        })
+    }
+
+    /// The oldest message, which stays where it is until [`release`](Self::release).
+    #[inline(always)]
+    pub fn try_claim(&mut self, mem: Records<'_>) -> Result<Span, Blocked> {
+        // R1 record.
+        let found = header(mem, self.offset).load(Edge::RecordLoad.load());
+        match parse(found, self.offset, self.size) {
+            Header::Data(len) => Ok(Span { start: (self.offset + HEADER) / WORD, len }),
+            Header::Nothing => Err(Blocked::NotReady),
+            Header::Pad => self.skip_pad(mem),
+            Header::Broken => Err(Blocked::Corrupt),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn skip_pad(&mut self, mem: Records<'_>) -> Result<Span, Blocked> {
+        self.step(mem, self.size - self.offset);
+        // No pad starts a lap, so this looks once more and no further.
+        self.try_claim(mem)
+    }
+
+    /// Gives the message's space back: it has been read for the last time.
+    #[inline(always)]
+    pub fn release(&mut self, mem: Records<'_>, span: Span) {
+        self.messages = self.messages.wrapping_add(1);
+        mem.receiver.cursor.messages.store(self.messages, Ordering::Relaxed);
+        self.step(mem, record(span.len));
+    }
+
+    #[inline(always)]
+    fn step(&mut self, mem: Records<'_>, bytes: usize) {
+        self.head += bytes as u64;
+        self.offset += bytes;
+        if self.offset == self.size {
+            self.offset = 0;
+        }
+        // R3 space head.
+        self.releases.note(mem.receiver, self.head);
+    }
+
+    /// Whether the sender should be told of what was received.
+    #[inline(always)]
+    pub fn release_is_due(&self) -> bool {
+        self.releases.are_due(self.head)
+    }
+
+    /// Tells the sender how far the receiver is; `false` if it had been told already.
+    #[inline]
+    pub fn publish(&mut self, mem: Records<'_>) -> bool {
+        self.releases.publish(mem.receiver, self.head)
+    }
+}

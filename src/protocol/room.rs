@@ -1,0 +1,148 @@
+//! How the sender learns of room: exact `head`, lazily published `released`.
+//!
+//! ```text
+//!        released <= head <= tail <= limit = (what the sender knows of head) + capacity
+//! ```
+//!
+//! The receiver notes `head` at every message on a line that nobody else reads while there is room,
+//! and publishes `released` on another line every so many messages and whenever it runs dry. The sender
+//! reads `released` when it comes to its limit, and `head` only when that brought nothing: the lines
+//! move seldom, and yet a ring never says "full" while it has room.
+//!
+//! Both rings use it; slots count messages and records count bytes.
+
+use super::Blocked;
+use super::layout::Half;
+use crate::sync::{Edge, Ordering};
+
+/// The largest position believed when a side attaches: every sum and shift after it stays in 64 bits.
+pub const MAX_POSITION: u64 = u64::MAX >> 3;
+
+/// The edges that carry "this has been read for the last time".
+#[derive(Clone, Copy, Debug)]
+pub struct Edges {
+    /// Store ends: `released`, `head`.
+    pub store: (Edge, Edge),
+    /// Load ends: `released`, `head`.
+    pub load: (Edge, Edge),
+}
+
+/// The sender's view of the room.
+#[derive(Debug)]
+pub struct Room {
+    /// The sender may go up to here.
+    pub limit: u64,
+    /// The highest position known to be released.
+    released: u64,
+    capacity: u64,
+    edges: Edges,
+}
+
+impl Room {
+    /// The room when the receiver is at `head`.
+    pub fn new(head: u64, capacity: u64, edges: Edges) -> Self {
+        Self { limit: head + capacity, released: head, capacity, edges }
+    }
+
+    /// Learns how far the receiver is, for a sender at `tail`. `NotReady` if that is nothing new.
+    #[cold]
+    #[inline(never)]
+    pub fn look(&mut self, sender: &Half, receiver: &Half, tail: u64) -> Result<(), Blocked> {
+        let before = self.limit;
+        // S2, R2: what lies below has been read for the last time.
+        self.believe(receiver.released.position.load(self.edges.load.0.load()), tail)?;
+        if self.limit == before {
+            // S3, R3: the exact position, at the price of the receiver's own line.
+            self.believe(receiver.cursor.position.load(self.edges.load.1.load()), tail)?;
+        }
+        let waiting = tail - self.released;
+        let high_water = &sender.counters.high_water;
+        if waiting > high_water.load(Ordering::Relaxed) {
+            high_water.store(waiting, Ordering::Relaxed);
+        }
+        if self.limit == before { Err(Blocked::NotReady) } else { Ok(()) }
+    }
+
+    /// Takes over a position that the receiver claims, if a correct one could be there.
+    fn believe(&mut self, claimed: u64, tail: u64) -> Result<(), Blocked> {
+        if claimed.wrapping_sub(self.released) <= tail - self.released {
+            self.released = claimed;
+            self.limit = claimed + self.capacity;
+            return Ok(());
+        }
+        // `released` may trail what `head` has already told us, but by no more than a ring.
+        if self.released.wrapping_sub(claimed) <= self.capacity {
+            Ok(())
+        } else {
+            Err(Blocked::Corrupt)
+        }
+    }
+}
+
+/// The receiver's side: when to tell the sender.
+#[derive(Debug)]
+pub struct Releases {
+    published: u64,
+    due: u64,
+    period: u64,
+    edges: Edges,
+}
+
+impl Releases {
+    /// Publishes every `period` from `head` on, and `head` itself at once: the predecessor may have
+    /// died before it did.
+    pub fn new(receiver: &Half, head: u64, period: u64, edges: Edges) -> Self {
+        receiver.released.position.store(head, edges.store.0.store());
+        Self { published: head, due: head + period, period, edges }
+    }
+
+    /// Notes that the receiver is at `head`.
+    #[inline(always)]
+    pub fn note(&self, receiver: &Half, head: u64) {
+        receiver.cursor.position.store(head, self.edges.store.1.store());
+    }
+
+    /// Whether the sender should be told.
+    #[inline(always)]
+    pub fn are_due(&self, head: u64) -> bool {
+        head >= self.due
+    }
+
+    /// Tells the sender; `false` if it had been told already.
+    #[inline]
+    pub fn publish(&mut self, receiver: &Half, head: u64) -> bool {
+        if self.published == head {
+            return false;
+        }
+        receiver.released.position.store(head, self.edges.store.0.store());
+        self.published = head;
+        self.due = head + self.period;
+        true
+    }
+}
+
+/// Where a new sender starts: at or after what the last one noted and what the receiver has taken, for
+/// the last one may have died between committing and noting. Gives `(start, head)`.
+pub fn recover_tail(
+    sender: &Half,
+    receiver: &Half,
+    capacity: u64,
+    head_edge: Edge,
+) -> Result<(u64, u64), Blocked> {
+    let noted = sender.cursor.position.load(Ordering::Relaxed);
+    let head = receiver.cursor.position.load(head_edge.load());
+    if noted.max(head) > MAX_POSITION || noted.abs_diff(head) > capacity {
+        return Err(Blocked::Corrupt);
+    }
+    Ok((noted.max(head), head))
+}
+
+/// Where a new receiver starts: where the last one noted that it was.
+pub fn recover_head(sender: &Half, receiver: &Half, capacity: u64) -> Result<u64, Blocked> {
+    let head = receiver.cursor.position.load(Ordering::Relaxed);
+    let noted = sender.cursor.position.load(Ordering::Relaxed);
+    if noted.max(head) > MAX_POSITION || noted.abs_diff(head) > capacity {
+        return Err(Blocked::Corrupt);
+    }
+    Ok(head)
+}

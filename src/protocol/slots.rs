@@ -1,0 +1,482 @@
+//! Stamped slots: a ring of fixed-size messages with one sender and one receiver.
+//!
+//! The idea that a slot says by itself whether it is full, so that the consumer needs no second cache
+//! line to learn it, is FastForward's (Giacomoni, Moseley, Vachharajani, PPoPP 2008); stamps that carry
+//! the position, so that a lap is never mistaken for another, are Vyukov's (bounded MPMC queue, 2010).
+//! Caching the other side's position is Lee, Bu and Chandranmenon's MCRingBuffer (IPDPS 2010). Ours is
+//! the **cell**: one stamp for as many messages as fit into its cache line. One message a call still
+//! costs one line transfer, and a stream of 8-byte messages carries seven in each line instead of four.
+//!
+//! ```text
+//! cell, messages of up to 56 bytes: 64 bytes        cell, larger messages: 8 + size bytes
+//! | stamp | m0 | m1 | ... | unused |               | stamp | message            |
+//!
+//! stamp = { position:62 | state:2 }
+//!   FREE(p) = 4p      nothing in this cell is committed yet; p is its first position (first lap only)
+//!   FULL(p) = 4p + 1  the positions of this cell up to and including p are committed
+//!   the states 2 and 3 are for rings with shared sides
+//! ```
+//!
+//! The receiver does not write the stamp back: that would bounce the line. It keeps `head` exact on a
+//! line of its own and publishes `released` every so many messages and whenever it finds the ring
+//! empty. The sender lives on `released` and looks at `head` only when that shows no room, so a ring
+//! holds exactly `capacity` messages, never fewer.
+//!
+//! A cell must not be entered for the next lap while the receiver still reads it: with `k` messages a
+//! cell, `ceil((capacity - 1) / k) + 1` cells are enough, because `tail < head + capacity` always.
+
+use super::layout::Half;
+use super::room::{self, Edges, Releases, Room};
+use super::{Blocked, release_period};
+use crate::payload;
+use crate::sync::{Edge, Ordering, Word};
+
+/// Words in the smallest cell: one cache line.
+const LINE: usize = 8;
+/// The most messages between two publications of `released`.
+const PERIOD: u64 = 32;
+/// The largest capacity: keeps every size computed from it far from overflow.
+pub const MAX_CAPACITY: usize = 1 << 40;
+
+/// The edges that tell the sender of room.
+const ROOM: Edges = Edges {
+    store: (Edge::ReleaseStore, Edge::HeadStore),
+    load: (Edge::ReleaseLoad, Edge::HeadLoad),
+};
+
+const FREE: u64 = 0;
+const FULL: u64 = 1;
+const STATE: u64 = 3;
+
+/// The stamp of a cell in which everything up to `position` is committed.
+#[inline(always)]
+const fn full(position: u64) -> u64 {
+    position << 2 | FULL
+}
+
+/// The stamp of a cell that was never used and starts at `position`.
+#[inline(always)]
+const fn free(position: u64) -> u64 {
+    position << 2 | FREE
+}
+
+/// The size of a message, known to the compiler ([`Typed`]) or only at run time ([`Untyped`]).
+///
+/// Sealed by being private: these two are all there are.
+pub trait Shape: Copy {
+    /// Bytes of a message.
+    fn size(&self) -> usize;
+
+    /// Words of a message.
+    #[inline(always)]
+    fn words(&self) -> usize {
+        let words = payload::words_for(self.size());
+        if words == 0 { 1 } else { words }
+    }
+
+    /// Messages in a cell.
+    #[inline(always)]
+    fn per_cell(&self) -> usize {
+        let fit = (LINE - 1) / self.words();
+        if fit == 0 { 1 } else { fit }
+    }
+
+    /// Words of a cell.
+    #[inline(always)]
+    fn stride(&self) -> usize {
+        if self.words() < LINE { LINE } else { 1 + self.words() }
+    }
+
+    /// Whether messages lie in a cell as they lie in an array.
+    #[inline(always)]
+    fn is_dense(&self) -> bool {
+        self.size() == self.words() * payload::WORD
+    }
+}
+
+/// Messages of type `T`.
+#[derive(Debug)]
+pub struct Typed<T>(core::marker::PhantomData<fn(T) -> T>);
+
+impl<T> Typed<T> {
+    /// The shape of `T`.
+    pub const fn new() -> Self {
+        Self(core::marker::PhantomData)
+    }
+}
+
+impl<T> Clone for Typed<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Typed<T> {}
+
+impl<T> Shape for Typed<T> {
+    #[inline(always)]
+    fn size(&self) -> usize {
+        size_of::<T>()
+    }
+}
+
+/// Messages of so many bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Untyped(pub usize);
+
+impl Shape for Untyped {
+    #[inline(always)]
+    fn size(&self) -> usize {
+        self.0
+    }
+}
+
+/// Cells that a ring of `capacity` messages needs.
+pub fn cells_for(shape: impl Shape, capacity: usize) -> usize {
+    (capacity - 1).div_ceil(shape.per_cell()) + 1
+}
+
+/// Words of data that a ring of `capacity` messages needs; `None` if that is beyond counting.
+pub fn words_for(shape: impl Shape, capacity: usize) -> Option<usize> {
+    cells_for(shape, capacity).checked_mul(shape.stride())
+}
+
+/// The memory that both sides see, as long as they borrow it.
+#[derive(Clone, Copy)]
+pub struct Slots<'a> {
+    /// The sender's half.
+    pub sender: &'a Half,
+    /// The receiver's half.
+    pub receiver: &'a Half,
+    /// The cells.
+    pub words: &'a [Word],
+}
+
+impl Slots<'_> {
+    /// Stamps every cell free. Before anybody else can see the ring.
+    pub fn initialise(&self, shape: impl Shape, capacity: usize) {
+        for cell in 0..cells_for(shape, capacity) {
+            let first = (cell * shape.per_cell()) as u64;
+            self.words[cell * shape.stride()].store(free(first), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where a position lies.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Index of the cell's stamp among the words.
+    base: usize,
+    /// Index of the message in its cell.
+    item: usize,
+}
+
+/// What neither side changes: the geometry, read once and checked at attach.
+#[derive(Clone, Copy, Debug)]
+struct Geometry {
+    /// Messages that fit.
+    capacity: u64,
+    /// Words of all cells: a multiple of the stride and at most the words that are mapped.
+    words: usize,
+}
+
+impl Geometry {
+    fn new(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Self {
+        let words = cells_for(shape, capacity) * shape.stride();
+        assert!(words <= mem.words.len(), "a ring of {capacity} messages needs {words} words");
+        Self { capacity: capacity as u64, words }
+    }
+
+    /// Messages that all cells together hold.
+    #[inline(always)]
+    fn lap(&self, shape: impl Shape) -> u64 {
+        (self.words / shape.stride() * shape.per_cell()) as u64
+    }
+
+    fn place(&self, shape: impl Shape, position: u64) -> Place {
+        let in_lap = (position % self.lap(shape)) as usize;
+        Place { base: in_lap / shape.per_cell() * shape.stride(), item: in_lap % shape.per_cell() }
+    }
+
+    /// `place` moved on by `items`, which must not leave the cell.
+    #[inline(always)]
+    fn advance(&self, shape: impl Shape, place: &mut Place, items: usize) {
+        place.item += items;
+        if place.item == shape.per_cell() {
+            place.item = 0;
+            place.base += shape.stride();
+            if place.base == self.words {
+                place.base = 0;
+            }
+        }
+    }
+}
+
+/// The words of the message at `place`, and of those that follow it in the cell.
+#[inline(always)]
+fn items<'a>(mem: Slots<'a>, shape: impl Shape, place: Place, items: usize) -> &'a [Word] {
+    let start = place.base + 1 + place.item * shape.words();
+    // SAFETY: `base` is the index of a cell's stamp and `item + items <= per_cell`, so the range is
+    // inside that cell, and `Geometry::new` has checked that all cells are inside `words`. Both
+    // numbers are private to this process and only ever moved by `Geometry`.
+    unsafe { mem.words.get_unchecked(start..start + items * shape.words()) }
+}
+
+/// The stamp of the cell at `place`.
+#[inline(always)]
+fn stamp<'a>(mem: Slots<'a>, place: Place) -> &'a Word {
+    // SAFETY: as for `items`: `base` is the index of a cell's stamp.
+    unsafe { mem.words.get_unchecked(place.base) }
+}
+
+/// The sender's private state.
+#[derive(Debug)]
+pub struct SendCursor {
+    tail: u64,
+    room: Room,
+    place: Place,
+    geometry: Geometry,
+}
+
+impl SendCursor {
+    /// Goes on where the last sender stopped: after its last committed message, whether or not it
+    /// lived to note that.
+    pub fn recover(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Result<Self, Blocked> {
+        let geometry = Geometry::new(mem, shape, capacity);
+        let capacity = geometry.capacity;
+        let (mut tail, head) = room::recover_tail(mem.sender, mem.receiver, capacity, ROOM.load.1)?;
+        let mut place = geometry.place(shape, tail);
+        while tail - head < capacity {
+            let found = stamp(mem, place).load(Edge::CommitLoad.load());
+            let more = (found >> 2).wrapping_sub(tail);
+            if found & STATE != FULL || more >= (shape.per_cell() - place.item) as u64 {
+                break;
+            }
+            tail += more + 1;
+            geometry.advance(shape, &mut place, more as usize + 1);
+        }
+        if tail - head > capacity {
+            return Err(Blocked::Corrupt);
+        }
+        mem.sender.cursor.position.store(tail, Ordering::Relaxed);
+        Ok(Self { tail, room: Room::new(head, capacity, ROOM), place, geometry })
+    }
+
+    /// Sends one message.
+    #[inline(always)]
+    pub fn try_send(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        message: &[u8],
+    ) -> Result<(), Blocked> {
+        if self.tail == self.room.limit {
+            self.find_room(mem)?;
+        }
+        payload::write(items(mem, shape, self.place, 1), message);
+        // S1 commit: all payload of the cell up to here is visible to whoever sees this stamp.
+        stamp(mem, self.place).store(full(self.tail), Edge::CommitStore.store());
+        self.tail += 1;
+        mem.sender.cursor.position.store(self.tail, Ordering::Relaxed);
+        self.geometry.advance(shape, &mut self.place, 1);
+        Ok(())
+    }
+
+    /// Sends as many of the messages in `bytes` as there is room for, and says how many.
+    ///
+    /// `bytes` holds whole messages, each [`Shape::size`] long.
+    #[inline(always)]
+    pub fn try_send_batch(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        bytes: &[u8],
+        messages: usize,
+    ) -> Result<usize, Blocked> {
+        let mut room = (self.room.limit - self.tail) as usize;
+        if room < messages {
+            match self.find_room(mem) {
+                Ok(()) => room = (self.room.limit - self.tail) as usize,
+                Err(Blocked::NotReady) => {}
+                Err(Blocked::Corrupt) => return Err(Blocked::Corrupt),
+            }
+        }
+        let count = messages.min(room);
+        let (size, per_cell) = (shape.size(), shape.per_cell());
+        let mut done = 0;
+        while done < count {
+            let run = if shape.is_dense() && self.place.item == 0 && count - done >= per_cell {
+                payload::write(
+                    items(mem, shape, self.place, per_cell),
+                    &bytes[done * size..(done + per_cell) * size],
+                );
+                per_cell
+            } else {
+                let run = (per_cell - self.place.item).min(count - done);
+                for i in 0..run {
+                    let place = Place { item: self.place.item + i, ..self.place };
+                    let at = (done + i) * size;
+                    payload::write(items(mem, shape, place, 1), &bytes[at..at + size]);
+                }
+                run
+            };
+            // S1 commit, once a cell.
+            stamp(mem, self.place)
+                .store(full(self.tail + run as u64 - 1), Edge::CommitStore.store());
+            self.tail += run as u64;
+            done += run;
+            self.geometry.advance(shape, &mut self.place, run);
+        }
+        if count > 0 {
+            mem.sender.cursor.position.store(self.tail, Ordering::Relaxed);
+        }
+        Ok(count)
+    }
+
+    /// Looks for room beyond what is known.
+    #[inline]
+    pub fn find_room(&mut self, mem: Slots<'_>) -> Result<(), Blocked> {
+        self.room.look(mem.sender, mem.receiver, self.tail)
+    }
+}
+
+/// The receiver's private state.
+#[derive(Debug)]
+pub struct RecvCursor {
+    head: u64,
+    /// Positions below are known to be committed; never beyond the cell of `head`.
+    ready: u64,
+    place: Place,
+    releases: Releases,
+    geometry: Geometry,
+}
+
+impl RecvCursor {
+    /// Goes on where the last receiver stopped. A message that it copied out but did not live to note
+    /// is delivered again.
+    pub fn recover(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Result<Self, Blocked> {
+        let geometry = Geometry::new(mem, shape, capacity);
+        let head = room::recover_head(mem.sender, mem.receiver, geometry.capacity)?;
+        let period = release_period(geometry.capacity, PERIOD);
+        let releases = Releases::new(mem.receiver, head, period, ROOM);
+        Ok(Self { head, ready: head, place: geometry.place(shape, head), releases, geometry })
+    }
+
+    /// Whether `released` is due after what was just received.
+    #[inline(always)]
+    pub fn release_is_due(&self) -> bool {
+        self.releases.are_due(self.head)
+    }
+
+    /// Receives one message into `to`.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn try_recv(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+    ) -> Result<(), Blocked> {
+        if self.head == self.ready {
+            self.look(mem, shape)?;
+        }
+        // SAFETY: the caller's promise; `items` gives the words of one message.
+        unsafe { payload::read(items(mem, shape, self.place, 1), to, shape.size()) };
+        self.head += 1;
+        // S3 head: this message has been read for the last time.
+        self.releases.note(mem.receiver, self.head);
+        self.geometry.advance(shape, &mut self.place, 1);
+        Ok(())
+    }
+
+    /// Receives up to `most` messages into `to`, one after the other, and says how many.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of `most` times [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn try_recv_batch(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+        most: usize,
+    ) -> Result<usize, Blocked> {
+        let (size, per_cell) = (shape.size(), shape.per_cell());
+        let mut done = 0;
+        while done < most {
+            if self.head == self.ready {
+                match self.look(mem, shape) {
+                    Ok(()) => {}
+                    Err(Blocked::NotReady) => break,
+                    // What came before is whole: hand it over, and find the same thing next time.
+                    Err(Blocked::Corrupt) if done > 0 => break,
+                    Err(Blocked::Corrupt) => return Err(Blocked::Corrupt),
+                }
+            }
+            let known = (self.ready - self.head) as usize;
+            let run = if shape.is_dense() && known == per_cell && most - done >= per_cell {
+                let words = items(mem, shape, self.place, per_cell);
+                // SAFETY: `done + per_cell <= most`, so the caller's promise covers the range.
+                unsafe { payload::read(words, to.add(done * size), per_cell * size) };
+                per_cell
+            } else {
+                let run = known.min(most - done);
+                for i in 0..run {
+                    let place = Place { item: self.place.item + i, ..self.place };
+                    // SAFETY: `done + i < most`, so the caller's promise covers the message.
+                    unsafe {
+                        payload::read(items(mem, shape, place, 1), to.add((done + i) * size), size)
+                    };
+                }
+                run
+            };
+            self.head += run as u64;
+            done += run;
+            self.geometry.advance(shape, &mut self.place, run);
+        }
+        if done == 0 && most > 0 {
+            return Err(Blocked::NotReady);
+        }
+        // S3 head, once a batch.
+        self.releases.note(mem.receiver, self.head);
+        Ok(done)
+    }
+
+    /// Whether a message is there, without taking it.
+    #[inline(always)]
+    pub fn look(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        // S1 commit.
+        let found = stamp(mem, self.place).load(Edge::CommitLoad.load());
+        let more = (found >> 2).wrapping_sub(self.head);
+        if found & STATE == FULL && more < (shape.per_cell() - self.place.item) as u64 {
+            self.ready = self.head + more + 1;
+            return Ok(());
+        }
+        self.explain(shape, found)
+    }
+
+    /// Tells an empty ring from a broken one.
+    #[cold]
+    #[inline(never)]
+    fn explain(&self, shape: impl Shape, found: u64) -> Result<(), Blocked> {
+        let lap = self.geometry.lap(shape);
+        let expected = if self.place.item > 0 {
+            full(self.head - 1)
+        } else if self.head < lap {
+            free(self.head)
+        } else {
+            full(self.head - lap + shape.per_cell() as u64 - 1)
+        };
+        Err(if found == expected { Blocked::NotReady } else { Blocked::Corrupt })
+    }
+
+    /// Tells the sender how far the receiver is; `false` if it had been told already.
+    #[inline]
+    pub fn release(&mut self, mem: Slots<'_>) -> bool {
+        self.releases.publish(mem.receiver, self.head)
+    }
+}

@@ -1,0 +1,635 @@
+//! [`Ring`]: messages of one type.
+
+use crate::builder::{Attach, Builder, Kind, Sealed};
+use crate::error::{
+    Failure, RecvError, RecvTimeoutError, SendAllError, SendError, SendTimeoutError, SetupError,
+    TryRecvError, TrySendError,
+};
+use crate::protocol::slots::Typed;
+use crate::segment::{Place, RingKind, Segment};
+use crate::slots::{SlotReceiver, SlotSender, memory};
+use crate::stats::Stats;
+use crate::wait::{self, Wait, deadline_in};
+use bytemuck::{AnyBitPattern, NoUninit};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A ring of messages of type `T` in shared memory, with one sender and one receiver.
+///
+/// `T` is plain old data: no padding, and every bit pattern is a value, because the other side is
+/// another process (see [`bytemuck`]; `#[derive(Pod, Zeroable)]` gives it to most structs). The ring
+/// holds exactly its capacity, in messages.
+///
+/// The value is a handle on the mapped segment and cheap to clone; messages go through the
+/// [`Sender`] and the [`Receiver`] that are made from it, each in whatever process.
+///
+/// # Messages and death
+///
+/// A message is there whole or not at all, whenever its sender is killed. The next sender goes on right
+/// after the last message that was completed. The next receiver goes on right after the last message
+/// that a receiver finished taking; one that was killed while it took a message leaves it to the next.
+///
+/// ```
+/// use annulus::{Place, Ring};
+///
+/// let ring = Ring::<u64>::builder(1024).create(Place::memfd("numbers")?)?;
+/// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+/// tx.send(42)?;
+/// assert_eq!(rx.recv()?, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Ring<T> {
+    segment: Arc<Segment>,
+    messages: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Clone for Ring<T> {
+    fn clone(&self) -> Self {
+        Self { segment: Arc::clone(&self.segment), messages: PhantomData }
+    }
+}
+
+impl<T: NoUninit + AnyBitPattern> Kind for Ring<T> {
+    fn in_segment(Sealed(segment): Sealed) -> Self {
+        Self { segment, messages: PhantomData }
+    }
+}
+
+impl<T: NoUninit + AnyBitPattern> Ring<T> {
+    const MESSAGE: (usize, usize) = (size_of::<T>(), align_of::<T>());
+
+    /// Starts to make a ring for `capacity` messages.
+    ///
+    /// ```
+    /// use annulus::{Place, Ring};
+    ///
+    /// let ring = Ring::<[f32; 2]>::builder(256).create(Place::memfd("points")?)?;
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn builder(capacity: usize) -> Builder<Self> {
+        Builder::new(RingKind::Slots, capacity, Self::MESSAGE, |segment| {
+            memory(segment).initialise(Typed::<T>::new(), segment.spec.capacity);
+        })
+    }
+
+    /// Opens a ring that exists.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Attach::open`].
+    ///
+    /// ```
+    /// use annulus::{Place, Ring, SetupError};
+    ///
+    /// let missing = Ring::<u64>::open(Place::name("no-such-ring")?);
+    /// assert!(matches!(missing, Err(SetupError::NotFound)));
+    /// # Ok::<(), SetupError>(())
+    /// ```
+    pub fn open(place: Place) -> Result<Self, SetupError> {
+        Self::attach().open(place)
+    }
+
+    /// Starts to open a ring that exists, with more to insist on than [`open`](Self::open).
+    ///
+    /// ```
+    /// use annulus::{Place, Ring};
+    ///
+    /// let shared = Ring::<u64>::attach().owner(1000).mode(0o660).open(Place::name("no-such-ring")?);
+    /// assert!(shared.is_err());
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn attach() -> Attach<Self> {
+        Attach::new(RingKind::Slots, Some(Self::MESSAGE))
+    }
+
+    /// Opens the ring behind a descriptor that was inherited or received; the descriptor is closed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Attach::from_fd`].
+    ///
+    /// ```
+    /// use annulus::{Place, Ring};
+    ///
+    /// let here = Ring::<u64>::builder(16).create(Place::memfd("numbers")?)?;
+    /// let there = Ring::<u64>::from_fd(here.inheritable_fd()?)?;
+    /// assert_eq!(there.capacity(), 16);
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, SetupError> {
+        Self::attach().from_fd(fd)
+    }
+
+    /// Becomes the sender.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::RoleTaken`] while another handle has the role; a dead process has none.
+    /// [`SetupError::Corrupt`] if the positions in the ring cannot be. [`SetupError::NoProc`] without
+    /// `/proc`.
+    ///
+    /// ```
+    /// use annulus::{Place, Ring, SetupError};
+    ///
+    /// let ring = Ring::<u64>::builder(16).create(Place::memfd("numbers")?)?;
+    /// let first = ring.sender()?;
+    /// assert!(matches!(ring.sender(), Err(SetupError::RoleTaken { .. })));
+    /// drop(first);
+    /// assert!(ring.sender().is_ok());
+    /// # Ok::<(), SetupError>(())
+    /// ```
+    pub fn sender(&self) -> Result<Sender<T>, SetupError> {
+        let slots = SlotSender::join(&self.segment, Typed::new())?;
+        Ok(Sender { slots, ring: self.clone() })
+    }
+
+    /// Becomes the receiver.
+    ///
+    /// # Errors
+    ///
+    /// As for [`sender`](Self::sender).
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(16).create(annulus::Place::memfd("numbers")?)?;
+    /// let mut rx = ring.receiver()?;
+    /// assert!(rx.try_recv().is_err());
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn receiver(&self) -> Result<Receiver<T>, SetupError> {
+        let slots = SlotReceiver::join(&self.segment, Typed::new())?;
+        Ok(Receiver { slots, ring: self.clone() })
+    }
+
+    /// Messages that the ring holds.
+    pub fn capacity(&self) -> usize {
+        self.segment.spec.capacity
+    }
+
+    /// The label that the ring was created with.
+    pub fn label(&self) -> &str {
+        &self.segment.spec.label
+    }
+
+    /// A snapshot of the ring's figures.
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(16).create(annulus::Place::memfd("numbers")?)?;
+    /// let mut tx = ring.sender()?;
+    /// tx.send(7)?;
+    /// assert_eq!((ring.stats().sent, ring.stats().length), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stats(&self) -> Stats {
+        self.segment.stats()
+    }
+
+    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.segment.fd()
+    }
+
+    /// A new descriptor of the segment that survives `exec`, for a child program, which opens it with
+    /// [`from_fd`](Self::from_fd).
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Os`] if there is no descriptor left.
+    pub fn inheritable_fd(&self) -> Result<OwnedFd, SetupError> {
+        self.segment.inheritable_fd()
+    }
+
+    /// Leaves the name behind when this process leaves, even if it is the last user. The next opener's
+    /// departure removes it as usual.
+    pub fn keep(&self) {
+        self.segment.keep();
+    }
+
+    /// Removes the ring's name now. Processes that have it open go on using it.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::NotFound`] if the name is gone already or is another ring's by now.
+    ///
+    /// ```
+    /// use annulus::{Place, Ring};
+    ///
+    /// let place = Place::name(&format!("example-{}", std::process::id()))?;
+    /// let ring = Ring::<u64>::builder(16).persistent(true).create(place.clone())?;
+    /// ring.remove()?;
+    /// assert!(Ring::<u64>::open(place).is_err());
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn remove(&self) -> Result<(), SetupError> {
+        self.segment.unlink()
+    }
+}
+
+/// The sending side of a [`Ring`].
+///
+/// It can move to another thread, and there is one of it in all processes together.
+#[derive(Debug)]
+pub struct Sender<T> {
+    slots: SlotSender<Typed<T>>,
+    ring: Ring<T>,
+}
+
+impl<T: NoUninit + AnyBitPattern> Sender<T> {
+    /// Sends, if there is room now. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// Each gives the message back: [`TrySendError::Full`] if the ring holds its capacity,
+    /// [`TrySendError::Disconnected`] if the receiver has left or died, [`TrySendError::Corrupt`] if
+    /// its side of the ring is damaged, [`TrySendError::Forked`] in a forked child.
+    ///
+    /// ```
+    /// use annulus::{Place, Ring, TrySendError};
+    ///
+    /// let ring = Ring::<u64>::builder(1).create(Place::memfd("numbers")?)?;
+    /// let mut tx = ring.sender()?;
+    /// assert!(tx.try_send(1).is_ok());
+    /// assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)));
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline]
+    pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>> {
+        match self.slots.try_send(bytemuck::bytes_of(&message)) {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(TrySendError::new(failure, message)),
+        }
+    }
+
+    /// Sends, waiting for room if there is none, in the way that [`set_wait`](Self::set_wait) chose.
+    ///
+    /// # Errors
+    ///
+    /// Each gives the message back: [`SendError::Disconnected`], [`SendError::Corrupt`] and
+    /// [`SendError::Forked`] as for [`try_send`](Self::try_send).
+    #[inline]
+    pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
+        match self.slots.send(bytemuck::bytes_of(&message), None) {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(SendError::new(failure, message)),
+        }
+    }
+
+    /// Sends, waiting for room for as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`SendTimeoutError::Timeout`].
+    #[inline]
+    pub fn send_timeout(
+        &mut self,
+        message: T,
+        timeout: Duration,
+    ) -> Result<(), SendTimeoutError<T>> {
+        match self.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(_) => self.send_until(message, deadline_in(timeout)),
+        }
+    }
+
+    /// Sends, waiting for room until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`SendTimeoutError::Timeout`].
+    pub fn send_deadline(
+        &mut self,
+        message: T,
+        deadline: Instant,
+    ) -> Result<(), SendTimeoutError<T>> {
+        self.send_until(message, Some(deadline))
+    }
+
+    fn send_until(
+        &mut self,
+        message: T,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
+        match self.slots.send(bytemuck::bytes_of(&message), deadline) {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(SendTimeoutError::new(failure, message)),
+        }
+    }
+
+    /// Sends as many of `messages` as there is room for now, from the first on, and says how many. 0
+    /// also when the receiver is gone or its side damaged; [`try_send`](Self::try_send) tells which.
+    ///
+    /// Cheaper than one at a time: one look at the room, one note of the position, and messages of up
+    /// to 24 bytes share stamps.
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(4).create(annulus::Place::memfd("numbers")?)?;
+    /// let mut tx = ring.sender()?;
+    /// assert_eq!(tx.try_send_batch(&[1, 2, 3, 4, 5]), 4);
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline]
+    pub fn try_send_batch(&mut self, messages: &[T]) -> usize {
+        self.slots.try_send_batch(bytemuck::cast_slice(messages), messages.len()).unwrap_or(0)
+    }
+
+    /// Sends all of `messages`, waiting for room as often as needed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), with the number of messages that were sent before.
+    pub fn send_all(&mut self, messages: &[T]) -> Result<(), SendAllError> {
+        match self.slots.send_all(bytemuck::cast_slice(messages), messages.len()) {
+            Ok(()) => Ok(()),
+            Err((sent, failure)) => Err(SendAllError { sent, cause: SendError::new(failure, ()) }),
+        }
+    }
+
+    /// Chooses how this side waits. Default: [`Wait::Adaptive`].
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.slots.side.set_wait(wait);
+    }
+
+    /// Chooses how this side waits, in passing.
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(4).create(annulus::Place::memfd("numbers")?)?;
+    /// let mut tx = ring.sender()?.with_wait(annulus::Wait::Spin);
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[must_use]
+    pub fn with_wait(mut self, wait: Wait) -> Self {
+        self.set_wait(wait);
+        self
+    }
+
+    /// Waits until there is a receiver, for as long as `timeout`; `false` if none came.
+    pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
+        wait::wait_for_peer(&mut self.slots.side, timeout)
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &Ring<T> {
+        &self.ring
+    }
+
+    /// Messages that are waiting to be received, as of a moment ago.
+    pub fn len(&self) -> usize {
+        self.ring.segment.length() as usize
+    }
+
+    /// Whether nothing is waiting to be received, as of a moment ago.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Messages that the ring holds.
+    pub fn capacity(&self) -> usize {
+        self.ring.capacity()
+    }
+
+    /// A snapshot of the ring's figures.
+    pub fn stats(&self) -> Stats {
+        self.ring.stats()
+    }
+}
+
+/// The receiving side of a [`Ring`].
+///
+/// It can move to another thread, and there is one of it in all processes together.
+#[derive(Debug)]
+pub struct Receiver<T> {
+    slots: SlotReceiver<Typed<T>>,
+    ring: Ring<T>,
+}
+
+impl<T: NoUninit + AnyBitPattern> Receiver<T> {
+    #[inline(always)]
+    fn take(&mut self) -> Result<T, Failure> {
+        let mut message = MaybeUninit::<T>::uninit();
+        // SAFETY: `message` has room for a `T`, which is the shape's size.
+        unsafe { self.slots.try_recv(message.as_mut_ptr().cast()) }?;
+        // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+        Ok(unsafe { message.assume_init() })
+    }
+
+    #[inline(always)]
+    fn take_until(&mut self, deadline: Option<Instant>) -> Result<T, Failure> {
+        loop {
+            match self.take() {
+                Err(Failure::NotReady) => self.slots.wait_for_message(deadline)?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Receives, if a message is there now. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] if there is none yet, [`TryRecvError::Disconnected`] if there is none and
+    /// the sender has left or died (a death is noticed within 1,024 attempts), [`TryRecvError::Corrupt`]
+    /// if the sender's side of the ring is damaged, [`TryRecvError::Forked`] in a forked child.
+    ///
+    /// ```
+    /// use annulus::{Place, Ring, TryRecvError};
+    ///
+    /// let ring = Ring::<u64>::builder(1).create(Place::memfd("numbers")?)?;
+    /// let mut rx = ring.receiver()?;
+    /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        Ok(self.take()?)
+    }
+
+    /// Receives, waiting for a message if there is none, in the way that [`set_wait`](Self::set_wait)
+    /// chose.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Disconnected`] once the ring is empty and the sender has left or died (a death is
+    /// noticed within 100 ms). A ring that no sender has ever joined is waited for.
+    /// [`RecvError::Corrupt`] and [`RecvError::Forked`] as for [`try_recv`](Self::try_recv).
+    #[inline]
+    pub fn recv(&mut self) -> Result<T, RecvError> {
+        Ok(self.take_until(None)?)
+    }
+
+    /// Receives, waiting for a message for as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`].
+    ///
+    /// ```
+    /// use annulus::{Place, RecvTimeoutError, Ring};
+    /// use std::time::Duration;
+    ///
+    /// let ring = Ring::<u64>::builder(1).create(Place::memfd("numbers")?)?;
+    /// let mut rx = ring.receiver()?;
+    /// assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline]
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        match self.take() {
+            Err(Failure::NotReady) => Ok(self.take_until(deadline_in(timeout))?),
+            done => Ok(done?),
+        }
+    }
+
+    /// Receives, waiting for a message until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`].
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        Ok(self.take_until(Some(deadline))?)
+    }
+
+    /// Receives as many messages as are there now and fit into `messages`, from its start on, and says
+    /// how many. 0 also when the sender is gone or its side damaged; [`try_recv`](Self::try_recv) tells
+    /// which.
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(4).create(annulus::Place::memfd("numbers")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// tx.try_send_batch(&[1, 2, 3]);
+    /// let mut messages = [0; 8];
+    /// assert_eq!(rx.try_recv_batch(&mut messages), 3);
+    /// assert_eq!(messages[..3], [1, 2, 3]);
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline]
+    pub fn try_recv_batch(&mut self, messages: &mut [T]) -> usize {
+        let to = messages.as_mut_ptr().cast();
+        // SAFETY: `messages` has room for its own length; any bytes are a `T` (`AnyBitPattern`).
+        unsafe { self.slots.try_recv_batch(to, messages.len()) }.unwrap_or(0)
+    }
+
+    /// Receives as many messages as are there and fit into `messages`, waiting for the first if there is
+    /// none. 0 only if `messages` is empty.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn recv_batch(&mut self, messages: &mut [T]) -> Result<usize, RecvError> {
+        let to = messages.as_mut_ptr().cast();
+        loop {
+            // SAFETY: as for `try_recv_batch`.
+            match unsafe { self.slots.try_recv_batch(to, messages.len()) } {
+                Err(Failure::NotReady) => self.slots.wait_for_message(None)?,
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// The messages as they come, until the sender has left or died and all are read (or the ring is
+    /// damaged).
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(4).create(annulus::Place::memfd("numbers")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// tx.send_all(&[1, 2, 3])?;
+    /// drop(tx);
+    /// assert_eq!(rx.iter().sum::<u64>(), 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn iter(&mut self) -> Iter<'_, T> {
+        Iter { receiver: self }
+    }
+
+    /// The messages that are there now.
+    pub fn try_iter(&mut self) -> TryIter<'_, T> {
+        TryIter { receiver: self }
+    }
+
+    /// Chooses how this side waits. Default: [`Wait::Adaptive`].
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.slots.side.set_wait(wait);
+    }
+
+    /// Chooses how this side waits, in passing.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Wait) -> Self {
+        self.set_wait(wait);
+        self
+    }
+
+    /// Waits until there is a sender, for as long as `timeout`; `false` if none came.
+    pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
+        wait::wait_for_peer(&mut self.slots.side, timeout)
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &Ring<T> {
+        &self.ring
+    }
+
+    /// Messages that are waiting to be received, as of a moment ago.
+    pub fn len(&self) -> usize {
+        self.ring.segment.length() as usize
+    }
+
+    /// Whether nothing is waiting to be received, as of a moment ago.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Messages that the ring holds.
+    pub fn capacity(&self) -> usize {
+        self.ring.capacity()
+    }
+
+    /// A snapshot of the ring's figures.
+    pub fn stats(&self) -> Stats {
+        self.ring.stats()
+    }
+}
+
+/// The messages of a [`Receiver`] as they come; made by [`Receiver::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, T> {
+    receiver: &'a mut Receiver<T>,
+}
+
+impl<T: NoUninit + AnyBitPattern> Iterator for Iter<'_, T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        self.receiver.recv().ok()
+    }
+}
+
+/// The messages that a [`Receiver`] has now; made by [`Receiver::try_iter`].
+#[derive(Debug)]
+pub struct TryIter<'a, T> {
+    receiver: &'a mut Receiver<T>,
+}
+
+impl<T: NoUninit + AnyBitPattern> Iterator for TryIter<'_, T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+impl<'a, T: NoUninit + AnyBitPattern> IntoIterator for &'a mut Receiver<T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+static_assertions::assert_impl_all!(Sender<u64>: Send);
+static_assertions::assert_impl_all!(Receiver<u64>: Send);
+static_assertions::assert_impl_all!(Ring<u64>: Send, Sync);

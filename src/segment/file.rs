@@ -1,0 +1,170 @@
+//! Segments that have a name: files under `/dev/shm`, or anywhere.
+
+use super::{Expected, Place, Segment, Spec, allocate, blocks};
+use crate::error::{Role, SetupError};
+use crate::sys::locks::{self, Byte, Outcome};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Attempts to open a name that its last user is just removing.
+const ATTEMPTS: usize = 8;
+
+pub(super) fn create(
+    path: PathBuf,
+    spec: Spec,
+    initialise: impl FnOnce(&Segment),
+) -> Result<Segment, SetupError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let failed = |source: io::Error| match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => SetupError::NotFound,
+        _ => SetupError::os("creating a file without a name")(source),
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
+        .open(directory)
+        .map_err(failed)?;
+    if spec.huge_pages && blocks(&file)? <= super::header::UNIT {
+        let reason = "the file system has none; use a memory file, or a path on hugetlbfs";
+        return Err(SetupError::HugePages { reason });
+    }
+    let size = allocate(&file, &spec)?;
+    let mut segment = Segment::assemble(file.into(), spec, size, initialise)?;
+    segment.join()?;
+    // The last step: from here on everybody sees it, complete.
+    publish(segment.fd(), &path)?;
+    segment.path = Some(path);
+    Ok(segment)
+}
+
+/// Gives the file its name, which must be free.
+fn publish(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SetupError> {
+    let unnamed = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    match nix::unistd::linkat(
+        AT_FDCWD,
+        unnamed.as_str(),
+        AT_FDCWD,
+        path,
+        AtFlags::AT_SYMLINK_FOLLOW,
+    ) {
+        Ok(()) => Ok(()),
+        Err(Errno::EEXIST) => Err(SetupError::AlreadyExists),
+        Err(Errno::ENOENT) if !Path::new("/proc/self/fd").exists() => Err(SetupError::NoProc),
+        Err(errno) => Err(SetupError::os("linkat")(errno.into())),
+    }
+}
+
+/// Opens the file at `path` without following a link, without waiting and without creating it.
+fn open_file(path: &Path, write: bool) -> Result<File, SetupError> {
+    let flags = libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    OpenOptions::new().read(true).write(write).custom_flags(flags).open(path).map_err(|source| {
+        match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => SetupError::NotFound,
+            Some(libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::ENODEV) => SetupError::NotAFile,
+            _ => SetupError::os("open")(source),
+        }
+    })
+}
+
+/// Checks what the kernel says of a file before any of its bytes is believed.
+pub(super) fn check(metadata: &Metadata, owner: Option<u32>) -> Result<(), SetupError> {
+    if !metadata.file_type().is_file() {
+        return Err(SetupError::NotAFile);
+    }
+    let uid = metadata.uid();
+    let trusted = match owner {
+        Some(owner) => uid == owner,
+        // The superuser could do to us whatever it wants anyhow.
+        None => uid == 0 || uid == nix::unistd::geteuid().as_raw(),
+    };
+    if !trusted {
+        return Err(SetupError::ForeignOwner { uid });
+    }
+    if metadata.nlink() > 1 {
+        return Err(SetupError::HardLinked { links: metadata.nlink() });
+    }
+    if metadata.blocks().saturating_mul(512) < metadata.len() {
+        return Err(SetupError::Sparse);
+    }
+    Ok(())
+}
+
+pub(super) fn open(path: PathBuf, expected: &Expected) -> Result<Segment, SetupError> {
+    for _ in 0..ATTEMPTS {
+        let file = open_file(&path, true)?;
+        // Locked first: from here on nobody else is the last user and takes the name away.
+        let joined = locks::shared(file.as_fd(), Byte::Users);
+        if joined.map_err(SetupError::os("locking the segment"))? == Outcome::HeldElsewhere {
+            std::thread::yield_now();
+            continue;
+        }
+        let metadata = file.metadata().map_err(SetupError::os("fstat"))?;
+        if metadata.nlink() == 0 {
+            continue;
+        }
+        check(&metadata, expected.owner)?;
+        let unit = blocks(&file)?;
+        let mut segment = Segment::adopt(file, metadata.len(), unit, expected)?;
+        let mode = metadata.mode() & 0o777;
+        let allowed = expected.mode.unwrap_or(segment.spec.mode);
+        if mode & !allowed != 0 {
+            return Err(SetupError::ModeTooWide { mode, allowed });
+        }
+        // Only now does it count as a user that may have to remove the name.
+        segment.path = Some(path);
+        return Ok(segment);
+    }
+    Err(SetupError::NotFound)
+}
+
+/// Opens a named segment's file to look at it, without counting as a user.
+pub(crate) fn open_unlocked(path: &Path) -> Result<(File, Metadata), SetupError> {
+    let file = open_file(path, false)?;
+    let metadata = file.metadata().map_err(SetupError::os("fstat"))?;
+    if !metadata.file_type().is_file() {
+        return Err(SetupError::NotAFile);
+    }
+    Ok((file, metadata))
+}
+
+/// Removes the name `path` if it still names the file behind `fd`.
+pub(super) fn unlink_if_same(path: &Path, fd: BorrowedFd<'_>) -> Result<(), SetupError> {
+    let os = SetupError::os;
+    let ours = nix::sys::stat::fstat(fd).map_err(io::Error::from).map_err(os("fstat"))?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if (there.dev(), there.ino()) == (ours.st_dev, ours.st_ino) => {
+            std::fs::remove_file(path).map_err(os("unlink"))
+        }
+        Ok(_) => Err(SetupError::NotFound),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SetupError::NotFound),
+        Err(error) => Err(os("lstat")(error)),
+    }
+}
+
+/// Removes a named ring: one that nobody uses, or with `force` any.
+pub(crate) fn remove(place: &Place, force: bool) -> Result<(), SetupError> {
+    let path = place.file().ok_or(SetupError::NotFound)?;
+    let file = open_file(&path, true)?;
+    let metadata = file.metadata().map_err(SetupError::os("fstat"))?;
+    if !metadata.file_type().is_file() {
+        return Err(SetupError::NotAFile);
+    }
+    let alone = locks::exclusive(file.as_fd(), Byte::Users).map_err(SetupError::os("locking"))?;
+    let held = [Role::Sender, Role::Receiver]
+        .into_iter()
+        .any(|role| locks::is_held(file.as_fd(), super::lock_of(role)));
+    if !force && (alone == Outcome::HeldElsewhere || held) {
+        return Err(SetupError::InUse);
+    }
+    unlink_if_same(&path, file.as_fd())
+}

@@ -1,0 +1,285 @@
+//! The header as a value: written once at creation, read once at attach, never looked at again.
+
+use crate::error::SetupError;
+use crate::protocol::layout::{self, Header, LABEL, MAGIC, VERSION, flag, kind};
+use crate::protocol::{records, slots};
+use crate::sync::Ordering;
+use crate::sys::clock;
+
+/// Bytes of a page of data before rounding; segments are whole pages.
+pub(crate) const UNIT: u64 = layout::PAGE as u64;
+
+/// How many may send and how many may receive.
+///
+/// More topologies come in later versions, so a `match` on it needs a wildcard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Topology {
+    /// One sender and one receiver.
+    #[default]
+    Spsc,
+}
+
+impl Topology {
+    fn number(self) -> u64 {
+        match self {
+            Self::Spsc => 1,
+        }
+    }
+
+    fn of(number: u64) -> Option<Self> {
+        (number == 1).then_some(Self::Spsc)
+    }
+
+    /// The usual abbreviation.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spsc => "spsc",
+        }
+    }
+}
+
+/// What kind of messages a ring carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RingKind {
+    /// Messages of one size: [`Ring`](crate::Ring).
+    Slots,
+    /// Messages of any size: [`ByteRing`](crate::ByteRing).
+    Bytes,
+}
+
+impl RingKind {
+    fn number(self) -> u64 {
+        match self {
+            Self::Slots => kind::SLOTS,
+            Self::Bytes => kind::BYTES,
+        }
+    }
+
+    fn of(number: u64) -> Option<Self> {
+        match number {
+            kind::SLOTS => Some(Self::Slots),
+            kind::BYTES => Some(Self::Bytes),
+            _ => None,
+        }
+    }
+
+    /// One word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Slots => "slots",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Slots => "messages of one size",
+            Self::Bytes => "messages of any size",
+        }
+    }
+}
+
+/// What a segment is: all that its header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) kind: RingKind,
+    pub(crate) topology: Topology,
+    pub(crate) persistent: bool,
+    pub(crate) prefault: bool,
+    pub(crate) huge_pages: bool,
+    pub(crate) capacity: usize,
+    pub(crate) message_size: usize,
+    pub(crate) message_align: usize,
+    pub(crate) mode: u32,
+    pub(crate) label: String,
+}
+
+/// What only the process that created a segment knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) creator: u32,
+    pub(crate) created: u64,
+}
+
+impl Spec {
+    /// Words of data, or why the sizes cannot be.
+    pub(crate) fn data_words(&self) -> Result<usize, SetupError> {
+        let invalid = |reason| SetupError::InvalidSize { reason };
+        if self.capacity == 0 {
+            return Err(invalid("a ring needs room for something; give a capacity of at least 1"));
+        }
+        let too_large = "a ring of that size cannot be addressed; give a smaller capacity";
+        match self.kind {
+            RingKind::Slots => {
+                if self.message_size == 0 {
+                    return Err(invalid("a message needs at least one byte"));
+                }
+                if self.capacity > slots::MAX_CAPACITY || self.message_size > slots::MAX_CAPACITY {
+                    return Err(invalid(too_large));
+                }
+                slots::words_for(slots::Untyped(self.message_size), self.capacity)
+                    .filter(|&words| words < 1 << 45)
+                    .ok_or(invalid(too_large))
+            }
+            RingKind::Bytes if self.capacity > records::MAX_CAPACITY => Err(invalid(too_large)),
+            RingKind::Bytes => Ok(records::words_for(self.capacity)),
+        }
+    }
+
+    /// Bytes of the segment in pages of `unit` bytes.
+    pub(crate) fn size(&self, unit: u64) -> Result<u64, SetupError> {
+        let bytes = layout::DATA as u64 + self.data_words()? as u64 * 8;
+        Ok(bytes.next_multiple_of(unit))
+    }
+
+    /// Checks the options before anything is made.
+    pub(crate) fn check(&self) -> Result<(), SetupError> {
+        self.data_words()?;
+        if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
+            return Err(SetupError::InvalidMode { mode: self.mode });
+        }
+        if self.label.len() > LABEL || self.label.contains('\0') {
+            let reason = "is not a label of up to 64 bytes without zero bytes";
+            return Err(SetupError::InvalidName { name: self.label.clone(), reason });
+        }
+        Ok(())
+    }
+
+    /// Writes the header of a segment of `size` bytes.
+    pub(crate) fn write(&self, header: &Header, size: u64) {
+        let flags = [
+            (self.persistent, flag::PERSISTENT),
+            (self.prefault, flag::PREFAULT),
+            (self.huge_pages, flag::HUGE_PAGES),
+        ];
+        let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
+        let mut label = [0; LABEL];
+        label[..self.label.len()].copy_from_slice(self.label.as_bytes());
+        for (word, bytes) in header.label.iter().zip(label.chunks_exact(8)) {
+            let bytes = bytes.try_into().expect("chunks of eight");
+            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        }
+        for (field, value) in [
+            (&header.version, VERSION),
+            (&header.kind, self.kind.number()),
+            (&header.topology, self.topology.number()),
+            (&header.flags, flags),
+            (&header.size, size),
+            (&header.capacity, self.capacity as u64),
+            (&header.message_size, self.message_size as u64),
+            (&header.message_align, self.message_align as u64),
+            (&header.mode, u64::from(self.mode)),
+            (&header.creator, u64::from(std::process::id())),
+            (&header.created, clock::wall_nanoseconds()),
+        ] {
+            field.store(value, Ordering::Relaxed);
+        }
+        // Last, though nobody can see the segment yet.
+        header.magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// Reads the header of a file of `actual` bytes in pages of `unit` bytes: each field once, and
+    /// nothing is believed that the sizes do not bear out.
+    pub(crate) fn read(
+        header: &Header,
+        actual: u64,
+        unit: u64,
+    ) -> Result<(Self, Origin), SetupError> {
+        if header.magic.load(Ordering::Acquire) != MAGIC {
+            return Err(SetupError::NotARing);
+        }
+        let version = header.version.load(Ordering::Relaxed);
+        if version != VERSION {
+            return Err(SetupError::Version { expected: VERSION, actual: version });
+        }
+        let kind = header.kind.load(Ordering::Relaxed);
+        let topology = header.topology.load(Ordering::Relaxed);
+        let unknown = |what: &str, number: u64| SetupError::Kind {
+            expected: "anything that this version knows",
+            actual: format!("{what} {number}"),
+        };
+        let kind = RingKind::of(kind).ok_or_else(|| unknown("kind", kind))?;
+        let topology = Topology::of(topology).ok_or_else(|| unknown("topology", topology))?;
+        let flags = header.flags.load(Ordering::Relaxed);
+        if flags & !flag::KNOWN != 0 {
+            return Err(unknown("flags", flags));
+        }
+        let number = |field: &crate::sync::AtomicU64| {
+            usize::try_from(field.load(Ordering::Relaxed)).map_err(|_| SetupError::Corrupt)
+        };
+        let mut label = [0; LABEL];
+        for (bytes, word) in label.chunks_exact_mut(8).zip(&header.label) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        let length = label.iter().position(|&byte| byte == 0).unwrap_or(LABEL);
+        let spec = Self {
+            kind,
+            topology,
+            persistent: flags & flag::PERSISTENT != 0,
+            prefault: flags & flag::PREFAULT != 0,
+            huge_pages: flags & flag::HUGE_PAGES != 0,
+            capacity: number(&header.capacity)?,
+            message_size: number(&header.message_size)?,
+            message_align: number(&header.message_align)?,
+            mode: header.mode.load(Ordering::Relaxed) as u32,
+            label: core::str::from_utf8(&label[..length])
+                .map_err(|_| SetupError::Corrupt)?
+                .to_owned(),
+        };
+        spec.check().map_err(|_| SetupError::Corrupt)?;
+        if spec.kind == RingKind::Slots && !spec.message_align.is_power_of_two() {
+            return Err(SetupError::Corrupt);
+        }
+        let size = header.size.load(Ordering::Relaxed);
+        let computed = spec.size(if spec.huge_pages { unit } else { UNIT })?;
+        if size != actual || computed != actual {
+            return Err(SetupError::Truncated { expected: computed, actual });
+        }
+        let origin = Origin {
+            creator: header.creator.load(Ordering::Relaxed) as u32,
+            created: header.created.load(Ordering::Relaxed),
+        };
+        Ok((spec, origin))
+    }
+}
+
+/// What an opener insists on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expected {
+    pub(crate) kind: Option<RingKind>,
+    /// Size and alignment of a message.
+    pub(crate) message: Option<(usize, usize)>,
+    pub(crate) label: Option<String>,
+    pub(crate) owner: Option<u32>,
+    pub(crate) mode: Option<u32>,
+}
+
+impl Expected {
+    /// Checks what the header says.
+    pub(crate) fn check(&self, spec: &Spec) -> Result<(), SetupError> {
+        if let Some(kind) = self.kind {
+            if kind != spec.kind {
+                return Err(SetupError::Kind {
+                    expected: kind.describe(),
+                    actual: spec.kind.describe().to_owned(),
+                });
+            }
+        }
+        if let Some(message) = self.message {
+            if message != (spec.message_size, spec.message_align) {
+                return Err(SetupError::Payload {
+                    expected: message,
+                    actual: (spec.message_size as u64, spec.message_align as u64),
+                });
+            }
+        }
+        match &self.label {
+            Some(label) if *label != spec.label => {
+                Err(SetupError::Label { expected: label.clone(), actual: spec.label.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Segments: files of shared memory that hold one ring each.
+//!
+//! A segment is created complete and only then published, so that nobody ever sees half of one, also
+//! when its creator is killed: a name appears by `linkat` as the last step, a memory file is sealed as
+//! the last step. Attaching believes the kernel first (owner, mode, links, size, allocation, seals) and
+//! the header second, each field loaded once, and never looks at the header again.
+
+mod file;
+mod header;
+mod memfd;
+mod place;
+
+pub(crate) use file::{open_unlocked, remove};
+pub(crate) use header::{Expected, Origin, Spec};
+pub use header::{RingKind, Topology};
+pub use place::Place;
+pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
+
+use crate::error::{Role, SetupError};
+use crate::protocol::layout::{DATA, Half, Header, RECEIVER, SENDER};
+use crate::stats::Stats;
+use crate::sync::Word;
+use crate::sys::fork::PrivateFd;
+use crate::sys::locks::{self, Byte, Outcome};
+use crate::sys::mapping::Mapping;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A segment that this process has mapped.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    mapping: Mapping,
+    /// Holds the users' lock, and serves to probe the roles' locks.
+    fd: PrivateFd,
+    /// Where the file is, if it has a name.
+    path: Option<PathBuf>,
+    /// Leave the name behind, also as the last user.
+    kept: AtomicBool,
+    pub(crate) spec: Spec,
+    /// Words of data, counted from the validated spec.
+    words: usize,
+}
+
+impl Segment {
+    /// Creates a segment; `initialise` puts the data in order before anybody can see it.
+    pub(crate) fn create(
+        place: &Place,
+        spec: Spec,
+        initialise: impl FnOnce(&Segment),
+    ) -> Result<Self, SetupError> {
+        spec.check()?;
+        match (&place.0, place.file()) {
+            (PlaceKind::Memfd(label), _) => memfd::create(label, spec, initialise),
+            (_, Some(path)) => file::create(path, spec, initialise),
+            (_, None) => unreachable!("only memory files have no path"),
+        }
+    }
+
+    /// Opens a segment by its name or path.
+    pub(crate) fn open(place: &Place, expected: &Expected) -> Result<Self, SetupError> {
+        match place.file() {
+            Some(path) => file::open(path, expected),
+            None => Err(SetupError::InvalidName {
+                name: place.to_string(),
+                reason: "is a memory file, which has no name to open; use its descriptor",
+            }),
+        }
+    }
+
+    /// Opens a segment by a descriptor, which may be shared with others and is not kept.
+    pub(crate) fn from_fd(fd: OwnedFd, expected: &Expected) -> Result<Self, SetupError> {
+        let own = reopen(fd.as_fd())?;
+        drop(fd);
+        memfd::attach(own, expected)
+    }
+
+    /// Maps the `size` bytes of `fd`, a file just made, and writes the header.
+    fn assemble(
+        fd: OwnedFd,
+        spec: Spec,
+        size: u64,
+        initialise: impl FnOnce(&Segment),
+    ) -> Result<Self, SetupError> {
+        let file = File::from(fd);
+        let mapping = map(&file, size, &spec)?;
+        let words = spec.data_words()?;
+        let fd = PrivateFd::new(file.into());
+        let segment = Self { mapping, fd, path: None, kept: AtomicBool::new(false), spec, words };
+        initialise(&segment);
+        segment.spec.write(segment.header(), size);
+        Ok(segment)
+    }
+
+    /// Maps `file`, which the kernel says has `size` bytes in pages of `unit`, and checks its header.
+    fn adopt(file: File, size: u64, unit: u64, expected: &Expected) -> Result<Self, SetupError> {
+        if size < DATA as u64 {
+            return Err(SetupError::NotARing);
+        }
+        let (spec, _) = {
+            let mapping =
+                Mapping::read_only(&file, length(size)?).map_err(SetupError::os("mmap"))?;
+            Spec::read(header(&mapping), size, unit)?
+        };
+        expected.check(&spec)?;
+        let mapping = map(&file, size, &spec)?;
+        let words = spec.data_words()?;
+        let fd = PrivateFd::new(file.into());
+        Ok(Self { mapping, fd, path: None, kept: AtomicBool::new(false), spec, words })
+    }
+
+    fn header(&self) -> &Header {
+        header(&self.mapping)
+    }
+
+    /// The half that `role` writes.
+    #[inline(always)]
+    pub(crate) fn half(&self, role: Role) -> &Half {
+        let offset = match role {
+            Role::Sender => SENDER,
+            Role::Receiver => RECEIVER,
+        };
+        // SAFETY: the mapping has at least `DATA` bytes from a page boundary on (checked at create and
+        // attach) and lives as long as `self`; a half is atomics only, valid whatever a peer writes.
+        unsafe { self.mapping.base().add(offset).cast::<Half>().as_ref() }
+    }
+
+    /// The data.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &[Word] {
+        // SAFETY: the mapping has `DATA + 8 * words` bytes at least (the file's size was computed from
+        // or checked against the spec that `words` was counted from) and lives as long as `self`; a
+        // word is an atomic, valid whatever a peer writes.
+        unsafe {
+            let data = self.mapping.base().add(DATA).cast::<Word>();
+            core::slice::from_raw_parts(data.as_ptr(), self.words)
+        }
+    }
+
+    /// The descriptor of the segment.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// A descriptor of its own for a lock: a lock never conflicts with the description that holds it.
+    pub(crate) fn reopen(&self) -> Result<PrivateFd, SetupError> {
+        if !self.fd.is_ours() {
+            return Err(SetupError::Forked);
+        }
+        Ok(PrivateFd::new(reopen(self.fd())?))
+    }
+
+    /// Whether a process holds `role`, as the kernel knows it.
+    pub(crate) fn is_held(&self, role: Role) -> bool {
+        locks::is_held(self.fd(), lock_of(role))
+    }
+
+    /// What is waiting, in the unit of the positions, as of a moment ago.
+    pub(crate) fn length(&self) -> u64 {
+        let position = |role| self.half(role).cursor.position.load(Ordering::Relaxed);
+        // The receiver first: what it has read was sent before.
+        let head = position(Role::Receiver);
+        position(Role::Sender).saturating_sub(head)
+    }
+
+    /// A snapshot of the ring's figures.
+    pub(crate) fn stats(&self) -> Stats {
+        let (sender, receiver) = (self.half(Role::Sender), self.half(Role::Receiver));
+        Stats::read(self.spec.kind, sender, receiver, |role| self.is_held(role))
+    }
+
+    /// A descriptor of the segment that survives `exec`.
+    pub(crate) fn inheritable_fd(&self) -> Result<OwnedFd, SetupError> {
+        // SAFETY: `F_DUPFD` makes a new descriptor, without the close-on-exec flag, of a live one.
+        let fd = unsafe { libc::fcntl(self.fd().as_raw_fd(), libc::F_DUPFD, 3) };
+        if fd < 0 {
+            return Err(SetupError::os("dup")(io::Error::last_os_error()));
+        }
+        // SAFETY: the kernel has just made it, for us alone.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Removes the name, if the segment has one and it is still this segment's.
+    pub(crate) fn unlink(&self) -> Result<(), SetupError> {
+        match &self.path {
+            Some(path) => file::unlink_if_same(path, self.fd()),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the name outlive this process, even if it is the last user.
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts this process among the users.
+    fn join(&self) -> Result<Outcome, SetupError> {
+        locks::shared(self.fd(), Byte::Users).map_err(SetupError::os("locking the segment"))
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let stays = self.spec.persistent || self.kept.load(Ordering::Relaxed);
+        if self.path.is_none() || stays || !self.fd.is_ours() {
+            return;
+        }
+        // Only the last user gets the lock for itself; whoever opens the file meanwhile sees it locked
+        // or, right after, without a name.
+        if matches!(locks::exclusive(self.fd(), Byte::Users), Ok(Outcome::Locked)) {
+            let _ = self.unlink();
+        }
+    }
+}
+
+/// The lock byte of a role.
+pub(crate) fn lock_of(role: Role) -> Byte {
+    match role {
+        Role::Sender => Byte::Sender,
+        Role::Receiver => Byte::Receiver,
+    }
+}
+
+/// The header of a mapping of at least [`DATA`] bytes.
+pub(crate) fn header(mapping: &Mapping) -> &Header {
+    assert!(mapping.len() >= DATA);
+    // SAFETY: the mapping is long enough and starts on a page boundary; a header is atomics only.
+    unsafe { mapping.base().cast::<Header>().as_ref() }
+}
+
+/// One half of a mapping of at least [`DATA`] bytes, for those who only look.
+pub(crate) fn half(mapping: &Mapping, role: Role) -> &Half {
+    assert!(mapping.len() >= DATA);
+    let offset = match role {
+        Role::Sender => SENDER,
+        Role::Receiver => RECEIVER,
+    };
+    // SAFETY: as for `header`; the halves lie before `DATA`, each on a page of its own.
+    unsafe { mapping.base().add(offset).cast::<Half>().as_ref() }
+}
+
+fn length(size: u64) -> Result<usize, SetupError> {
+    let too_large = "a ring of that size cannot be addressed; give a smaller capacity";
+    usize::try_from(size).map_err(|_| SetupError::InvalidSize { reason: too_large })
+}
+
+fn map(file: &File, size: u64, spec: &Spec) -> Result<Mapping, SetupError> {
+    let failed = |source: io::Error| match source.raw_os_error() {
+        Some(libc::ENOMEM) if spec.huge_pages => {
+            SetupError::HugePages { reason: "too few are free; raise vm.nr_hugepages" }
+        }
+        Some(libc::ENOMEM) => SetupError::NoSpace { needed: size },
+        _ => SetupError::Os { call: "mmap", source },
+    };
+    let mapping = Mapping::new(file, length(size)?).map_err(failed)?;
+    if spec.prefault {
+        mapping.populate().map_err(failed)?;
+    }
+    Ok(mapping)
+}
+
+/// Gives `file` its mode and its full size, every page of it.
+fn allocate(file: &File, spec: &Spec) -> Result<u64, SetupError> {
+    let unit = if spec.huge_pages { blocks(file)? } else { header::UNIT };
+    let size = spec.size(unit)?;
+    let mode = nix::sys::stat::Mode::from_bits_truncate(spec.mode);
+    nix::sys::stat::fchmod(file, mode)
+        .map_err(io::Error::from)
+        .map_err(SetupError::os("fchmod"))?;
+    if !spec.huge_pages && size > memory_available() && is_memory(file) {
+        return Err(SetupError::NoSpace { needed: size });
+    }
+    let failed = |source: io::Error| match source.raw_os_error() {
+        Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT) if spec.huge_pages => {
+            SetupError::HugePages { reason: "too few are free; raise vm.nr_hugepages" }
+        }
+        Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT | libc::EFBIG) => {
+            SetupError::NoSpace { needed: size }
+        }
+        _ => SetupError::Os { call: "fallocate", source },
+    };
+    let length = i64::try_from(size).map_err(|_| SetupError::NoSpace { needed: size })?;
+    nix::unistd::ftruncate(file, length).map_err(io::Error::from).map_err(failed)?;
+    loop {
+        let flags = nix::fcntl::FallocateFlags::empty();
+        match nix::fcntl::fallocate(file, flags, 0, length) {
+            Ok(()) => return Ok(size),
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
+}
+
+/// The size of the file's pages.
+fn blocks(file: &File) -> Result<u64, SetupError> {
+    Ok(file.metadata().map_err(SetupError::os("fstat"))?.blksize().max(header::UNIT))
+}
+
+/// Whether the file's pages are memory that nothing else backs.
+fn is_memory(file: &File) -> bool {
+    nix::sys::statfs::fstatfs(file)
+        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
+}
+
+/// Bytes of memory that can be had without pushing anybody out, or no limit if nobody says.
+fn memory_available() -> u64 {
+    let Ok(meminfo) = std::fs::read_to_string("/proc/meminfo") else { return u64::MAX };
+    meminfo
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?.trim().parse().ok()
+        })
+        .map_or(u64::MAX, |kilobytes: u64| kilobytes * 1024)
+}
+
+/// Opens the file behind `fd` anew, for a description that nobody else has.
+fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd, SetupError> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let mut options = OpenOptions::new();
+    match options.read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path) {
+        Ok(file) => Ok(file.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SetupError::NoProc),
+        Err(error) => Err(SetupError::os("opening the descriptor anew")(error)),
+    }
+}

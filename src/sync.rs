@@ -1,0 +1,300 @@
+//! The atomics that the protocols are written in, and the only file that knows loom.
+//!
+//! In a normal build everything here is a name for what `core` has. Under `cfg(loom)` the same names
+//! stand for loom's atomics, with three additions that the models need:
+//!
+//! * **kill points**: every atomic access is counted, and [`model::kill_after`] makes the k-th access
+//!   of a thread its last. What the thread would have stored afterwards is never stored, which is
+//!   what SIGKILL does to a process.
+//! * **weakened edges**: [`model::weaken`] turns one named edge ([`Edge`]) into a relaxed access, so
+//!   that a test can show that some model notices.
+//! * **tracked payload**: each payload word carries a loom cell beside its atomic, so that reading a
+//!   word without a happens-before edge from its writer, or overwriting it without one from its
+//!   reader, fails the model at once instead of only when a stale value happens to surface.
+
+pub use core::sync::atomic::Ordering;
+
+/// The named happens-before edges of the protocols; `protocol/mod.rs` has the table and the proof.
+///
+/// Each end of an edge is weakened apart, because either alone breaks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Edge {
+    /// S1, store end: the sender's `FULL(p)` on a cell's stamp.
+    CommitStore,
+    /// S1, load end: the receiver's load of that stamp.
+    CommitLoad,
+    /// S2, store end: the receiver's `released` position.
+    ReleaseStore,
+    /// S2, load end: the sender's load of `released`.
+    ReleaseLoad,
+    /// S3, store end: the receiver's exact `head`.
+    HeadStore,
+    /// S3, load end: the sender's load of `head` when `released` shows no room.
+    HeadLoad,
+    /// R1, store end: the sender's header word of a record.
+    RecordStore,
+    /// R1, load end: the receiver's load of that header.
+    RecordLoad,
+    /// R2, store end: the receiver's `released` position, in bytes.
+    SpaceStore,
+    /// R2, load end: the sender's load of it.
+    SpaceLoad,
+    /// R3, store end: the receiver's exact `head`, in bytes.
+    SpaceHeadStore,
+    /// R3, load end: the sender's load of it.
+    SpaceHeadLoad,
+    /// P1, notifier's end: the barrier between publishing and looking for a sleeper.
+    ParkNotify,
+    /// P1, waiter's end: the barrier between announcing sleep and looking once more.
+    ParkAnnounce,
+}
+
+impl Edge {
+    /// Every edge, for the mutation check.
+    #[cfg(loom)]
+    pub const ALL: [Edge; 14] = [
+        Edge::CommitStore,
+        Edge::CommitLoad,
+        Edge::ReleaseStore,
+        Edge::ReleaseLoad,
+        Edge::HeadStore,
+        Edge::HeadLoad,
+        Edge::RecordStore,
+        Edge::RecordLoad,
+        Edge::SpaceStore,
+        Edge::SpaceLoad,
+        Edge::SpaceHeadStore,
+        Edge::SpaceHeadLoad,
+        Edge::ParkNotify,
+        Edge::ParkAnnounce,
+    ];
+
+    /// The ordering of the edge's load end.
+    #[inline(always)]
+    pub fn load(self) -> Ordering {
+        self.or_weakened(Ordering::Acquire)
+    }
+
+    /// The ordering of the edge's store end.
+    #[inline(always)]
+    pub fn store(self) -> Ordering {
+        self.or_weakened(Ordering::Release)
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    const fn or_weakened(self, ordering: Ordering) -> Ordering {
+        ordering
+    }
+
+    #[cfg(loom)]
+    fn or_weakened(self, ordering: Ordering) -> Ordering {
+        if model::is_weakened(self) { Ordering::Relaxed } else { ordering }
+    }
+
+    /// A sequentially consistent fence, the strong form of both ends of a park edge.
+    #[inline(always)]
+    pub fn fence(self) {
+        #[cfg(loom)]
+        if model::is_weakened(self) {
+            return;
+        }
+        fence(Ordering::SeqCst);
+    }
+}
+
+#[cfg(not(loom))]
+pub use plain::*;
+
+#[cfg(not(loom))]
+mod plain {
+    use super::{Edge, Ordering};
+    pub use core::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+    /// One word of the data area: a stamp, a record header or eight bytes of payload.
+    #[repr(transparent)]
+    #[derive(Debug)]
+    pub struct Word(AtomicU64);
+
+    impl Word {
+        /// Loads a stamp or header.
+        #[inline(always)]
+        pub fn load(&self, ordering: Ordering) -> u64 {
+            self.0.load(ordering)
+        }
+
+        /// Stores a stamp or header.
+        #[inline(always)]
+        pub fn store(&self, value: u64, ordering: Ordering) {
+            self.0.store(value, ordering);
+        }
+
+        /// Reads eight bytes of payload. Relaxed: the stamp or header orders it.
+        #[inline(always)]
+        pub fn read(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        /// Writes eight bytes of payload. Relaxed: the stamp or header orders it.
+        #[inline(always)]
+        pub fn write(&self, value: u64) {
+            self.0.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// The notifier's light side of park edge P1: keeps the compiler from moving the look for a
+    /// sleeper before the publishing store. The processor is held to it by the waiter's `membarrier`.
+    #[inline(always)]
+    pub fn light_barrier(_edge: Edge) {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Tells the processor that this is a spin loop.
+    #[inline(always)]
+    pub fn spin_hint() {
+        core::hint::spin_loop();
+    }
+}
+
+#[cfg(loom)]
+pub use model::{AtomicU32, AtomicU64, Word, fence, light_barrier, spin_hint};
+
+/// loom's stand-ins, and the handles that the models in `loom-tests/` steer them by.
+#[cfg(loom)]
+pub mod model {
+    use super::{Edge, Ordering};
+    use loom::cell::UnsafeCell;
+    use std::cell::Cell;
+    use std::sync::atomic::AtomicU8;
+
+    static WEAKENED: AtomicU8 = AtomicU8::new(u8::MAX);
+
+    /// Makes `edge` relaxed in every model that runs from now on.
+    pub fn weaken(edge: Edge) {
+        WEAKENED.store(edge as u8, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_weakened(edge: Edge) -> bool {
+        WEAKENED.load(Ordering::SeqCst) == edge as u8
+    }
+
+    loom::thread_local! {
+        static LEFT: Cell<Option<usize>> = Cell::new(None);
+        static TAKEN: Cell<usize> = Cell::new(0);
+    }
+
+    /// What a killed thread unwinds with.
+    #[derive(Debug)]
+    pub struct Killed;
+
+    /// Lets this thread make `accesses` more atomic accesses; the next one kills it.
+    pub fn kill_after(accesses: usize) {
+        LEFT.with(|left| left.set(Some(accesses)));
+    }
+
+    /// How many atomic accesses this thread has made.
+    pub fn accesses() -> usize {
+        TAKEN.with(Cell::get)
+    }
+
+    /// Runs `body` as a process that may be killed; `None` when it was.
+    pub fn process<R>(body: impl FnOnce() -> R) -> Option<R> {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+            Ok(value) => Some(value),
+            Err(cause) if cause.is::<Killed>() => None,
+            Err(cause) => std::panic::resume_unwind(cause),
+        }
+    }
+
+    /// Counts one access; unwinds if the thread has used up its last.
+    fn step() {
+        TAKEN.with(|taken| taken.set(taken.get() + 1));
+        LEFT.with(|left| match left.get() {
+            None => {}
+            Some(0) => std::panic::resume_unwind(Box::new(Killed)),
+            Some(n) => left.set(Some(n - 1)),
+        });
+    }
+
+    macro_rules! atomic {
+        ($name:ident, $int:ty) => {
+            /// loom's atomic, counted.
+            #[derive(Debug)]
+            pub struct $name(loom::sync::atomic::$name);
+
+            impl $name {
+                /// A new atomic.
+                pub fn new(value: $int) -> Self {
+                    Self(loom::sync::atomic::$name::new(value))
+                }
+                /// Loads.
+                pub fn load(&self, ordering: Ordering) -> $int {
+                    step();
+                    self.0.load(ordering)
+                }
+                /// Stores.
+                pub fn store(&self, value: $int, ordering: Ordering) {
+                    step();
+                    self.0.store(value, ordering);
+                }
+                /// Adds, wrapping, and gives the value from before.
+                pub fn fetch_add(&self, value: $int, ordering: Ordering) -> $int {
+                    step();
+                    self.0.fetch_add(value, ordering)
+                }
+            }
+        };
+    }
+    atomic!(AtomicU32, u32);
+    atomic!(AtomicU64, u64);
+
+    /// One word of the data area, with a cell that tracks who may touch its payload.
+    #[derive(Debug)]
+    pub struct Word {
+        atomic: AtomicU64,
+        tracked: UnsafeCell<()>,
+    }
+
+    impl Word {
+        /// A new word.
+        pub fn new(value: u64) -> Self {
+            Self { atomic: AtomicU64::new(value), tracked: UnsafeCell::new(()) }
+        }
+        /// Loads a stamp or header.
+        pub fn load(&self, ordering: Ordering) -> u64 {
+            self.atomic.load(ordering)
+        }
+        /// Stores a stamp or header.
+        pub fn store(&self, value: u64, ordering: Ordering) {
+            self.atomic.store(value, ordering);
+        }
+        /// Reads eight bytes of payload.
+        pub fn read(&self) -> u64 {
+            let value = self.atomic.load(Ordering::Relaxed);
+            self.tracked.with(|_| ());
+            value
+        }
+        /// Writes eight bytes of payload.
+        pub fn write(&self, value: u64) {
+            self.atomic.store(value, Ordering::Relaxed);
+            self.tracked.with_mut(|_| ());
+        }
+    }
+
+    /// loom's fence, counted.
+    pub fn fence(ordering: Ordering) {
+        step();
+        loom::sync::atomic::fence(ordering);
+    }
+
+    /// loom has no `membarrier`: the model is of the form with fences on both sides.
+    pub fn light_barrier(edge: Edge) {
+        edge.fence();
+    }
+
+    /// Lets the other threads run.
+    pub fn spin_hint() {
+        loom::thread::yield_now();
+    }
+}

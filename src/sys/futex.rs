@@ -1,0 +1,53 @@
+//! Sleeping on a word of shared memory.
+
+use super::clock::Monotonic;
+use crate::sync::AtomicU32;
+use std::io;
+
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// Somebody woke us, or the word had changed before we slept.
+    Rung,
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// Sleeps while `word` is `expected`, until `deadline`. Signals do not end the sleep.
+///
+/// The futex is a shared one: the word may be mapped by other processes, also read-only here.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Monotonic) -> Woken {
+    let deadline = deadline.timespec();
+    loop {
+        // SAFETY: `word` is a live, aligned 32-bit word and `deadline` a valid time; the call writes
+        // to neither.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAIT_BITSET,
+                expected,
+                &raw const deadline,
+                core::ptr::null::<u32>(),
+                libc::FUTEX_BITSET_MATCH_ANY,
+            )
+        };
+        if result == 0 {
+            return Woken::Rung;
+        }
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EINTR) => continue,
+            Some(libc::ETIMEDOUT) => return Woken::TimedOut,
+            // EAGAIN: the word has changed. Anything else (a kernel or a filter without futexes) must
+            // not become a hot loop that never looks at its deadline.
+            Some(libc::EAGAIN) => return Woken::Rung,
+            _ => return Woken::TimedOut,
+        }
+    }
+}
+
+/// Wakes all who sleep on `word`, in whatever process.
+pub(crate) fn wake_all(word: &AtomicU32) {
+    // SAFETY: `word` is a live, aligned 32-bit word; waking touches no memory.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}

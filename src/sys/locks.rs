@@ -1,0 +1,76 @@
+//! Open file description locks: who is alive, as the kernel knows it.
+//!
+//! The kernel drops such a lock when the last descriptor of its description is closed, which for a dying
+//! process is after its memory has been torn down. A lock never conflicts with the description that
+//! holds it, so holders and probes use descriptions of their own.
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// Offset of the lock bytes: far beyond any data, where no segment reaches.
+const BASE: i64 = 1 << 62;
+
+/// A byte that can be locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Byte {
+    /// Shared by every process that has the segment open for use.
+    Users,
+    /// Exclusive: the sender.
+    Sender,
+    /// Exclusive: the receiver.
+    Receiver,
+}
+
+impl Byte {
+    fn lock(self, kind: i32) -> libc::flock {
+        let index = match self {
+            Self::Users => 0,
+            Self::Sender => 1,
+            Self::Receiver => 2,
+        };
+        // SAFETY: an all-zero `flock` is a valid value; every field that matters is set below.
+        let mut lock: libc::flock = unsafe { core::mem::zeroed() };
+        lock.l_type = kind as i16;
+        lock.l_whence = libc::SEEK_SET as i16;
+        lock.l_start = BASE + index;
+        lock.l_len = 1;
+        lock
+    }
+}
+
+/// Whether a lock was obtained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Locked,
+    HeldElsewhere,
+}
+
+fn set(fd: BorrowedFd<'_>, byte: Byte, kind: i32) -> io::Result<Outcome> {
+    match fcntl(fd, FcntlArg::F_OFD_SETLK(&byte.lock(kind))) {
+        Ok(_) => Ok(Outcome::Locked),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(Outcome::HeldElsewhere),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Takes `byte` for this description alone.
+pub(crate) fn exclusive(fd: BorrowedFd<'_>, byte: Byte) -> io::Result<Outcome> {
+    set(fd, byte, libc::F_WRLCK)
+}
+
+/// Takes `byte` together with others.
+pub(crate) fn shared(fd: BorrowedFd<'_>, byte: Byte) -> io::Result<Outcome> {
+    set(fd, byte, libc::F_RDLCK)
+}
+
+/// Whether a description other than this one holds `byte`. An error counts as held: nobody is declared
+/// dead because a question failed.
+pub(crate) fn is_held(fd: BorrowedFd<'_>, byte: Byte) -> bool {
+    let mut lock = byte.lock(libc::F_WRLCK);
+    match fcntl(fd, FcntlArg::F_OFD_GETLK(&mut lock)) {
+        Ok(_) => i32::from(lock.l_type) != libc::F_UNLCK,
+        Err(_) => true,
+    }
+}

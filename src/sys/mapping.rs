@@ -1,0 +1,60 @@
+//! A shared mapping of a whole file, not inherited by fork children.
+
+use super::fork;
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+/// The mapping; unmapped on drop, in the process that made it.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    raw: ManuallyDrop<MmapRaw>,
+    generation: u32,
+}
+
+impl Mapping {
+    /// Maps the first `len` bytes of `file` to read and write.
+    pub(crate) fn new(file: &File, len: usize) -> io::Result<Self> {
+        Self::keep(MmapOptions::new().len(len).map_raw(file)?)
+    }
+
+    /// Maps the first `len` bytes of `file` to read only.
+    pub(crate) fn read_only(file: &File, len: usize) -> io::Result<Self> {
+        Self::keep(MmapOptions::new().len(len).map_raw_read_only(file)?)
+    }
+
+    fn keep(raw: MmapRaw) -> io::Result<Self> {
+        raw.advise(Advice::DontFork)?;
+        Ok(Self { raw: ManuallyDrop::new(raw), generation: fork::generation() })
+    }
+
+    /// Faults every page in for writing. Kernels before 5.14 cannot; then pages come as they are used.
+    pub(crate) fn populate(&self) -> io::Result<()> {
+        match self.raw.advise(Advice::PopulateWrite) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The first byte.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        NonNull::new(self.raw.as_mut_ptr()).expect("a mapping is never at address 0")
+    }
+
+    /// Bytes mapped.
+    pub(crate) fn len(&self) -> usize {
+        self.raw.len()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() {
+            // SAFETY: dropped once, here. In a fork child the range is not ours to unmap: it was left
+            // out of the child, and something else may lie there by now.
+            unsafe { ManuallyDrop::drop(&mut self.raw) };
+        }
+    }
+}

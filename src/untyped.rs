@@ -1,0 +1,287 @@
+//! [`UntypedRing`]: a ring of slots for programs that do not know the type of its messages.
+
+use crate::builder::{Attach, Builder, Kind, Sealed};
+use crate::error::{ByteSendError, Failure, RecvIntoError, SetupError};
+use crate::protocol::slots::Untyped;
+use crate::segment::{Place, RingKind, Segment};
+use crate::slots::{SlotReceiver, SlotSender, memory};
+use crate::stats::Stats;
+use crate::wait::{self, Wait, deadline_in};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A [`Ring`](crate::Ring) whose message type this process does not know: for tools that move messages
+/// as bytes. Each message is exactly [`message_size`](Self::message_size) bytes.
+///
+/// ```
+/// use annulus::{Place, UntypedRing};
+///
+/// let ring = UntypedRing::builder(64, 12).create(Place::memfd("raw")?)?;
+/// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+/// tx.send(b"twelve bytes")?;
+/// let mut message = [0; 12];
+/// rx.recv(&mut message)?;
+/// assert_eq!(&message, b"twelve bytes");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct UntypedRing {
+    segment: Arc<Segment>,
+}
+
+impl Kind for UntypedRing {
+    fn in_segment(Sealed(segment): Sealed) -> Self {
+        Self { segment }
+    }
+}
+
+impl UntypedRing {
+    /// Starts to make a ring for `capacity` messages of `message_size` bytes, aligned to one byte.
+    pub fn builder(capacity: usize, message_size: usize) -> Builder<Self> {
+        Builder::new(RingKind::Slots, capacity, (message_size, 1), |segment| {
+            let shape = Untyped(segment.spec.message_size);
+            memory(segment).initialise(shape, segment.spec.capacity);
+        })
+    }
+
+    /// Opens a ring of slots, whatever its messages are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Attach::open`].
+    pub fn open(place: Place) -> Result<Self, SetupError> {
+        Self::attach().open(place)
+    }
+
+    /// Starts to open a ring that exists, with more to insist on than [`open`](Self::open).
+    pub fn attach() -> Attach<Self> {
+        Attach::new(RingKind::Slots, None)
+    }
+
+    /// Opens the ring behind a descriptor that was inherited or received; the descriptor is closed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Attach::from_fd`].
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, SetupError> {
+        Self::attach().from_fd(fd)
+    }
+
+    /// Becomes the sender.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ring::sender`](crate::Ring::sender).
+    pub fn sender(&self) -> Result<UntypedSender, SetupError> {
+        let slots = SlotSender::join(&self.segment, Untyped(self.message_size()))?;
+        Ok(UntypedSender { slots, ring: self.clone() })
+    }
+
+    /// Becomes the receiver.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ring::sender`](crate::Ring::sender).
+    pub fn receiver(&self) -> Result<UntypedReceiver, SetupError> {
+        let slots = SlotReceiver::join(&self.segment, Untyped(self.message_size()))?;
+        Ok(UntypedReceiver { slots, ring: self.clone() })
+    }
+
+    /// Messages that the ring holds.
+    pub fn capacity(&self) -> usize {
+        self.segment.spec.capacity
+    }
+
+    /// Bytes of a message.
+    pub fn message_size(&self) -> usize {
+        self.segment.spec.message_size
+    }
+
+    /// The label that the ring was created with.
+    pub fn label(&self) -> &str {
+        &self.segment.spec.label
+    }
+
+    /// A snapshot of the ring's figures.
+    pub fn stats(&self) -> Stats {
+        self.segment.stats()
+    }
+
+    /// Leaves the name behind when this process leaves, even if it is the last user.
+    pub fn keep(&self) {
+        self.segment.keep();
+    }
+
+    /// Removes the ring's name now. Processes that have it open go on using it.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::NotFound`] if the name is gone already or is another ring's by now.
+    pub fn remove(&self) -> Result<(), SetupError> {
+        self.segment.unlink()
+    }
+}
+
+/// The sending side of an [`UntypedRing`].
+#[derive(Debug)]
+pub struct UntypedSender {
+    slots: SlotSender<Untyped>,
+    ring: UntypedRing,
+}
+
+impl UntypedSender {
+    fn check(&self, message: &[u8]) -> Result<(), ByteSendError> {
+        let size = self.ring.message_size();
+        if message.len() == size {
+            Ok(())
+        } else {
+            Err(ByteSendError::TooLong { len: message.len(), max: size })
+        }
+    }
+
+    /// Sends, if there is room now. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ByteSendError::TooLong`] unless the message has exactly the ring's message size;
+    /// [`ByteSendError::Full`], [`ByteSendError::Disconnected`], [`ByteSendError::Corrupt`] and
+    /// [`ByteSendError::Forked`] as for [`Sender::try_send`](crate::Sender::try_send).
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
+        self.check(message)?;
+        Ok(self.slots.try_send(message)?)
+    }
+
+    /// Sends, waiting for room if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_send`](Self::try_send), without `Full`.
+    pub fn send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
+        self.check(message)?;
+        Ok(self.slots.send(message, None)?)
+    }
+
+    /// Sends, waiting for room for as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`ByteSendError::Timeout`].
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), ByteSendError> {
+        self.check(message)?;
+        Ok(self.slots.send(message, deadline_in(timeout))?)
+    }
+
+    /// Sends as many of the messages in `bytes`, which holds whole messages, as there is room for now.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is not a whole number of messages.
+    pub fn try_send_batch(&mut self, bytes: &[u8]) -> usize {
+        let size = self.ring.message_size();
+        assert!(bytes.len() % size == 0, "a batch is a whole number of messages of {size} bytes");
+        self.slots.try_send_batch(bytes, bytes.len() / size).unwrap_or(0)
+    }
+
+    /// Chooses how this side waits. Default: [`Wait::Adaptive`].
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.slots.side.set_wait(wait);
+    }
+
+    /// Waits until there is a receiver, for as long as `timeout`; `false` if none came.
+    pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
+        wait::wait_for_peer(&mut self.slots.side, timeout)
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &UntypedRing {
+        &self.ring
+    }
+}
+
+/// The receiving side of an [`UntypedRing`].
+#[derive(Debug)]
+pub struct UntypedReceiver {
+    slots: SlotReceiver<Untyped>,
+    ring: UntypedRing,
+}
+
+impl UntypedReceiver {
+    fn check(&self, message: &[u8]) -> Result<(), RecvIntoError> {
+        let size = self.ring.message_size();
+        if message.len() >= size { Ok(()) } else { Err(RecvIntoError::TooSmall { len: size }) }
+    }
+
+    /// Receives into the start of `message`, if one is there now. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvIntoError::TooSmall`] if `message` is shorter than the ring's messages;
+    /// [`RecvIntoError::Empty`], [`RecvIntoError::Disconnected`], [`RecvIntoError::Corrupt`] and
+    /// [`RecvIntoError::Forked`] as for [`Receiver::try_recv`](crate::Receiver::try_recv).
+    pub fn try_recv(&mut self, message: &mut [u8]) -> Result<(), RecvIntoError> {
+        self.check(message)?;
+        // SAFETY: `message` has room for a message.
+        Ok(unsafe { self.slots.try_recv(message.as_mut_ptr()) }?)
+    }
+
+    /// Receives into the start of `message`, waiting if none is there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_recv`](Self::try_recv), without `Empty`.
+    pub fn recv(&mut self, message: &mut [u8]) -> Result<(), RecvIntoError> {
+        self.recv_until(message, None)
+    }
+
+    /// Receives into the start of `message`, waiting for as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv), and [`RecvIntoError::Timeout`].
+    pub fn recv_timeout(
+        &mut self,
+        message: &mut [u8],
+        timeout: Duration,
+    ) -> Result<(), RecvIntoError> {
+        self.recv_until(message, deadline_in(timeout))
+    }
+
+    fn recv_until(
+        &mut self,
+        message: &mut [u8],
+        deadline: Option<std::time::Instant>,
+    ) -> Result<(), RecvIntoError> {
+        self.check(message)?;
+        loop {
+            // SAFETY: `message` has room for a message.
+            match unsafe { self.slots.try_recv(message.as_mut_ptr()) } {
+                Err(Failure::NotReady) => self.slots.wait_for_message(deadline)?,
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Receives as many messages as are there now and fit into `bytes`, one after the other, and says
+    /// how many.
+    pub fn try_recv_batch(&mut self, bytes: &mut [u8]) -> usize {
+        let most = bytes.len() / self.ring.message_size();
+        // SAFETY: `bytes` has room for `most` messages.
+        unsafe { self.slots.try_recv_batch(bytes.as_mut_ptr(), most) }.unwrap_or(0)
+    }
+
+    /// Chooses how this side waits. Default: [`Wait::Adaptive`].
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.slots.side.set_wait(wait);
+    }
+
+    /// Waits until there is a sender, for as long as `timeout`; `false` if none came.
+    pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
+        wait::wait_for_peer(&mut self.slots.side, timeout)
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &UntypedRing {
+        &self.ring
+    }
+}

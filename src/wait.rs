@@ -1,0 +1,217 @@
+//! The one waiting loop: spin, then park, then see whether the peer is still there.
+
+use crate::error::Failure;
+use crate::participants::Participant;
+use crate::protocol::park::{Barrier, Sleep};
+use crate::sync::{Edge, spin_hint};
+use crate::sys::clock::Monotonic;
+use crate::sys::futex::{self, Woken};
+use crate::sys::{cpu, membarrier};
+use std::time::{Duration, Instant};
+
+/// How a side of a ring waits for the other.
+///
+/// It is the handle's own affair: one side may spin while the other blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// Never sleep: the lowest latency, for the price of a processor. Where the thread may run on one
+    /// processor only, it yields between attempts.
+    Spin,
+    /// Sleep at once: no processor time while waiting, and the latency of a wake by the kernel.
+    Block,
+    /// Spin for about as long as a sleep and a wake would cost, then sleep; spin less while that does
+    /// not pay, and not at all where the thread may run on one processor only.
+    #[default]
+    Adaptive,
+}
+
+/// The longest sleep before a side looks again by itself: whoever should have woken it may have died
+/// between publishing and waking, and no kernel object tells of that.
+const SLICE: Duration = Duration::from_millis(100);
+/// The same while waiting for a peer to come, which rings when it does.
+const PEER_SLICE: Duration = Duration::from_millis(20);
+/// The longest an adaptive waiter spins: about what a sleep and a wake cost (Karlin, Li, Manasse and
+/// Owicki, 1991: then it is never worse than twice the best choice).
+const LONGEST_SPIN: Duration = Duration::from_micros(50);
+/// The shortest, when spinning has not paid.
+const SHORTEST_SPIN: Duration = Duration::from_micros(3);
+/// Attempts without a pause between them, at first.
+const EAGER: u32 = 200;
+/// Attempts between two looks at the clock.
+const ATTEMPTS_PER_LOOK: u32 = 64;
+/// How long a spinner trusts that its peer lives.
+const TRUST: Duration = Duration::from_millis(10);
+/// Sleeps between two looks at how many processors there are for us.
+const SLEEPS_PER_LOOK: u32 = 256;
+
+/// What a side has learnt about waiting.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    spin: Duration,
+    alone: bool,
+    sleeps: u32,
+    pub(crate) barrier: Barrier,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+impl Budget {
+    pub(crate) fn new(alone: bool) -> Self {
+        Self { spin: LONGEST_SPIN, alone, sleeps: 0, barrier: Barrier::Fence }
+    }
+
+    fn paid(&mut self) {
+        self.spin = (self.spin * 2).min(LONGEST_SPIN);
+    }
+
+    fn wasted(&mut self) {
+        self.spin = (self.spin / 2).max(SHORTEST_SPIN);
+    }
+
+    /// Counts a sleep, and now and then looks whether this thread was moved to other processors.
+    fn slept(&mut self) {
+        self.sleeps = self.sleeps.wrapping_add(1);
+        if self.sleeps % SLEEPS_PER_LOOK == 0 {
+            self.alone = cpu::is_alone();
+        }
+    }
+}
+
+/// Repeats `attempt` until it gives something other than [`Failure::NotReady`], the deadline passes, or
+/// the peer is gone and one more attempt after that finds nothing.
+pub(crate) fn wait<R>(
+    side: &mut Participant,
+    deadline: Option<Instant>,
+    mut attempt: impl FnMut(&mut Participant) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    if let Some(result) = spin(side, deadline, &mut attempt) {
+        return result;
+    }
+    let deadline = deadline.map(Monotonic::of);
+    loop {
+        let barrier = side.budget.barrier;
+        let sleep = Sleep::announce(side.own(), side.peer(), || match barrier {
+            Barrier::Membarrier => membarrier::everywhere(),
+            Barrier::Fence => Edge::ParkAnnounce.fence(),
+        });
+        match attempt(side) {
+            Err(Failure::NotReady) => {}
+            done => return done,
+        }
+        if side.has_peer_left() && side.is_peer_gone() {
+            return last(side, &mut attempt);
+        }
+        let now = Monotonic::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Failure::Timeout);
+        }
+        let slice = now + SLICE;
+        let until = deadline.map_or(slice, |deadline| deadline.min(slice));
+        count(side);
+        let woken = futex::wait(&side.peer().presence.epoch, sleep.expected(), until);
+        side.budget.slept();
+        if woken == Woken::TimedOut && side.is_peer_gone() {
+            return last(side, &mut attempt);
+        }
+    }
+}
+
+/// One more attempt after the peer was found gone: what it published before it went is visible now.
+fn last<R>(
+    side: &mut Participant,
+    attempt: &mut impl FnMut(&mut Participant) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    match attempt(side) {
+        Err(Failure::NotReady) => Err(Failure::Disconnected),
+        done => done,
+    }
+}
+
+/// Attempts without sleeping, for as long as the handle's way of waiting allows; `None` when that is
+/// over and the side should sleep.
+fn spin<R>(
+    side: &mut Participant,
+    deadline: Option<Instant>,
+    attempt: &mut impl FnMut(&mut Participant) -> Result<R, Failure>,
+) -> Option<Result<R, Failure>> {
+    let forever = match side.wait {
+        Wait::Spin => true,
+        Wait::Adaptive if !side.budget.alone => false,
+        Wait::Adaptive | Wait::Block => return None,
+    };
+    let yields = forever && side.budget.alone;
+    let mut start = None;
+    let mut probed = None;
+    let mut attempts = 0_u32;
+    loop {
+        match attempt(side) {
+            Err(Failure::NotReady) => {}
+            done => {
+                side.budget.paid();
+                return Some(done);
+            }
+        }
+        attempts = attempts.wrapping_add(1);
+        if yields {
+            std::thread::yield_now();
+        } else if attempts > EAGER {
+            spin_hint();
+        }
+        if attempts % ATTEMPTS_PER_LOOK != 0 {
+            continue;
+        }
+        let now = Instant::now();
+        let start = *start.get_or_insert(now);
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Some(Err(Failure::Timeout));
+        }
+        if !forever && now - start >= side.budget.spin {
+            side.budget.wasted();
+            return None;
+        }
+        let probe = probed.get_or_insert(now);
+        if now - *probe >= TRUST || side.has_peer_left() {
+            *probe = now;
+            if side.is_peer_gone() {
+                return Some(last(side, attempt));
+            }
+        }
+    }
+}
+
+/// Waits until the peer is there; `false` if it is not by the deadline.
+pub(crate) fn wait_for_peer(side: &mut Participant, timeout: Duration) -> bool {
+    let deadline = Monotonic::now() + timeout;
+    loop {
+        if side.admit() == Err(Failure::Forked) {
+            return false;
+        }
+        let sleep = Sleep::announce(side.own(), side.peer(), || Edge::ParkAnnounce.fence());
+        if side.is_peer_present() {
+            return true;
+        }
+        let now = Monotonic::now();
+        if deadline <= now {
+            return false;
+        }
+        count(side);
+        let until = deadline.min(now + PEER_SLICE);
+        futex::wait(&side.peer().presence.epoch, sleep.expected(), until);
+    }
+}
+
+/// Counts a sleep, for people.
+fn count(side: &Participant) {
+    use crate::sync::Ordering::Relaxed;
+    let waits = &side.own().counters.waits;
+    waits.store(waits.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+/// The deadline `timeout` from now; `None` if that is beyond what the clock can say.
+pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
