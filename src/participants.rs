@@ -7,7 +7,7 @@
 use crate::error::{Failure, Role, SetupError};
 use crate::protocol::layout::{ACTIVE, Half};
 use crate::protocol::park::{self, Answered, Barrier};
-use crate::segment::{Segment, lock_of};
+use crate::segment::{Attached, Segment, lock_of};
 use crate::sync::Ordering;
 use crate::sys::fork::{self, PrivateFd};
 use crate::sys::locks::{self, Outcome};
@@ -23,7 +23,7 @@ const SUSPECT: u32 = 0;
 /// One side of a ring, as a handle holds it.
 #[derive(Debug)]
 pub(crate) struct Participant {
-    pub(crate) segment: Arc<Segment>,
+    pub(crate) attached: Attached,
     role: Role,
     /// The generation of the process that may use this handle, or [`SUSPECT`].
     generation: u32,
@@ -62,7 +62,7 @@ impl Participant {
         let fences = !membarrier::is_registered();
         Ok(Self {
             answered: Answered::up_to_now(segment.half(role.peer()), fences),
-            segment: Arc::clone(segment),
+            attached: Attached::new(segment),
             role,
             generation: fork::generation(),
             corrupt: false,
@@ -111,13 +111,13 @@ impl Participant {
     /// The half that this side writes.
     #[inline(always)]
     pub(crate) fn own(&self) -> &Half {
-        self.segment.half(self.role)
+        self.attached.half(self.role)
     }
 
     /// The half that the peer writes.
     #[inline(always)]
     pub(crate) fn peer(&self) -> &Half {
-        self.segment.half(self.role.peer())
+        self.attached.half(self.role.peer())
     }
 
     /// Whether the handle may be used: one comparison, while all is well.
@@ -153,11 +153,12 @@ impl Participant {
         self.generation = SUSPECT;
     }
 
-    /// Wakes the peer if it sleeps, after something was published for it.
+    /// Wakes the peer if it sleeps, after something was published for it. `peer` is its role, said by
+    /// those who know it when they are compiled.
     #[inline(always)]
-    pub(crate) fn notify(&mut self) {
-        // Not `self.peer()`: the borrow would cover `answered`.
-        if self.answered.must_wake(self.segment.half(self.role.peer())) {
+    pub(crate) fn notify(&mut self, peer: Role) {
+        debug_assert_eq!(peer, self.role.peer());
+        if self.answered.must_wake(self.attached.half(peer)) {
             self.answer();
         }
     }
@@ -187,13 +188,15 @@ impl Participant {
     /// The truth: whether there was a peer, there is none now, and that ends the conversation.
     pub(crate) fn is_peer_gone(&self) -> bool {
         let was_there = self.peer().presence.state.load(Ordering::Acquire) != 0;
-        was_there && !self.segment.spec.persistent && !self.segment.is_held(self.role.peer())
+        was_there
+            && !self.attached.segment().spec.persistent
+            && !self.attached.segment().is_held(self.role.peer())
     }
 
     /// Whether the peer is there now.
     pub(crate) fn is_peer_present(&self) -> bool {
         self.peer().presence.state.load(Ordering::Acquire) & ACTIVE != 0
-            && self.segment.is_held(self.role.peer())
+            && self.attached.segment().is_held(self.role.peer())
     }
 
     /// Called when an attempt found nothing: whether to believe that the peer is gone. Asks the kernel

@@ -17,18 +17,33 @@ pub const fn words_for(bytes: usize) -> usize {
     bytes.div_ceil(WORD)
 }
 
+/// The longest message that is copied word by word as it was just made: loading sixteen bytes that were
+/// stored as two words a moment ago stalls until both have left the store buffer.
+const FRESH: usize = 256;
+
 /// Copies `from` into `to`, the last word padded with zeroes.
 ///
 /// `to` must be long enough; a shorter one is a bug of ours and cuts the copy short.
 #[inline(always)]
 pub fn write(to: &[Word], from: &[u8]) {
+    write_from(to, from, wide::write(to, from));
+}
+
+/// The same for one message, which the caller may just have made.
+#[inline(always)]
+pub fn write_one(to: &[Word], from: &[u8]) {
+    write_from(to, from, if from.len() <= FRESH { 0 } else { wide::write(to, from) });
+}
+
+/// The same, when `done` words have been copied already.
+#[inline(always)]
+fn write_from(to: &[Word], from: &[u8], done: usize) {
     debug_assert!(to.len() >= words_for(from.len()));
     let whole = (from.len() / WORD).min(to.len());
-    let done = wide::write(&to[..whole], from);
-    for i in done..whole {
+    for (i, word) in to.iter().enumerate().take(whole).skip(done) {
         // SAFETY: `i < whole <= from.len() / 8`, so these eight bytes are inside `from`.
-        let word = unsafe { from.as_ptr().add(i * WORD).cast::<u64>().read_unaligned() };
-        to[i].write(u64::from_le(word));
+        let value = unsafe { from.as_ptr().add(i * WORD).cast::<u64>().read_unaligned() };
+        word.write(u64::from_le(value));
     }
     let rest = &from[whole * WORD..];
     if !rest.is_empty() && whole < to.len() {
@@ -100,65 +115,97 @@ mod wide {
 
     /// Words in the unit that one block copies.
     const UNIT: usize = 8;
+    /// Words in what is copied behind the last unit.
+    const PAIR: usize = 2;
 
-    /// Copies as many whole units as fit and gives the number of words done.
+    /// Copies sixty-four bytes.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be valid for reads and `to` for writes of as many bytes; whoever else accesses either
+    /// does so atomically.
     #[inline(always)]
-    pub fn write(to: &[Word], from: &[u8]) -> usize {
+    unsafe fn unit(from: *const u8, to: *mut u8) {
+        // SAFETY: the caller's promise. The block may touch any memory as far as the compiler knows,
+        // so a racing access of another process is nothing that the compiler reasons about.
+        unsafe {
+            asm!(
+                "movdqu {a}, [{from}]",
+                "movdqu {b}, [{from} + 16]",
+                "movdqu {c}, [{from} + 32]",
+                "movdqu {d}, [{from} + 48]",
+                "movdqu [{to}], {a}",
+                "movdqu [{to} + 16], {b}",
+                "movdqu [{to} + 32], {c}",
+                "movdqu [{to} + 48], {d}",
+                from = in(reg) from,
+                to = in(reg) to,
+                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// Copies sixteen bytes.
+    ///
+    /// # Safety
+    ///
+    /// As for [`unit`].
+    #[inline(always)]
+    unsafe fn pair(from: *const u8, to: *mut u8) {
+        // SAFETY: as for `unit`.
+        unsafe {
+            asm!(
+                "movdqu {a}, [{from}]",
+                "movdqu [{to}], {a}",
+                from = in(reg) from,
+                to = in(reg) to,
+                a = out(xmm_reg) _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// Copies as much of `words` words as goes in large pieces, and gives the number of words done.
+    ///
+    /// # Safety
+    ///
+    /// As for [`unit`], with `words` words.
+    #[inline(always)]
+    unsafe fn copy(from: *const u8, to: *mut u8, words: usize) -> usize {
         let mut done = 0;
-        while done + UNIT <= to.len() && (done + UNIT) * WORD <= from.len() {
-            // SAFETY: both ranges of 64 bytes are in bounds by the loop's condition; `to` is only ever
-            // accessed atomically or by such a block, which the compiler must assume touches memory.
-            unsafe {
-                asm!(
-                    "movdqu {a}, [{from}]",
-                    "movdqu {b}, [{from} + 16]",
-                    "movdqu {c}, [{from} + 32]",
-                    "movdqu {d}, [{from} + 48]",
-                    "movdqu [{to}], {a}",
-                    "movdqu [{to} + 16], {b}",
-                    "movdqu [{to} + 32], {c}",
-                    "movdqu [{to} + 48], {d}",
-                    from = in(reg) from.as_ptr().add(done * WORD),
-                    to = in(reg) to.as_ptr().add(done),
-                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-                    options(nostack, preserves_flags),
-                );
-            }
+        while done + UNIT <= words {
+            // SAFETY: the caller's promise, within `words`.
+            unsafe { unit(from.add(done * WORD), to.add(done * WORD)) };
             done += UNIT;
+        }
+        while done + PAIR <= words {
+            // SAFETY: the caller's promise, within `words`.
+            unsafe { pair(from.add(done * WORD), to.add(done * WORD)) };
+            done += PAIR;
         }
         done
     }
 
-    /// Copies as many whole units as fit into `words` and gives the number of words done.
+    /// Copies as much of the whole words of `from` as goes in large pieces, and gives the number of
+    /// words done.
+    #[inline(always)]
+    pub fn write(to: &[Word], from: &[u8]) -> usize {
+        let words = to.len().min(from.len() / WORD);
+        // SAFETY: both have `words` words; `Word` is atomic and may be written through a shared
+        // reference.
+        unsafe { copy(from.as_ptr(), to.as_ptr().cast_mut().cast(), words) }
+    }
+
+    /// Copies as much of `words` words as goes in large pieces, and gives the number of words done.
     ///
     /// # Safety
     ///
     /// `from` must have `words` words and `to` room for as many.
     #[inline(always)]
     pub unsafe fn read(from: &[Word], to: *mut u8, words: usize) -> usize {
-        let mut done = 0;
-        while done + UNIT <= words {
-            // SAFETY: both ranges of 64 bytes are in bounds by the loop's condition and the caller's
-            // promise; a racing peer can only change which bytes arrive in `to`.
-            unsafe {
-                asm!(
-                    "movdqu {a}, [{from}]",
-                    "movdqu {b}, [{from} + 16]",
-                    "movdqu {c}, [{from} + 32]",
-                    "movdqu {d}, [{from} + 48]",
-                    "movdqu [{to}], {a}",
-                    "movdqu [{to} + 16], {b}",
-                    "movdqu [{to} + 32], {c}",
-                    "movdqu [{to} + 48], {d}",
-                    from = in(reg) from.as_ptr().add(done),
-                    to = in(reg) to.add(done * WORD),
-                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-                    options(nostack, preserves_flags),
-                );
-            }
-            done += UNIT;
-        }
-        done
+        // SAFETY: the caller's promise.
+        unsafe { copy(from.as_ptr().cast(), to, words) }
     }
 }
 

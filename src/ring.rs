@@ -7,7 +7,7 @@ use crate::error::{
 };
 use crate::protocol::slots::Typed;
 use crate::segment::{Place, RingKind, Segment};
-use crate::slots::{SlotReceiver, SlotSender, memory};
+use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -71,9 +71,7 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
     /// # Ok::<(), annulus::SetupError>(())
     /// ```
     pub fn builder(capacity: usize) -> Builder<Self> {
-        Builder::new(RingKind::Slots, capacity, Self::MESSAGE, |segment| {
-            memory(segment).initialise(Typed::<T>::new(), segment.spec.capacity);
-        })
+        Builder::new(RingKind::Slots, capacity, Self::MESSAGE)
     }
 
     /// Opens a ring that exists.

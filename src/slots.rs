@@ -5,18 +5,18 @@ use crate::error::{Failure, Role, SetupError};
 use crate::participants::Participant;
 use crate::protocol::Blocked;
 use crate::protocol::slots::{RecvCursor, SendCursor, Shape, Slots};
-use crate::segment::Segment;
+use crate::segment::{Attached, Segment};
 use crate::wait;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The memory of the ring in `segment`.
+/// The memory of the ring in a segment.
 #[inline(always)]
-pub(crate) fn memory(segment: &Segment) -> Slots<'_> {
+fn memory(attached: &Attached) -> Slots<'_> {
     Slots {
-        sender: segment.half(Role::Sender),
-        receiver: segment.half(Role::Receiver),
-        words: segment.words(),
+        sender: attached.half(Role::Sender),
+        receiver: attached.half(Role::Receiver),
+        words: attached.words(),
     }
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct SlotSender<S> {
 impl<S: Shape> SlotSender<S> {
     pub(crate) fn join(segment: &Arc<Segment>, shape: S) -> Result<Self, SetupError> {
         let mut side = Participant::join(segment, Role::Sender)?;
-        let cursor = SendCursor::recover(memory(segment), shape, segment.spec.capacity)
+        let cursor = SendCursor::recover(memory(&side.attached), shape, segment.spec.capacity)
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
         Ok(Self { side, cursor, shape })
@@ -40,9 +40,9 @@ impl<S: Shape> SlotSender<S> {
     #[inline(always)]
     pub(crate) fn try_send(&mut self, message: &[u8]) -> Result<(), Failure> {
         self.side.admit()?;
-        match self.cursor.try_send(memory(&self.side.segment), self.shape, message) {
+        match self.cursor.try_send(memory(&self.side.attached), self.shape, message) {
             Ok(()) => {
-                self.side.notify();
+                self.side.notify(Role::Receiver);
                 Ok(())
             }
             Err(blocked) => Err(self.refused(blocked)),
@@ -57,11 +57,11 @@ impl<S: Shape> SlotSender<S> {
         messages: usize,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
-        let mem = memory(&self.side.segment);
+        let mem = memory(&self.side.attached);
         match self.cursor.try_send_batch(mem, self.shape, bytes, messages) {
             Ok(0) if messages > 0 => Err(self.refused(Blocked::NotReady)),
             Ok(count) => {
-                self.side.notify();
+                self.side.notify(Role::Receiver);
                 Ok(count)
             }
             Err(blocked) => Err(self.refused(blocked)),
@@ -122,7 +122,7 @@ impl<S: Shape> SlotSender<S> {
         let Self { side, cursor, .. } = self;
         wait::wait(side, deadline, |side| {
             side.admit()?;
-            match cursor.find_room(memory(&side.segment)) {
+            match cursor.find_room(memory(&side.attached)) {
                 Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => Err(Failure::NotReady),
                 Err(Blocked::Corrupt) => {
@@ -145,7 +145,7 @@ pub(crate) struct SlotReceiver<S> {
 impl<S: Shape> SlotReceiver<S> {
     pub(crate) fn join(segment: &Arc<Segment>, shape: S) -> Result<Self, SetupError> {
         let mut side = Participant::join(segment, Role::Receiver)?;
-        let cursor = RecvCursor::recover(memory(segment), shape, segment.spec.capacity)
+        let cursor = RecvCursor::recover(memory(&side.attached), shape, segment.spec.capacity)
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
         Ok(Self { side, cursor, shape })
@@ -160,7 +160,7 @@ impl<S: Shape> SlotReceiver<S> {
     pub(crate) unsafe fn try_recv(&mut self, to: *mut u8) -> Result<(), Failure> {
         self.side.admit()?;
         // SAFETY: the caller's promise.
-        match unsafe { self.cursor.try_recv(memory(&self.side.segment), self.shape, to) } {
+        match unsafe { self.cursor.try_recv(memory(&self.side.attached), self.shape, to) } {
             Ok(()) => {
                 if self.cursor.release_is_due() {
                     self.release();
@@ -183,7 +183,7 @@ impl<S: Shape> SlotReceiver<S> {
         most: usize,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
-        let mem = memory(&self.side.segment);
+        let mem = memory(&self.side.attached);
         // SAFETY: the caller's promise.
         match unsafe { self.cursor.try_recv_batch(mem, self.shape, to, most) } {
             Ok(count) => {
@@ -199,8 +199,8 @@ impl<S: Shape> SlotReceiver<S> {
     #[cold]
     #[inline(never)]
     fn release(&mut self) {
-        if self.cursor.release(memory(&self.side.segment)) {
-            self.side.notify();
+        if self.cursor.release(memory(&self.side.attached)) {
+            self.side.notify(Role::Sender);
         }
     }
 
@@ -228,7 +228,7 @@ impl<S: Shape> SlotReceiver<S> {
     }
 
     fn look(&mut self) -> Result<(), Failure> {
-        match self.cursor.look(memory(&self.side.segment), self.shape) {
+        match self.cursor.look(memory(&self.side.attached), self.shape) {
             Ok(()) => Ok(()),
             Err(Blocked::NotReady) => Err(Failure::NotReady),
             Err(Blocked::Corrupt) => {
@@ -245,12 +245,12 @@ impl<S: Shape> SlotReceiver<S> {
         let Self { side, cursor, shape } = self;
         wait::wait(side, deadline, |side| {
             side.admit()?;
-            let mem = memory(&side.segment);
+            let mem = memory(&side.attached);
             match cursor.look(mem, *shape) {
                 Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => {
                     if cursor.release(mem) {
-                        side.notify();
+                        side.notify(Role::Sender);
                     }
                     Err(Failure::NotReady)
                 }
@@ -265,8 +265,8 @@ impl<S: Shape> SlotReceiver<S> {
 
 impl<S> Drop for SlotReceiver<S> {
     fn drop(&mut self) {
-        if self.side.admit().is_ok() && self.cursor.release(memory(&self.side.segment)) {
-            self.side.notify();
+        if self.side.admit().is_ok() && self.cursor.release(memory(&self.side.attached)) {
+            self.side.notify(Role::Sender);
         }
     }
 }

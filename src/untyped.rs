@@ -4,7 +4,7 @@ use crate::builder::{Attach, Builder, Kind, Sealed};
 use crate::error::{ByteSendError, Failure, RecvIntoError, SetupError};
 use crate::protocol::slots::Untyped;
 use crate::segment::{Place, RingKind, Segment};
-use crate::slots::{SlotReceiver, SlotSender, memory};
+use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use std::os::fd::OwnedFd;
@@ -39,10 +39,7 @@ impl Kind for UntypedRing {
 impl UntypedRing {
     /// Starts to make a ring for `capacity` messages of `message_size` bytes, aligned to one byte.
     pub fn builder(capacity: usize, message_size: usize) -> Builder<Self> {
-        Builder::new(RingKind::Slots, capacity, (message_size, 1), |segment| {
-            let shape = Untyped(segment.spec.message_size);
-            memory(segment).initialise(shape, segment.spec.capacity);
-        })
+        Builder::new(RingKind::Slots, capacity, (message_size, 1))
     }
 
     /// Opens a ring of slots, whatever its messages are.

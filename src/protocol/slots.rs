@@ -162,13 +162,33 @@ impl Slots<'_> {
     }
 }
 
-/// Where a position lies.
+/// Where a position lies, as indices among the words.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Index of the cell's stamp among the words.
-    base: usize,
-    /// Index of the message in its cell.
-    item: usize,
+    /// The cell's stamp.
+    cell: usize,
+    /// The message's first word, where a cell has several messages.
+    message: usize,
+}
+
+impl Place {
+    /// The message's first word.
+    #[inline(always)]
+    fn first_word(self, shape: impl Shape) -> usize {
+        if shape.per_cell() == 1 { self.cell + 1 } else { self.message }
+    }
+
+    /// Whether the message is the first of its cell.
+    #[inline(always)]
+    fn is_first(self, shape: impl Shape) -> bool {
+        self.first_word(shape) == self.cell + 1
+    }
+
+    /// Messages in the cell before this one.
+    #[inline(always)]
+    fn item(self, shape: impl Shape) -> usize {
+        if shape.per_cell() == 1 { 0 } else { (self.message - self.cell - 1) / shape.words() }
+    }
 }
 
 /// What neither side changes: the geometry, read once and checked at attach.
@@ -195,38 +215,117 @@ impl Geometry {
 
     fn place(&self, shape: impl Shape, position: u64) -> Place {
         let in_lap = (position % self.lap(shape)) as usize;
-        Place { base: in_lap / shape.per_cell() * shape.stride(), item: in_lap % shape.per_cell() }
+        let cell = in_lap / shape.per_cell() * shape.stride();
+        Place { cell, message: cell + 1 + in_lap % shape.per_cell() * shape.words() }
     }
 
-    /// `place` moved on by `items`, which must not leave the cell.
+    /// Moves `place` on by `messages`, which must not leave the cell.
+    ///
+    /// Written with branches, not selects: a mispredicted one is rare, and a select would put the
+    /// comparison into the chain from one message to the next.
     #[inline(always)]
-    fn advance(&self, shape: impl Shape, place: &mut Place, items: usize) {
-        place.item += items;
-        if place.item == shape.per_cell() {
-            place.item = 0;
-            place.base += shape.stride();
-            if place.base == self.words {
-                place.base = 0;
-            }
+    fn advance(&self, shape: impl Shape, place: &mut Place, messages: usize) {
+        let message = place.message + messages * shape.words();
+        if shape.per_cell() > 1 && message < place.cell + 1 + shape.per_cell() * shape.words() {
+            place.message = message;
+            return;
+        }
+        if shape.per_cell() > 1 {
+            seldom();
+        }
+        self.next_cell(shape, place);
+    }
+
+    /// Moves `place` to the start of the next cell.
+    #[inline(always)]
+    fn next_cell(&self, shape: impl Shape, place: &mut Place) {
+        place.cell += shape.stride();
+        if place.cell == self.words {
+            seldom();
+            place.cell = 0;
+        }
+        if shape.per_cell() > 1 {
+            place.message = place.cell + 1;
         }
     }
 }
 
-/// The words of the message at `place`, and of those that follow it in the cell.
+/// Tells the compiler that the branch around it is seldom taken.
+#[cold]
 #[inline(always)]
-fn items<'a>(mem: Slots<'a>, shape: impl Shape, place: Place, items: usize) -> &'a [Word] {
-    let start = place.base + 1 + place.item * shape.words();
-    // SAFETY: `base` is the index of a cell's stamp and `item + items <= per_cell`, so the range is
-    // inside that cell, and `Geometry::new` has checked that all cells are inside `words`. Both
-    // numbers are private to this process and only ever moved by `Geometry`.
-    unsafe { mem.words.get_unchecked(start..start + items * shape.words()) }
+fn seldom() {}
+
+/// The words of `messages` messages from `place` on.
+#[inline(always)]
+fn messages_at<'a>(mem: Slots<'a>, shape: impl Shape, place: Place, messages: usize) -> &'a [Word] {
+    let start = place.first_word(shape);
+    // SAFETY: `place` was made by `Geometry`, so `cell` is the index of a cell's stamp and `message`
+    // that of a message in the cell; no caller asks for more messages than the cell has from there on.
+    // `Geometry::new` has checked that all cells are inside `words`. Both numbers are private to this
+    // process.
+    unsafe { mem.words.get_unchecked(start..start + messages * shape.words()) }
+}
+
+/// Writes the messages at the start of `bytes` into the whole cell at `place`.
+#[inline(always)]
+fn write_cell(mem: Slots<'_>, shape: impl Shape, place: Place, bytes: &[u8]) {
+    let per_cell = shape.per_cell();
+    if shape.is_dense() || per_cell == 1 {
+        let words = messages_at(mem, shape, place, per_cell);
+        payload::write(words, &bytes[..per_cell * shape.size()]);
+    } else {
+        write_some(mem, shape, place, bytes, per_cell);
+    }
+}
+
+/// Writes `count` messages at the start of `bytes` one by one, from `place` on, in one cell.
+#[inline]
+fn write_some(mem: Slots<'_>, shape: impl Shape, place: Place, bytes: &[u8], count: usize) {
+    for (i, message) in bytes.chunks_exact(shape.size()).take(count).enumerate() {
+        let at = Place { message: place.message + i * shape.words(), ..place };
+        payload::write(messages_at(mem, shape, at, 1), message);
+    }
+}
+
+/// Reads the whole cell at `place` to `to`.
+///
+/// # Safety
+///
+/// `to` must be valid for writes of a cell's messages.
+#[inline(always)]
+unsafe fn read_cell(mem: Slots<'_>, shape: impl Shape, place: Place, to: *mut u8) {
+    let per_cell = shape.per_cell();
+    if shape.is_dense() || per_cell == 1 {
+        let words = messages_at(mem, shape, place, per_cell);
+        // SAFETY: the caller's promise; the words are those of a cell's messages.
+        unsafe { payload::read(words, to, per_cell * shape.size()) };
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { read_some(mem, shape, place, to, per_cell) };
+    }
+}
+
+/// Reads `count` messages one by one to `to`, from `place` on, in one cell.
+///
+/// # Safety
+///
+/// `to` must be valid for writes of `count` messages.
+#[inline]
+unsafe fn read_some(mem: Slots<'_>, shape: impl Shape, place: Place, to: *mut u8, count: usize) {
+    for i in 0..count {
+        let at = Place { message: place.message + i * shape.words(), ..place };
+        // SAFETY: the caller's promise covers message `i < count`.
+        unsafe {
+            payload::read(messages_at(mem, shape, at, 1), to.add(i * shape.size()), shape.size())
+        };
+    }
 }
 
 /// The stamp of the cell at `place`.
 #[inline(always)]
-fn stamp<'a>(mem: Slots<'a>, place: Place) -> &'a Word {
-    // SAFETY: as for `items`: `base` is the index of a cell's stamp.
-    unsafe { mem.words.get_unchecked(place.base) }
+fn stamp(mem: Slots<'_>, place: Place) -> &Word {
+    // SAFETY: as for `messages_at`: `cell` is the index of a cell's stamp.
+    unsafe { mem.words.get_unchecked(place.cell) }
 }
 
 /// The sender's private state.
@@ -249,7 +348,7 @@ impl SendCursor {
         while tail - head < capacity {
             let found = stamp(mem, place).load(Edge::CommitLoad.load());
             let more = (found >> 2).wrapping_sub(tail);
-            if found & STATE != FULL || more >= (shape.per_cell() - place.item) as u64 {
+            if found & STATE != FULL || more >= (shape.per_cell() - place.item(shape)) as u64 {
                 break;
             }
             tail += more + 1;
@@ -270,14 +369,15 @@ impl SendCursor {
         shape: impl Shape,
         message: &[u8],
     ) -> Result<(), Blocked> {
-        if self.tail == self.room.limit {
+        let (tail, place) = (self.tail, self.place);
+        if tail == self.room.limit {
             self.find_room(mem)?;
         }
-        payload::write(items(mem, shape, self.place, 1), message);
+        payload::write_one(messages_at(mem, shape, place, 1), message);
         // S1 commit: all payload of the cell up to here is visible to whoever sees this stamp.
-        stamp(mem, self.place).store(full(self.tail), Edge::CommitStore.store());
-        self.tail += 1;
-        mem.sender.cursor.position.store(self.tail, Ordering::Relaxed);
+        stamp(mem, place).store(full(tail), Edge::CommitStore.store());
+        mem.sender.cursor.position.store(tail + 1, Ordering::Relaxed);
+        self.tail = tail + 1;
         self.geometry.advance(shape, &mut self.place, 1);
         Ok(())
     }
@@ -302,33 +402,27 @@ impl SendCursor {
             }
         }
         let count = messages.min(room);
-        let (size, per_cell) = (shape.size(), shape.per_cell());
+        let (mut tail, mut place) = (self.tail, self.place);
         let mut done = 0;
         while done < count {
-            let run = if shape.is_dense() && self.place.item == 0 && count - done >= per_cell {
-                payload::write(
-                    items(mem, shape, self.place, per_cell),
-                    &bytes[done * size..(done + per_cell) * size],
-                );
-                per_cell
+            let left = &bytes[done * shape.size()..];
+            let run = if place.is_first(shape) && count - done >= shape.per_cell() {
+                write_cell(mem, shape, place, left);
+                shape.per_cell()
             } else {
-                let run = (per_cell - self.place.item).min(count - done);
-                for i in 0..run {
-                    let place = Place { item: self.place.item + i, ..self.place };
-                    let at = (done + i) * size;
-                    payload::write(items(mem, shape, place, 1), &bytes[at..at + size]);
-                }
+                let run = (shape.per_cell() - place.item(shape)).min(count - done);
+                write_some(mem, shape, place, left, run);
                 run
             };
+            tail += run as u64;
             // S1 commit, once a cell.
-            stamp(mem, self.place)
-                .store(full(self.tail + run as u64 - 1), Edge::CommitStore.store());
-            self.tail += run as u64;
+            stamp(mem, place).store(full(tail - 1), Edge::CommitStore.store());
             done += run;
-            self.geometry.advance(shape, &mut self.place, run);
+            self.geometry.advance(shape, &mut place, run);
         }
         if count > 0 {
-            mem.sender.cursor.position.store(self.tail, Ordering::Relaxed);
+            mem.sender.cursor.position.store(tail, Ordering::Relaxed);
+            (self.tail, self.place) = (tail, place);
         }
         Ok(count)
     }
@@ -383,11 +477,12 @@ impl RecvCursor {
         if self.head == self.ready {
             self.look(mem, shape)?;
         }
-        // SAFETY: the caller's promise; `items` gives the words of one message.
-        unsafe { payload::read(items(mem, shape, self.place, 1), to, shape.size()) };
-        self.head += 1;
+        let (head, place) = (self.head, self.place);
+        // SAFETY: the caller's promise; `messages_at` gives the words of one message.
+        unsafe { payload::read(messages_at(mem, shape, place, 1), to, shape.size()) };
         // S3 head: this message has been read for the last time.
-        self.releases.note(mem.receiver, self.head);
+        self.releases.note(mem.receiver, head + 1);
+        self.head = head + 1;
         self.geometry.advance(shape, &mut self.place, 1);
         Ok(())
     }
@@ -405,10 +500,33 @@ impl RecvCursor {
         to: *mut u8,
         most: usize,
     ) -> Result<usize, Blocked> {
-        let (size, per_cell) = (shape.size(), shape.per_cell());
+        let (per_cell, size) = (shape.per_cell(), shape.size());
+        let (mut head, mut place) = (self.head, self.place);
         let mut done = 0;
-        while done < most {
-            if self.head == self.ready {
+        loop {
+            // Whole cells, for as long as they come.
+            while place.is_first(shape) && most - done >= per_cell {
+                // S1 commit.
+                if stamp(mem, place).load(Edge::CommitLoad.load())
+                    != full(head + per_cell as u64 - 1)
+                {
+                    break;
+                }
+                // SAFETY: `done + per_cell <= most`, so the caller's promise covers the range.
+                unsafe { read_cell(mem, shape, place, to.add(done * size)) };
+                head += per_cell as u64;
+                done += per_cell;
+                self.geometry.next_cell(shape, &mut place);
+            }
+            if self.ready < head {
+                self.ready = head;
+            }
+            (self.head, self.place) = (head, place);
+            if done == most {
+                break;
+            }
+            // Part of a cell, or nothing.
+            if head == self.ready {
                 match self.look(mem, shape) {
                     Ok(()) => {}
                     Err(Blocked::NotReady) => break,
@@ -417,26 +535,12 @@ impl RecvCursor {
                     Err(Blocked::Corrupt) => return Err(Blocked::Corrupt),
                 }
             }
-            let known = (self.ready - self.head) as usize;
-            let run = if shape.is_dense() && known == per_cell && most - done >= per_cell {
-                let words = items(mem, shape, self.place, per_cell);
-                // SAFETY: `done + per_cell <= most`, so the caller's promise covers the range.
-                unsafe { payload::read(words, to.add(done * size), per_cell * size) };
-                per_cell
-            } else {
-                let run = known.min(most - done);
-                for i in 0..run {
-                    let place = Place { item: self.place.item + i, ..self.place };
-                    // SAFETY: `done + i < most`, so the caller's promise covers the message.
-                    unsafe {
-                        payload::read(items(mem, shape, place, 1), to.add((done + i) * size), size)
-                    };
-                }
-                run
-            };
-            self.head += run as u64;
+            let run = ((self.ready - head) as usize).min(most - done);
+            // SAFETY: `done + run <= most`, so the caller's promise covers the range.
+            unsafe { read_some(mem, shape, place, to.add(done * size), run) };
+            head += run as u64;
             done += run;
-            self.geometry.advance(shape, &mut self.place, run);
+            self.geometry.advance(shape, &mut place, run);
         }
         if done == 0 && most > 0 {
             return Err(Blocked::NotReady);
@@ -452,7 +556,7 @@ impl RecvCursor {
         // S1 commit.
         let found = stamp(mem, self.place).load(Edge::CommitLoad.load());
         let more = (found >> 2).wrapping_sub(self.head);
-        if found & STATE == FULL && more < (shape.per_cell() - self.place.item) as u64 {
+        if found & STATE == FULL && more < (shape.per_cell() - self.place.item(shape)) as u64 {
             self.ready = self.head + more + 1;
             return Ok(());
         }
@@ -464,7 +568,7 @@ impl RecvCursor {
     #[inline(never)]
     fn explain(&self, shape: impl Shape, found: u64) -> Result<(), Blocked> {
         let lap = self.geometry.lap(shape);
-        let expected = if self.place.item > 0 {
+        let expected = if self.place.item(shape) > 0 {
             full(self.head - 1)
         } else if self.head < lap {
             free(self.head)
