@@ -211,6 +211,7 @@ impl ByteSender {
         deadline: Option<Instant>,
     ) -> Result<Span, ByteSendError> {
         let Self { side, cursor, .. } = self;
+        side.give_way(cursor.position());
         let span = wait::wait(side, deadline, |side| {
             side.admit()?;
             match cursor.try_reserve(memory(&side.attached), len) {
@@ -496,6 +497,7 @@ impl ByteReceiver {
     #[inline(never)]
     fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<Span, Failure> {
         let Self { side, cursor, .. } = self;
+        side.give_way(cursor.position());
         wait::wait(side, deadline, |side| {
             side.admit()?;
             let mem = memory(&side.attached);

@@ -17,10 +17,6 @@ pub const fn words_for(bytes: usize) -> usize {
     bytes.div_ceil(WORD)
 }
 
-/// The longest message that is copied word by word as it was just made: loading sixteen bytes that were
-/// stored as two words a moment ago stalls until both have left the store buffer.
-const FRESH: usize = 256;
-
 /// Copies `from` into `to`, the last word padded with zeroes.
 ///
 /// `to` must be long enough; a shorter one is a bug of ours and cuts the copy short.
@@ -29,13 +25,7 @@ pub fn write(to: &[Word], from: &[u8]) {
     write_from(to, from, wide::write(to, from));
 }
 
-/// The same for one message, which the caller may just have made.
-#[inline(always)]
-pub fn write_one(to: &[Word], from: &[u8]) {
-    write_from(to, from, if from.len() <= FRESH { 0 } else { wide::write(to, from) });
-}
-
-/// The same, when `done` words have been copied already.
+/// The rest of it, when `done` words have been copied already.
 #[inline(always)]
 fn write_from(to: &[Word], from: &[u8], done: usize) {
     debug_assert!(to.len() >= words_for(from.len()));
@@ -107,105 +97,64 @@ pub unsafe fn read(from: &[Word], to: *mut u8, bytes: usize) {
 }
 
 /// Sixteen bytes an instruction, where every x86-64 has them.
+///
+/// Only the shared side of each copy is assembly. The private side is left to the compiler, which often
+/// has the message in registers and then stores nothing and loads nothing there. (Loading sixteen bytes
+/// that were stored as two words a moment ago would stall until both have left the store buffer.)
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 mod wide {
     use super::WORD;
     use crate::sync::Word;
     use core::arch::asm;
+    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128};
 
-    /// Words in the unit that one block copies.
-    const UNIT: usize = 8;
-    /// Words in what is copied behind the last unit.
+    /// Words that one instruction moves.
     const PAIR: usize = 2;
 
-    /// Copies sixty-four bytes.
-    ///
-    /// # Safety
-    ///
-    /// `from` must be valid for reads and `to` for writes of as many bytes; whoever else accesses either
-    /// does so atomically.
-    #[inline(always)]
-    unsafe fn unit(from: *const u8, to: *mut u8) {
-        // SAFETY: the caller's promise. The block may touch any memory as far as the compiler knows,
-        // so a racing access of another process is nothing that the compiler reasons about.
-        unsafe {
-            asm!(
-                "movdqu {a}, [{from}]",
-                "movdqu {b}, [{from} + 16]",
-                "movdqu {c}, [{from} + 32]",
-                "movdqu {d}, [{from} + 48]",
-                "movdqu [{to}], {a}",
-                "movdqu [{to} + 16], {b}",
-                "movdqu [{to} + 32], {c}",
-                "movdqu [{to} + 48], {d}",
-                from = in(reg) from,
-                to = in(reg) to,
-                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-                options(nostack, preserves_flags),
-            );
-        }
-    }
-
-    /// Copies sixteen bytes.
-    ///
-    /// # Safety
-    ///
-    /// As for [`unit`].
-    #[inline(always)]
-    unsafe fn pair(from: *const u8, to: *mut u8) {
-        // SAFETY: as for `unit`.
-        unsafe {
-            asm!(
-                "movdqu {a}, [{from}]",
-                "movdqu [{to}], {a}",
-                from = in(reg) from,
-                to = in(reg) to,
-                a = out(xmm_reg) _,
-                options(nostack, preserves_flags),
-            );
-        }
-    }
-
-    /// Copies as much of `words` words as goes in large pieces, and gives the number of words done.
-    ///
-    /// # Safety
-    ///
-    /// As for [`unit`], with `words` words.
-    #[inline(always)]
-    unsafe fn copy(from: *const u8, to: *mut u8, words: usize) -> usize {
-        let mut done = 0;
-        while done + UNIT <= words {
-            // SAFETY: the caller's promise, within `words`.
-            unsafe { unit(from.add(done * WORD), to.add(done * WORD)) };
-            done += UNIT;
-        }
-        while done + PAIR <= words {
-            // SAFETY: the caller's promise, within `words`.
-            unsafe { pair(from.add(done * WORD), to.add(done * WORD)) };
-            done += PAIR;
-        }
-        done
-    }
-
-    /// Copies as much of the whole words of `from` as goes in large pieces, and gives the number of
-    /// words done.
+    /// Copies as many pairs of words as `to` and `from` have, and gives the number of words done.
     #[inline(always)]
     pub fn write(to: &[Word], from: &[u8]) -> usize {
-        let words = to.len().min(from.len() / WORD);
-        // SAFETY: both have `words` words; `Word` is atomic and may be written through a shared
-        // reference.
-        unsafe { copy(from.as_ptr(), to.as_ptr().cast_mut().cast(), words) }
+        let pairs = to.len().min(from.len() / WORD) / PAIR;
+        for pair in 0..pairs {
+            // SAFETY: `pair < pairs`, so both sixteen bytes are in bounds. `Word`s may be written
+            // through a shared reference; the block may touch any memory as far as the compiler knows,
+            // so a racing access of another process is nothing that it reasons about.
+            unsafe {
+                let value = _mm_loadu_si128(from.as_ptr().cast::<__m128i>().add(pair));
+                asm!(
+                    "movdqu [{to}], {value}",
+                    to = in(reg) to.as_ptr().add(pair * PAIR),
+                    value = in(xmm_reg) value,
+                    options(nostack, preserves_flags),
+                );
+            }
+        }
+        pairs * PAIR
     }
 
-    /// Copies as much of `words` words as goes in large pieces, and gives the number of words done.
+    /// Copies as many pairs of words as there are in `words` words, and gives the number of words done.
     ///
     /// # Safety
     ///
     /// `from` must have `words` words and `to` room for as many.
     #[inline(always)]
     pub unsafe fn read(from: &[Word], to: *mut u8, words: usize) -> usize {
-        // SAFETY: the caller's promise.
-        unsafe { copy(from.as_ptr().cast(), to, words) }
+        let pairs = words / PAIR;
+        for pair in 0..pairs {
+            // SAFETY: `pair < pairs`, so both sixteen bytes are in bounds by the caller's promise. The
+            // block only reads; what a racing peer writes meanwhile decides which bytes arrive.
+            unsafe {
+                let value: __m128i;
+                asm!(
+                    "movdqu {value}, [{from}]",
+                    from = in(reg) from.as_ptr().add(pair * PAIR),
+                    value = out(xmm_reg) value,
+                    options(nostack, preserves_flags, readonly),
+                );
+                _mm_storeu_si128(to.cast::<__m128i>().add(pair), value);
+            }
+        }
+        pairs * PAIR
     }
 }
 

@@ -253,7 +253,7 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     /// assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)));
     /// # Ok::<(), annulus::SetupError>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>> {
         match self.slots.try_send(bytemuck::bytes_of(&message)) {
             Ok(()) => Ok(()),
@@ -267,12 +267,21 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     ///
     /// Each gives the message back: [`SendError::Disconnected`], [`SendError::Corrupt`] and
     /// [`SendError::Forked`] as for [`try_send`](Self::try_send).
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        match self.slots.send(bytemuck::bytes_of(&message), None) {
+        match self.slots.try_send(bytemuck::bytes_of(&message)) {
             Ok(()) => Ok(()),
-            Err(failure) => Err(SendError::new(failure, message)),
+            // A copy, so that only this path needs the message to have an address.
+            Err(failure) => self.send_again(failure, message),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_again(&mut self, failure: Failure, message: T) -> Result<(), SendError<T>> {
+        self.slots
+            .send_again(failure, bytemuck::bytes_of(&message), None)
+            .map_err(|failure| SendError::new(failure, message))
     }
 
     /// Sends, waiting for room for as long as `timeout`.
@@ -286,9 +295,9 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
         message: T,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<T>> {
-        match self.try_send(message) {
+        match self.slots.try_send(bytemuck::bytes_of(&message)) {
             Ok(()) => Ok(()),
-            Err(_) => self.send_until(message, deadline_in(timeout)),
+            Err(failure) => self.send_until(failure, message, deadline_in(timeout)),
         }
     }
 
@@ -297,23 +306,29 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     /// # Errors
     ///
     /// As for [`send`](Self::send), and [`SendTimeoutError::Timeout`].
+    #[inline]
     pub fn send_deadline(
         &mut self,
         message: T,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(message, Some(deadline))
+        match self.slots.try_send(bytemuck::bytes_of(&message)) {
+            Ok(()) => Ok(()),
+            Err(failure) => self.send_until(failure, message, Some(deadline)),
+        }
     }
 
+    #[cold]
+    #[inline(never)]
     fn send_until(
         &mut self,
+        failure: Failure,
         message: T,
         deadline: Option<Instant>,
     ) -> Result<(), SendTimeoutError<T>> {
-        match self.slots.send(bytemuck::bytes_of(&message), deadline) {
-            Ok(()) => Ok(()),
-            Err(failure) => Err(SendTimeoutError::new(failure, message)),
-        }
+        self.slots
+            .send_again(failure, bytemuck::bytes_of(&message), deadline)
+            .map_err(|failure| SendTimeoutError::new(failure, message))
     }
 
     /// Sends as many of `messages` as there is room for now, from the first on, and says how many. 0
@@ -413,11 +428,14 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
         Ok(unsafe { message.assume_init() })
     }
 
-    #[inline(always)]
+    /// Goes on after [`take`](Self::take) found nothing.
+    #[cold]
+    #[inline(never)]
     fn take_until(&mut self, deadline: Option<Instant>) -> Result<T, Failure> {
         loop {
+            self.slots.wait_for_message(deadline)?;
             match self.take() {
-                Err(Failure::NotReady) => self.slots.wait_for_message(deadline)?,
+                Err(Failure::NotReady) => {}
                 done => return done,
             }
         }
@@ -439,7 +457,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
     /// # Ok::<(), annulus::SetupError>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         Ok(self.take()?)
     }
@@ -452,9 +470,12 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// [`RecvError::Disconnected`] once the ring is empty and the sender has left or died (a death is
     /// noticed within 100 ms). A ring that no sender has ever joined is waited for.
     /// [`RecvError::Corrupt`] and [`RecvError::Forked`] as for [`try_recv`](Self::try_recv).
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        Ok(self.take_until(None)?)
+        match self.take() {
+            Err(Failure::NotReady) => Ok(self.take_until(None)?),
+            done => Ok(done?),
+        }
     }
 
     /// Receives, waiting for a message for as long as `timeout`.
@@ -485,8 +506,12 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// # Errors
     ///
     /// As for [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`].
+    #[inline]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        Ok(self.take_until(Some(deadline))?)
+        match self.take() {
+            Err(Failure::NotReady) => Ok(self.take_until(Some(deadline))?),
+            done => Ok(done?),
+        }
     }
 
     /// Receives as many messages as are there now and fit into `messages`, from its start on, and says

@@ -81,17 +81,17 @@ impl<S: Shape> SlotSender<S> {
         }
     }
 
-    /// Sends, waiting for room until `deadline`.
-    #[inline]
-    pub(crate) fn send(
+    /// Sends after [`try_send`](Self::try_send) said `failure`, waiting for room until `deadline`.
+    pub(crate) fn send_again(
         &mut self,
+        failure: Failure,
         message: &[u8],
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        match self.try_send(message) {
-            Err(Failure::NotReady) => self.wait_for_room(deadline)?,
-            done => return done,
+        if failure != Failure::NotReady {
+            return Err(failure);
         }
+        self.wait_for_room(deadline)?;
         // There is room, and nobody but this sender takes it.
         self.try_send(message)
     }
@@ -120,6 +120,7 @@ impl<S: Shape> SlotSender<S> {
     #[inline(never)]
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
         let Self { side, cursor, .. } = self;
+        side.give_way(cursor.position());
         wait::wait(side, deadline, |side| {
             side.admit()?;
             match cursor.find_room(memory(&side.attached)) {
@@ -228,7 +229,7 @@ impl<S: Shape> SlotReceiver<S> {
     }
 
     fn look(&mut self) -> Result<(), Failure> {
-        match self.cursor.look(memory(&self.side.attached), self.shape) {
+        match self.cursor.look(memory(&self.side.attached)) {
             Ok(()) => Ok(()),
             Err(Blocked::NotReady) => Err(Failure::NotReady),
             Err(Blocked::Corrupt) => {
@@ -242,11 +243,12 @@ impl<S: Shape> SlotReceiver<S> {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        let Self { side, cursor, shape } = self;
+        let Self { side, cursor, .. } = self;
+        side.give_way(cursor.position());
         wait::wait(side, deadline, |side| {
             side.admit()?;
             let mem = memory(&side.attached);
-            match cursor.look(mem, *shape) {
+            match cursor.look(mem) {
                 Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => {
                     if cursor.release(mem) {

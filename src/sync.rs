@@ -32,6 +32,10 @@ pub enum Edge {
     HeadStore,
     /// S3, load end: the sender's load of `head` when `released` shows no room.
     HeadLoad,
+    /// S4, store end: the sender's noted `tail`.
+    NoteStore,
+    /// S4, load end: a new receiver's load of it.
+    NoteLoad,
     /// R1, store end: the sender's header word of a record.
     RecordStore,
     /// R1, load end: the receiver's load of that header.
@@ -53,13 +57,15 @@ pub enum Edge {
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 14] = [
+    pub const ALL: [Edge; 16] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
         Edge::ReleaseLoad,
         Edge::HeadStore,
         Edge::HeadLoad,
+        Edge::NoteStore,
+        Edge::NoteLoad,
         Edge::RecordStore,
         Edge::RecordLoad,
         Edge::SpaceStore,

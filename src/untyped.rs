@@ -9,7 +9,7 @@ use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A [`Ring`](crate::Ring) whose message type this process does not know: for tools that move messages
 /// as bytes. Each message is exactly [`message_size`](Self::message_size) bytes.
@@ -156,7 +156,7 @@ impl UntypedSender {
     /// As for [`try_send`](Self::try_send), without `Full`.
     pub fn send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
         self.check(message)?;
-        Ok(self.slots.send(message, None)?)
+        self.send_until(message, None)
     }
 
     /// Sends, waiting for room for as long as `timeout`.
@@ -166,7 +166,18 @@ impl UntypedSender {
     /// As for [`send`](Self::send), and [`ByteSendError::Timeout`].
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), ByteSendError> {
         self.check(message)?;
-        Ok(self.slots.send(message, deadline_in(timeout))?)
+        self.send_until(message, deadline_in(timeout))
+    }
+
+    fn send_until(
+        &mut self,
+        message: &[u8],
+        deadline: Option<Instant>,
+    ) -> Result<(), ByteSendError> {
+        match self.slots.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(failure) => Ok(self.slots.send_again(failure, message, deadline)?),
+        }
     }
 
     /// Sends as many of the messages in `bytes`, which holds whole messages, as there is room for now.
@@ -247,7 +258,7 @@ impl UntypedReceiver {
     fn recv_until(
         &mut self,
         message: &mut [u8],
-        deadline: Option<std::time::Instant>,
+        deadline: Option<Instant>,
     ) -> Result<(), RecvIntoError> {
         self.check(message)?;
         loop {

@@ -64,6 +64,11 @@ impl Budget {
         Self { spin: LONGEST_SPIN, alone, sleeps: 0, barrier: Barrier::Fence }
     }
 
+    /// Whether this thread may run on one processor only.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     fn paid(&mut self) {
         self.spin = (self.spin * 2).min(LONGEST_SPIN);
     }

@@ -141,7 +141,11 @@ impl SendCursor {
         let size = words_for(capacity) * WORD;
         assert!(size / WORD <= mem.words.len(), "a ring of {capacity} bytes needs {size} bytes");
         let usable = (size - HEADER) as u64;
-        let (mut tail, head) = room::recover_tail(mem.sender, mem.receiver, usable, ROOM.load.1)?;
+        let noted = mem.sender.cursor.position.load(Ordering::Relaxed);
+        let head = mem.receiver.cursor.position.load(ROOM.load.1.load());
+        room::check(noted, head, usable)?;
+        // The last sender may have died before it noted a record that the receiver has taken already.
+        let mut tail = noted.max(head);
         if tail % WORD as u64 != 0 || head % WORD as u64 != 0 {
             return Err(Blocked::Corrupt);
         }
@@ -166,6 +170,11 @@ impl SendCursor {
         }
         mem.sender.cursor.position.store(tail, Ordering::Relaxed);
         Ok(Self { tail, offset, messages, room: Room::new(head, usable, ROOM), size })
+    }
+
+    /// Messages sent by this side of the ring.
+    pub fn position(&self) -> u64 {
+        self.messages
     }
 
     /// Finds room for a message of `len` bytes, which must be at most [`max_message`]. Nobody sees
@@ -244,7 +253,9 @@ impl RecvCursor {
     pub fn recover(mem: Records<'_>, capacity: usize) -> Result<Self, Blocked> {
         let size = words_for(capacity) * WORD;
         assert!(size / WORD <= mem.words.len(), "a ring of {capacity} bytes needs {size} bytes");
-        let head = room::recover_head(mem.sender, mem.receiver, size as u64)?;
+        let head = mem.receiver.cursor.position.load(Ordering::Relaxed);
+        let noted = mem.sender.cursor.position.load(Ordering::Relaxed);
+        room::check(noted, head, size as u64)?;
         if head % WORD as u64 != 0 {
             return Err(Blocked::Corrupt);
         }
@@ -256,6 +267,11 @@ impl RecvCursor {
             releases,
             size,
         })
+    }
+
+    /// Messages received by this side of the ring.
+    pub fn position(&self) -> u64 {
+        self.messages
     }
 
     /// The oldest message, which stays where it is until [`release`](Self::release).

@@ -13,9 +13,16 @@
 //!
 //! stamp = { position:62 | state:2 }
 //!   FREE(p) = 4p      nothing in this cell is committed yet; p is its first position (first lap only)
-//!   FULL(p) = 4p + 1  the positions of this cell up to and including p are committed
+//!   FULL(p) = 4p + 1  all positions up to and including p are committed, in whatever cell
 //!   the states 2 and 3 are for rings with shared sides
 //! ```
+//!
+//! A send, of one message or of a batch, stores all payload and then one stamp: that of the cell in which
+//! it **starts**, with the last position of the batch. So a batch appears at once or, if its sender is
+//! killed, not at all, and the receiver does not touch lines that are still being written. What a stamp
+//! says is true of the whole ring, so a stale one only says too little. The receiver looks at the
+//! cell of the first position that it does not know to be committed; since it learns of whole sends only,
+//! that is where the next send will leave its stamp.
 //!
 //! The receiver does not write the stamp back: that would bounce the line. It keeps `head` exact on a
 //! line of its own and publishes `released` every so many messages and whenever it finds the ring
@@ -178,12 +185,6 @@ impl Place {
         if shape.per_cell() == 1 { self.cell + 1 } else { self.message }
     }
 
-    /// Whether the message is the first of its cell.
-    #[inline(always)]
-    fn is_first(self, shape: impl Shape) -> bool {
-        self.first_word(shape) == self.cell + 1
-    }
-
     /// Messages in the cell before this one.
     #[inline(always)]
     fn item(self, shape: impl Shape) -> usize {
@@ -342,23 +343,15 @@ impl SendCursor {
     /// lived to note that.
     pub fn recover(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Result<Self, Blocked> {
         let geometry = Geometry::new(mem, shape, capacity);
-        let capacity = geometry.capacity;
-        let (mut tail, head) = room::recover_tail(mem.sender, mem.receiver, capacity, ROOM.load.1)?;
-        let mut place = geometry.place(shape, tail);
-        while tail - head < capacity {
-            let found = stamp(mem, place).load(Edge::CommitLoad.load());
-            let more = (found >> 2).wrapping_sub(tail);
-            if found & STATE != FULL || more >= (shape.per_cell() - place.item(shape)) as u64 {
-                break;
-            }
-            tail += more + 1;
-            geometry.advance(shape, &mut place, more as usize + 1);
-        }
-        if tail - head > capacity {
-            return Err(Blocked::Corrupt);
-        }
-        mem.sender.cursor.position.store(tail, Ordering::Relaxed);
-        Ok(Self { tail, room: Room::new(head, capacity, ROOM), place, geometry })
+        let (tail, head) = committed(mem, shape, &geometry)?;
+        mem.sender.cursor.position.store(tail, Edge::NoteStore.store());
+        let room = Room::new(head, geometry.capacity, ROOM);
+        Ok(Self { tail, room, place: geometry.place(shape, tail), geometry })
+    }
+
+    /// The position of the next message.
+    pub fn position(&self) -> u64 {
+        self.tail
     }
 
     /// Sends one message.
@@ -373,10 +366,11 @@ impl SendCursor {
         if tail == self.room.limit {
             self.find_room(mem)?;
         }
-        payload::write_one(messages_at(mem, shape, place, 1), message);
+        payload::write(messages_at(mem, shape, place, 1), message);
         // S1 commit: all payload of the cell up to here is visible to whoever sees this stamp.
         stamp(mem, place).store(full(tail), Edge::CommitStore.store());
-        mem.sender.cursor.position.store(tail + 1, Ordering::Relaxed);
+        // S4 note.
+        mem.sender.cursor.position.store(tail + 1, Edge::NoteStore.store());
         self.tail = tail + 1;
         self.geometry.advance(shape, &mut self.place, 1);
         Ok(())
@@ -402,28 +396,28 @@ impl SendCursor {
             }
         }
         let count = messages.min(room);
-        let (mut tail, mut place) = (self.tail, self.place);
+        if count == 0 {
+            return Ok(0);
+        }
+        let (start, mut place) = (self.place, self.place);
         let mut done = 0;
         while done < count {
             let left = &bytes[done * shape.size()..];
-            let run = if place.is_first(shape) && count - done >= shape.per_cell() {
+            let run = (shape.per_cell() - place.item(shape)).min(count - done);
+            if run == shape.per_cell() {
                 write_cell(mem, shape, place, left);
-                shape.per_cell()
             } else {
-                let run = (shape.per_cell() - place.item(shape)).min(count - done);
                 write_some(mem, shape, place, left, run);
-                run
-            };
-            tail += run as u64;
-            // S1 commit, once a cell.
-            stamp(mem, place).store(full(tail - 1), Edge::CommitStore.store());
+            }
             done += run;
             self.geometry.advance(shape, &mut place, run);
         }
-        if count > 0 {
-            mem.sender.cursor.position.store(tail, Ordering::Relaxed);
-            (self.tail, self.place) = (tail, place);
-        }
+        self.tail += count as u64;
+        // S1 commit, once a batch.
+        stamp(mem, start).store(full(self.tail - 1), Edge::CommitStore.store());
+        // S4 note.
+        mem.sender.cursor.position.store(self.tail, Edge::NoteStore.store());
+        self.place = place;
         Ok(count)
     }
 
@@ -434,11 +428,43 @@ impl SendCursor {
     }
 }
 
+/// How far messages are committed, as a new sender or receiver finds it, and how far they are received.
+///
+/// The last sender noted where its sends ended, except perhaps the last one; from there each stamp leads
+/// to the end of the send that starts in its cell.
+fn committed(
+    mem: Slots<'_>,
+    shape: impl Shape,
+    geometry: &Geometry,
+) -> Result<(u64, u64), Blocked> {
+    // S4 note: what is committed up to there may be read. S3 head: what is received may be overwritten.
+    let noted = mem.sender.cursor.position.load(Edge::NoteLoad.load());
+    let head = mem.receiver.cursor.position.load(ROOM.load.1.load());
+    room::check(noted, head, geometry.capacity)?;
+    let mut tail = noted;
+    loop {
+        // S1 commit.
+        let found = stamp(mem, geometry.place(shape, tail)).load(Edge::CommitLoad.load());
+        let position = found >> 2;
+        if found & STATE != FULL || position < tail {
+            break;
+        }
+        if position - tail >= 2 * geometry.capacity {
+            return Err(Blocked::Corrupt);
+        }
+        tail = position + 1;
+    }
+    match tail.checked_sub(head) {
+        Some(waiting) if waiting <= geometry.capacity => Ok((tail, head)),
+        _ => Err(Blocked::Corrupt),
+    }
+}
+
 /// The receiver's private state.
 #[derive(Debug)]
 pub struct RecvCursor {
     head: u64,
-    /// Positions below are known to be committed; never beyond the cell of `head`.
+    /// Positions below are known to be committed.
     ready: u64,
     place: Place,
     releases: Releases,
@@ -450,10 +476,15 @@ impl RecvCursor {
     /// is delivered again.
     pub fn recover(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Result<Self, Blocked> {
         let geometry = Geometry::new(mem, shape, capacity);
-        let head = room::recover_head(mem.sender, mem.receiver, geometry.capacity)?;
+        let (ready, head) = committed(mem, shape, &geometry)?;
         let period = release_period(geometry.capacity, PERIOD);
         let releases = Releases::new(mem.receiver, head, period, ROOM);
-        Ok(Self { head, ready: head, place: geometry.place(shape, head), releases, geometry })
+        Ok(Self { head, ready, place: geometry.place(shape, head), releases, geometry })
+    }
+
+    /// The position of the next message.
+    pub fn position(&self) -> u64 {
+        self.head
     }
 
     /// Whether `released` is due after what was just received.
@@ -475,7 +506,7 @@ impl RecvCursor {
         to: *mut u8,
     ) -> Result<(), Blocked> {
         if self.head == self.ready {
-            self.look(mem, shape)?;
+            self.look(mem)?;
         }
         let (head, place) = (self.head, self.place);
         // SAFETY: the caller's promise; `messages_at` gives the words of one message.
@@ -500,34 +531,10 @@ impl RecvCursor {
         to: *mut u8,
         most: usize,
     ) -> Result<usize, Blocked> {
-        let (per_cell, size) = (shape.per_cell(), shape.size());
-        let (mut head, mut place) = (self.head, self.place);
         let mut done = 0;
-        loop {
-            // Whole cells, for as long as they come.
-            while place.is_first(shape) && most - done >= per_cell {
-                // S1 commit.
-                if stamp(mem, place).load(Edge::CommitLoad.load())
-                    != full(head + per_cell as u64 - 1)
-                {
-                    break;
-                }
-                // SAFETY: `done + per_cell <= most`, so the caller's promise covers the range.
-                unsafe { read_cell(mem, shape, place, to.add(done * size)) };
-                head += per_cell as u64;
-                done += per_cell;
-                self.geometry.next_cell(shape, &mut place);
-            }
-            if self.ready < head {
-                self.ready = head;
-            }
-            (self.head, self.place) = (head, place);
-            if done == most {
-                break;
-            }
-            // Part of a cell, or nothing.
-            if head == self.ready {
-                match self.look(mem, shape) {
+        while done < most {
+            if self.head == self.ready {
+                match self.look(mem) {
                     Ok(()) => {}
                     Err(Blocked::NotReady) => break,
                     // What came before is whole: hand it over, and find the same thing next time.
@@ -535,12 +542,25 @@ impl RecvCursor {
                     Err(Blocked::Corrupt) => return Err(Blocked::Corrupt),
                 }
             }
-            let run = ((self.ready - head) as usize).min(most - done);
-            // SAFETY: `done + run <= most`, so the caller's promise covers the range.
-            unsafe { read_some(mem, shape, place, to.add(done * size), run) };
-            head += run as u64;
-            done += run;
-            self.geometry.advance(shape, &mut place, run);
+            let count = ((self.ready - self.head) as usize).min(most - done);
+            let mut place = self.place;
+            let end = done + count;
+            while done < end {
+                let run = (shape.per_cell() - place.item(shape)).min(end - done);
+                // SAFETY: `done + run <= most`, so the caller's promise covers the range.
+                unsafe {
+                    let to = to.add(done * shape.size());
+                    if run == shape.per_cell() {
+                        read_cell(mem, shape, place, to);
+                    } else {
+                        read_some(mem, shape, place, to, run);
+                    }
+                }
+                done += run;
+                self.geometry.advance(shape, &mut place, run);
+            }
+            self.head += count as u64;
+            self.place = place;
         }
         if done == 0 && most > 0 {
             return Err(Blocked::NotReady);
@@ -552,30 +572,27 @@ impl RecvCursor {
 
     /// Whether a message is there, without taking it.
     #[inline(always)]
-    pub fn look(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+    pub fn look(&mut self, mem: Slots<'_>) -> Result<(), Blocked> {
         // S1 commit.
         let found = stamp(mem, self.place).load(Edge::CommitLoad.load());
         let more = (found >> 2).wrapping_sub(self.head);
-        if found & STATE == FULL && more < (shape.per_cell() - self.place.item(shape)) as u64 {
+        if found & STATE == FULL && more < self.geometry.capacity {
             self.ready = self.head + more + 1;
             return Ok(());
         }
-        self.explain(shape, found)
+        self.explain(found)
     }
 
-    /// Tells an empty ring from a broken one.
+    /// Tells an empty ring from a broken one: a stale stamp says less than is known, never more.
     #[cold]
     #[inline(never)]
-    fn explain(&self, shape: impl Shape, found: u64) -> Result<(), Blocked> {
-        let lap = self.geometry.lap(shape);
-        let expected = if self.place.item(shape) > 0 {
-            full(self.head - 1)
-        } else if self.head < lap {
-            free(self.head)
-        } else {
-            full(self.head - lap + shape.per_cell() as u64 - 1)
+    fn explain(&self, found: u64) -> Result<(), Blocked> {
+        let stale = match found & STATE {
+            FREE => found >> 2 <= self.head,
+            FULL => found >> 2 < self.head,
+            _ => false,
         };
-        Err(if found == expected { Blocked::NotReady } else { Blocked::Corrupt })
+        Err(if stale { Blocked::NotReady } else { Blocked::Corrupt })
     }
 
     /// Tells the sender how far the receiver is; `false` if it had been told already.
