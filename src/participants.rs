@@ -102,17 +102,30 @@ impl Participant {
     /// Chooses how this side waits, and tells notifiers what that asks of them.
     pub(crate) fn set_wait(&mut self, wait: Wait) {
         self.wait = wait;
-        let alone = cpu::is_alone();
-        self.budget = Budget::new(alone);
+        self.look_at_processors();
+        self.budget = Budget::default();
         // One `membarrier` a sleep is cheap beside the sleep of a spinner, who sleeps seldom. A side
         // that sleeps for every message does better to ask the peer for a fence each time.
-        let asymmetric = membarrier::is_registered() && wait != Wait::Block && !alone;
+        let asymmetric = membarrier::is_registered() && wait != Wait::Block;
         let barrier = if asymmetric { Barrier::Membarrier } else { Barrier::Fence };
         park::choose_barrier(&self.own().presence, barrier);
         if membarrier::is_registered() {
             membarrier::everywhere();
         }
         self.budget.barrier = barrier;
+    }
+
+    /// Tells the peer which processor this thread is bound to, if it is bound to one.
+    pub(crate) fn look_at_processors(&self) {
+        let pinned = cpu::pinned_to().map_or(0, |cpu| u64::from(cpu) + 1);
+        self.own().presence.pinned.store(pinned, Ordering::Relaxed);
+    }
+
+    /// Whether both sides are bound to the same processor, so that one waits for the other best by
+    /// letting it run.
+    pub(crate) fn shares_processor(&self) -> bool {
+        let own = self.own().presence.pinned.load(Ordering::Relaxed);
+        own != 0 && own == self.peer().presence.pinned.load(Ordering::Relaxed)
     }
 
     /// The half that this side writes.
@@ -211,7 +224,7 @@ impl Participant {
     pub(crate) fn give_way(&mut self, position: u64) {
         let run = position.wrapping_sub(self.waited_at);
         self.waited_at = position;
-        if run >= STREAM && self.wait != Wait::Block && !self.budget.is_alone() {
+        if run >= STREAM && self.wait != Wait::Block && !self.shares_processor() {
             for _ in 0..HEADSTART {
                 spin_hint();
             }
@@ -223,7 +236,7 @@ impl Participant {
     #[inline]
     pub(crate) fn seems_gone(&mut self) -> bool {
         self.empty_polls = self.empty_polls.wrapping_add(1);
-        let due = self.empty_polls % POLLS_PER_PROBE == 0;
+        let due = self.empty_polls.is_multiple_of(POLLS_PER_PROBE);
         (due || self.has_peer_left()) && self.is_peer_gone()
     }
 }

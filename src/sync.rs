@@ -156,6 +156,24 @@ mod plain {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
     }
 
+    /// Asks for the line of `word`, to be written soon. Only a hint.
+    #[inline(always)]
+    pub fn prefetch_for_write(word: &Word) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch has no effect that a program can see; processors without `prefetchw`
+        // take it for a no-op.
+        #[allow(unsafe_code)]
+        unsafe {
+            core::arch::asm!(
+                "prefetchw [{line}]",
+                line = in(reg) word,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = word;
+    }
+
     /// Tells the processor that this is a spin loop.
     #[inline(always)]
     pub fn spin_hint() {
@@ -164,7 +182,7 @@ mod plain {
 }
 
 #[cfg(loom)]
-pub use model::{AtomicU32, AtomicU64, Word, fence, light_barrier, spin_hint};
+pub use model::{AtomicU32, AtomicU64, Word, fence, light_barrier, prefetch_for_write, spin_hint};
 
 /// loom's stand-ins, and the handles that the models in `loom-tests/` steer them by.
 #[cfg(loom)]
@@ -298,6 +316,9 @@ pub mod model {
     pub fn light_barrier(edge: Edge) {
         edge.fence();
     }
+
+    /// Nothing that a model could see.
+    pub fn prefetch_for_write(_word: &Word) {}
 
     /// Lets the other threads run.
     pub fn spin_hint() {

@@ -187,7 +187,10 @@ impl UntypedSender {
     /// If `bytes` is not a whole number of messages.
     pub fn try_send_batch(&mut self, bytes: &[u8]) -> usize {
         let size = self.ring.message_size();
-        assert!(bytes.len() % size == 0, "a batch is a whole number of messages of {size} bytes");
+        assert!(
+            bytes.len().is_multiple_of(size),
+            "a batch is a whole number of messages of {size} bytes"
+        );
         self.slots.try_send_batch(bytes, bytes.len() / size).unwrap_or(0)
     }
 

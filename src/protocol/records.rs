@@ -24,7 +24,7 @@ use super::layout::Half;
 use super::room::{self, Edges, Releases, Room};
 use super::{Blocked, release_period};
 use crate::payload::{WORD, words_for as words_of_bytes};
-use crate::sync::{Edge, Ordering, Word};
+use crate::sync::{Edge, Ordering, Word, prefetch_for_write};
 
 /// The longest message of any ring: a length has 32 bits.
 pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
@@ -146,7 +146,7 @@ impl SendCursor {
         room::check(noted, head, usable)?;
         // The last sender may have died before it noted a record that the receiver has taken already.
         let mut tail = noted.max(head);
-        if tail % WORD as u64 != 0 || head % WORD as u64 != 0 {
+        if !(tail | head).is_multiple_of(WORD as u64) {
             return Err(Blocked::Corrupt);
         }
         let mut offset = (tail % size as u64) as usize;
@@ -222,6 +222,12 @@ impl SendCursor {
         self.messages = self.messages.wrapping_add(1);
         mem.sender.cursor.messages.store(self.messages, Ordering::Relaxed);
         self.step(mem, need);
+        // The header after the next record, if that is as long as this one, will have to be zeroed
+        // before the record can be published: have its line by then.
+        let ahead = self.offset + need;
+        if let Some(word) = mem.words.get(ahead / WORD) {
+            prefetch_for_write(word);
+        }
     }
 
     #[inline(always)]
@@ -256,7 +262,7 @@ impl RecvCursor {
         let head = mem.receiver.cursor.position.load(Ordering::Relaxed);
         let noted = mem.sender.cursor.position.load(Ordering::Relaxed);
         room::check(noted, head, size as u64)?;
-        if head % WORD as u64 != 0 {
+        if !head.is_multiple_of(WORD as u64) {
             return Err(Blocked::Corrupt);
         }
         let releases = Releases::new(mem.receiver, head, release_period(size as u64, PERIOD), ROOM);
