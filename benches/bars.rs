@@ -38,10 +38,21 @@ impl Start {
 
 const CHUNK: usize = 64;
 
-fn send_all<const N: usize>(tx: &mut Sender<[u64; N]>, count: u64, chunk: usize) {
+fn send_all<const N: usize>(tx: &mut Sender<[u64; N]>, count: u64, chunk: usize, in_place: bool) {
     if chunk == 1 {
         for i in 0..count {
             tx.send(message(i)).unwrap();
+        }
+        return;
+    }
+    if in_place {
+        let mut messages = (0..count).map(message).peekable();
+        let mut sent = 0;
+        while sent < count {
+            match tx.try_send_from(messages.by_ref().take(chunk)) {
+                0 => tx.send(messages.next().unwrap()).map(|()| sent += 1).unwrap(),
+                n => sent += n as u64,
+            }
         }
         return;
     }
@@ -54,15 +65,26 @@ fn send_all<const N: usize>(tx: &mut Sender<[u64; N]>, count: u64, chunk: usize)
     }
 }
 
-fn recv_all<const N: usize>(rx: &mut Receiver<[u64; N]>, count: u64, chunk: usize) {
+fn recv_all<const N: usize>(rx: &mut Receiver<[u64; N]>, count: u64, chunk: usize, in_place: bool) {
     if chunk == 1 {
         for i in 0..count {
             check(&rx.recv().unwrap(), i);
         }
         return;
     }
-    let mut batch = [[0; N]; CHUNK];
     let mut next = 0;
+    if in_place {
+        while next < count {
+            check(&rx.recv().unwrap(), next);
+            next += 1;
+            for m in rx.drain(chunk) {
+                check(&m, next);
+                next += 1;
+            }
+        }
+        return;
+    }
+    let mut batch = [[0; N]; CHUNK];
     while next < count {
         let got = rx.recv_batch(&mut batch).unwrap();
         for m in &batch[..got] {
@@ -72,7 +94,7 @@ fn recv_all<const N: usize>(rx: &mut Receiver<[u64; N]>, count: u64, chunk: usiz
     }
 }
 
-fn ours<const N: usize>(capacity: usize, count: u64, chunk: usize) -> f64 {
+fn ours<const N: usize>(capacity: usize, count: u64, chunk: usize, in_place: bool) -> f64 {
     let ring = Ring::<[u64; N]>::builder(capacity).create(Place::memfd("bars").unwrap()).unwrap();
     let mut tx = ring.sender().unwrap().with_wait(Wait::Spin);
     let mut rx = ring.receiver().unwrap().with_wait(Wait::Spin);
@@ -81,13 +103,13 @@ fn ours<const N: usize>(capacity: usize, count: u64, chunk: usize) -> f64 {
         scope.spawn(|| {
             pin(0);
             start.meet();
-            send_all(&mut tx, count, chunk);
+            send_all(&mut tx, count, chunk, in_place);
         });
         let receiver = scope.spawn(|| {
             pin(1);
             start.meet();
             let begin = Instant::now();
-            recv_all(&mut rx, count, chunk);
+            recv_all(&mut rx, count, chunk, in_place);
             count as f64 / begin.elapsed().as_secs_f64() / 1e6
         });
         receiver.join().unwrap()
@@ -160,6 +182,7 @@ fn compare<const N: usize>(
     capacity: usize,
     count: u64,
     chunk: usize,
+    in_place: bool,
     rounds: usize,
     bar: f64,
 ) {
@@ -167,7 +190,7 @@ fn compare<const N: usize>(
     let (mut theirs, mut mine, mut ratios) = (vec![], vec![], vec![]);
     for _ in 0..rounds {
         let peer = rtrb::<N>(capacity, count, chunk);
-        let own = ours::<N>(capacity, count, chunk);
+        let own = ours::<N>(capacity, count, chunk, in_place);
         theirs.push(peer);
         mine.push(own);
         ratios.push(own / peer);
@@ -182,19 +205,12 @@ fn compare<const N: usize>(
 
 fn main() {
     let rounds = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(15);
-    let only = std::env::var("ONLY").unwrap_or_default();
     for capacity in [1024, 16384] {
-        if only.is_empty() || only.contains('a') {
-            compare::<1>("u64", capacity, 400_000, 1, rounds, 1.5);
-        }
-        if only.is_empty() || only.contains('b') {
-            compare::<8>("64 B", capacity, 400_000, 1, rounds, 1.2);
-        }
-        if only.is_empty() || only.contains('c') {
-            compare::<1>("u64 chunks", capacity, 1_600_000, CHUNK, rounds, 1.2);
-        }
-        if only.is_empty() || only.contains('d') {
-            compare::<8>("64 B chunks", capacity, 400_000, CHUNK, rounds, 1.2);
-        }
+        compare::<1>("u64", capacity, 400_000, 1, false, rounds, 1.5);
+        compare::<8>("64 B", capacity, 400_000, 1, false, rounds, 1.2);
+        compare::<1>("u64 chunks", capacity, 1_600_000, CHUNK, true, rounds, 1.2);
+        compare::<8>("64 B chunks", capacity, 400_000, CHUNK, true, rounds, 1.2);
+        compare::<1>("u64 slices", capacity, 1_600_000, CHUNK, false, rounds, 1.2);
+        compare::<8>("64 B slices", capacity, 400_000, CHUNK, false, rounds, 1.2);
     }
 }

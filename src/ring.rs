@@ -348,6 +348,26 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
         self.slots.try_send_batch(bytemuck::cast_slice(messages), messages.len()).unwrap_or(0)
     }
 
+    /// Sends messages from `messages` for as long as there is room and there are any, and says how many.
+    /// They become visible at once, at the end. No message is taken from the iterator that there is no
+    /// room for, so `by_ref` keeps the rest. 0 also when the receiver is gone or its side damaged;
+    /// [`try_send`](Self::try_send) tells which.
+    ///
+    /// The fastest way to send many: each message goes from where it is made straight into the ring.
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(4).create(annulus::Place::memfd("numbers")?)?;
+    /// let mut tx = ring.sender()?;
+    /// let mut numbers = 1..=5;
+    /// assert_eq!(tx.try_send_from(numbers.by_ref()), 4);
+    /// assert_eq!(numbers.next(), Some(5));
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline(always)]
+    pub fn try_send_from(&mut self, messages: impl IntoIterator<Item = T>) -> usize {
+        self.slots.try_send_from(messages.into_iter()).unwrap_or(0)
+    }
+
     /// Sends all of `messages`, waiting for room as often as needed.
     ///
     /// # Errors
@@ -551,6 +571,25 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
         }
     }
 
+    /// Up to `most` of the messages that are there now, each straight from the ring.
+    ///
+    /// They are taken from the ring when the iterator is dropped: the fastest way to receive many, for
+    /// the price that a receiver which is killed before leaves all of them to its successor.
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(4).create(annulus::Place::memfd("numbers")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// tx.try_send_from(1..=4);
+    /// assert_eq!(rx.drain(3).sum::<u64>(), 6);
+    /// assert_eq!(rx.try_recv(), Ok(4));
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline(always)]
+    pub fn drain(&mut self, most: usize) -> Drain<'_, T> {
+        let left = if self.slots.side.admit().is_ok() { most } else { 0 };
+        Drain { receiver: self, left }
+    }
+
     /// The messages as they come, until the sender has left or died and all are read (or the ring is
     /// damaged).
     ///
@@ -641,6 +680,37 @@ impl<T: NoUninit + AnyBitPattern> Iterator for TryIter<'_, T> {
     #[inline]
     fn next(&mut self) -> Option<T> {
         self.receiver.try_recv().ok()
+    }
+}
+
+/// Messages straight from the ring; made by [`Receiver::drain`], which says when they count as received.
+#[derive(Debug)]
+pub struct Drain<'a, T: NoUninit + AnyBitPattern> {
+    receiver: &'a mut Receiver<T>,
+    left: usize,
+}
+
+impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<T> {
+        self.left = self.left.checked_sub(1)?;
+        let mut message = MaybeUninit::<T>::uninit();
+        // SAFETY: `message` has room for a `T`, which is the shape's size.
+        if unsafe { self.receiver.slots.try_next(message.as_mut_ptr().cast()) }.is_err() {
+            self.left = 0;
+            return None;
+        }
+        // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+        Some(unsafe { message.assume_init() })
+    }
+}
+
+impl<T: NoUninit + AnyBitPattern> Drop for Drain<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.receiver.slots.note();
     }
 }
 

@@ -4,9 +4,10 @@
 use crate::error::{Failure, Role, SetupError};
 use crate::participants::Participant;
 use crate::protocol::Blocked;
-use crate::protocol::slots::{RecvCursor, SendCursor, Shape, Slots};
+use crate::protocol::slots::{RecvCursor, SendCursor, Shape, Slots, Typed};
 use crate::segment::{Attached, Segment};
 use crate::wait;
+use bytemuck::NoUninit;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,9 +69,10 @@ impl<S: Shape> SlotSender<S> {
         }
     }
 
+    /// Says why nothing was sent.
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, blocked: Blocked) -> Failure {
+    pub(crate) fn refused(&mut self, blocked: Blocked) -> Failure {
         match blocked {
             Blocked::Corrupt => {
                 self.side.poison();
@@ -135,6 +137,24 @@ impl<S: Shape> SlotSender<S> {
     }
 }
 
+impl<T: NoUninit> SlotSender<Typed<T>> {
+    /// Sends messages from `messages` for as long as there is room and there are any.
+    #[inline(always)]
+    pub(crate) fn try_send_from(
+        &mut self,
+        messages: impl Iterator<Item = T>,
+    ) -> Result<usize, Failure> {
+        self.side.admit()?;
+        match self.cursor.try_send_from(memory(&self.side.attached), self.shape, messages) {
+            Ok(count) => {
+                self.side.notify(Role::Receiver);
+                Ok(count)
+            }
+            Err(blocked) => Err(self.refused(blocked)),
+        }
+    }
+}
+
 /// What receives.
 #[derive(Debug)]
 pub(crate) struct SlotReceiver<S> {
@@ -194,6 +214,32 @@ impl<S: Shape> SlotReceiver<S> {
                 Ok(count)
             }
             Err(blocked) => self.refused(blocked).map(|()| 0),
+        }
+    }
+
+    /// Receives a message into `to` without noting it; [`note`](Self::note) does.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn try_next(&mut self, to: *mut u8) -> Result<(), Failure> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.cursor.try_next(memory(&self.side.attached), self.shape, to) } {
+            Ok(()) => Ok(()),
+            Err(Blocked::NotReady) => Err(Failure::NotReady),
+            Err(Blocked::Corrupt) => Err(Failure::Corrupt),
+        }
+    }
+
+    /// Notes what [`try_next`](Self::try_next) gave.
+    #[inline(always)]
+    pub(crate) fn note(&mut self) {
+        if self.side.admit().is_ok() {
+            self.cursor.note(memory(&self.side.attached));
+            if self.cursor.release_is_due() {
+                self.release();
+            }
         }
     }
 

@@ -37,6 +37,7 @@ use super::room::{self, Edges, Releases, Room};
 use super::{Blocked, release_period};
 use crate::payload;
 use crate::sync::{Edge, Ordering, Word};
+use bytemuck::NoUninit;
 
 /// Words in the smallest cell: one cache line.
 const LINE: usize = 8;
@@ -421,6 +422,37 @@ impl SendCursor {
         Ok(count)
     }
 
+    /// Sends messages from `messages` for as long as there is room and there are any, and says how many.
+    /// None is taken that there is no room for. A panic of the iterator sends nothing.
+    #[inline(always)]
+    pub fn try_send_from<T: NoUninit>(
+        &mut self,
+        mem: Slots<'_>,
+        shape: Typed<T>,
+        mut messages: impl Iterator<Item = T>,
+    ) -> Result<usize, Blocked> {
+        if self.tail == self.room.limit {
+            self.find_room(mem)?;
+        }
+        let (start, mut place) = (self.place, self.place);
+        let (mut tail, limit) = (self.tail, self.room.limit);
+        while tail < limit {
+            let Some(message) = messages.next() else { break };
+            payload::write(messages_at(mem, shape, place, 1), bytemuck::bytes_of(&message));
+            tail += 1;
+            self.geometry.advance(shape, &mut place, 1);
+        }
+        let count = (tail - self.tail) as usize;
+        if count > 0 {
+            // S1 commit, once a batch.
+            stamp(mem, start).store(full(tail - 1), Edge::CommitStore.store());
+            // S4 note.
+            mem.sender.cursor.position.store(tail, Edge::NoteStore.store());
+            (self.tail, self.place) = (tail, place);
+        }
+        Ok(count)
+    }
+
     /// Looks for room beyond what is known.
     #[inline]
     pub fn find_room(&mut self, mem: Slots<'_>) -> Result<(), Blocked> {
@@ -568,6 +600,35 @@ impl RecvCursor {
         // S3 head, once a batch.
         self.releases.note(mem.receiver, self.head);
         Ok(done)
+    }
+
+    /// Copies the next message to `to`, if one is there, without noting that: it is received again by a
+    /// successor until [`note`](Self::note) is called.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn try_next(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+    ) -> Result<(), Blocked> {
+        if self.head == self.ready {
+            self.look(mem)?;
+        }
+        // SAFETY: the caller's promise; `messages_at` gives the words of one message.
+        unsafe { payload::read(messages_at(mem, shape, self.place, 1), to, shape.size()) };
+        self.head += 1;
+        self.geometry.advance(shape, &mut self.place, 1);
+        Ok(())
+    }
+
+    /// S3 head: what was copied out has been read for the last time.
+    #[inline(always)]
+    pub fn note(&self, mem: Slots<'_>) {
+        self.releases.note(mem.receiver, self.head);
     }
 
     /// Whether a message is there, without taking it.
