@@ -113,6 +113,11 @@ mod wait;
 #[cfg(not(loom))]
 pub use api::*;
 
+/// The README's examples are tested with the others.
+#[cfg(all(doctest, not(loom)))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(not(loom))]
 mod api {
     pub use crate::builder::{Attach, Builder};
