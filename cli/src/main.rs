@@ -1,2 +1,7 @@
 //! annulus command.
-fn main() {}
+
+mod bench;
+
+fn main() {
+    bench::run();
+}

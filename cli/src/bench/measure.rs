@@ -1,0 +1,201 @@
+//! The two tests, as both workers run them.
+//!
+//! **Round trip.** The near side fills a request, takes the time, sends, receives the answer, takes the time, checks the
+//! answer. The far side checks every byte of a request and then sends it back. Every round trip of every row, the floor's
+//! too, is timed by itself with the same pair of clock readings: percentiles need single times, and what a pair of readings adds
+//! it adds to all of them.
+//!
+//! **One way.** The near side fills and sends as fast as it can, the far side receives and checks. The clock runs from the
+//! near side's first send to the moment the far side holds the last message. How many messages fill the budget is found
+//! by phases of growing length, which are the warm-up as well.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::link::{Failure, Link, Setup};
+use super::payload::{Payload, STOP};
+use super::shared::{Barrier, Control};
+
+/// Round trips kept of one round of one row.
+const MAX_SAMPLES: usize = 1 << 18;
+
+/// What one row may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Time for round trips in this round; `None` leaves them out.
+    pub round_trips: Option<Duration>,
+    /// Time for the rate test in this round; `None` leaves it out.
+    pub rate: Option<Duration>,
+}
+
+/// What the near side found.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Each round trip in nanoseconds.
+    pub round_trips_ns: Vec<u64>,
+    /// Messages a second, one way.
+    pub msgs_per_s: Option<f64>,
+}
+
+/// The near side of a row.
+pub fn near<L: Link>(
+    link: &mut L,
+    setup: &Setup,
+    control: &Control,
+    clock: Clock,
+    budget: Budget,
+) -> Result<Figures, Failure> {
+    let mut barrier = Barrier::new(control);
+    let mut request = L::Message::blank(setup.size);
+    let mut answer = L::Message::blank(setup.size);
+    request.fill(0);
+    answer.fill(0);
+
+    let mut round_trips_ns = Vec::new();
+    if let Some(budget) = budget.round_trips {
+        // Written once, so that the pages are there before the clock runs.
+        let mut samples = vec![u64::MAX; MAX_SAMPLES];
+        barrier.wait();
+        let mut sequence = 0;
+        let warm_up = clock.ticks(budget / 10);
+        round_trips(link, clock, warm_up, &mut sequence, (&mut request, &mut answer), &mut samples)?;
+        let timed = clock.ticks(budget);
+        let taken = round_trips(link, clock, timed, &mut sequence, (&mut request, &mut answer), &mut samples)?;
+        request.fill(STOP);
+        link.send(&request)?;
+        round_trips_ns.extend(samples[..taken].iter().map(|&ticks| clock.ns(ticks).round() as u64));
+    }
+
+    link.one_way();
+    barrier.wait();
+    let msgs_per_s = match budget.rate {
+        Some(budget) => Some(send_phases(link, control, &mut barrier, clock, budget, &mut request)?),
+        None => None,
+    };
+    Ok(Figures { round_trips_ns, msgs_per_s })
+}
+
+/// The far side of a row.
+pub fn far<L: Link>(
+    link: &mut L,
+    setup: &Setup,
+    control: &Control,
+    clock: Clock,
+    budget: Budget,
+) -> Result<(), Failure> {
+    let mut barrier = Barrier::new(control);
+    let mut message = L::Message::blank(setup.size);
+    message.fill(0);
+
+    if budget.round_trips.is_some() {
+        barrier.wait();
+        answer_until_stopped(link, &mut message)?;
+    }
+
+    link.one_way();
+    barrier.wait();
+    if budget.rate.is_some() {
+        recv_phases(link, control, &mut barrier, clock, &mut message)?;
+    }
+    Ok(())
+}
+
+/// Round trips for `ticks` or until `samples` is full, at least one. Returns how many were stored.
+fn round_trips<L: Link>(
+    link: &mut L,
+    clock: Clock,
+    ticks: u64,
+    sequence: &mut u64,
+    (request, answer): (&mut L::Message, &mut L::Message),
+    samples: &mut [u64],
+) -> Result<usize, Failure> {
+    let end = clock.now() + ticks;
+    for (taken, sample) in samples.iter_mut().enumerate() {
+        *sequence += 1;
+        request.fill(*sequence);
+        let sent = clock.now();
+        link.send(request)?;
+        link.recv(answer)?;
+        let received = clock.now();
+        if !answer.matches(*sequence) {
+            return Err(Failure::wrong(*sequence));
+        }
+        *sample = received - sent;
+        if received >= end {
+            return Ok(taken + 1);
+        }
+    }
+    Ok(samples.len())
+}
+
+fn answer_until_stopped<L: Link>(link: &mut L, message: &mut L::Message) -> Result<(), Failure> {
+    for sequence in 1.. {
+        link.recv(message)?;
+        if message.matches(sequence) {
+            link.send(message)?;
+        } else if message.matches(STOP) {
+            break;
+        } else {
+            return Err(Failure::wrong(sequence));
+        }
+    }
+    Ok(())
+}
+
+/// Phases of 64, 256, 1024 … messages until one lasts a tenth of the budget, then one that should last all of it.
+fn send_phases<L: Link>(
+    link: &mut L,
+    control: &Control,
+    barrier: &mut Barrier<'_>,
+    clock: Clock,
+    budget: Duration,
+    message: &mut L::Message,
+) -> Result<f64, Failure> {
+    let budget_s = budget.as_secs_f64();
+    let mut count = 64;
+    let mut last = false;
+    loop {
+        control.count.0.store(count, Ordering::Relaxed);
+        barrier.wait();
+        control.started.0.store(clock.now(), Ordering::Relaxed);
+        for sequence in 1..=count {
+            link.send_filled(sequence, message)?;
+        }
+        barrier.wait();
+        let started = control.started.0.load(Ordering::Relaxed);
+        let ended = control.ended.0.load(Ordering::Relaxed);
+        let seconds = clock.ns(ended.saturating_sub(started).max(1)) / 1e9;
+        let msgs_per_s = count as f64 / seconds;
+        if last {
+            control.count.0.store(0, Ordering::Relaxed);
+            barrier.wait();
+            return Ok(msgs_per_s);
+        }
+        last = seconds >= budget_s / 10.0;
+        count = if last { ((msgs_per_s * budget_s) as u64).max(count) } else { count * 4 };
+    }
+}
+
+fn recv_phases<L: Link>(
+    link: &mut L,
+    control: &Control,
+    barrier: &mut Barrier<'_>,
+    clock: Clock,
+    message: &mut L::Message,
+) -> Result<(), Failure> {
+    loop {
+        barrier.wait();
+        let count = control.count.0.load(Ordering::Relaxed);
+        if count == 0 {
+            return Ok(());
+        }
+        for sequence in 1..=count {
+            if !link.recv_checked(sequence, message)? {
+                return Err(Failure::wrong(sequence));
+            }
+        }
+        control.ended.0.store(clock.now(), Ordering::Relaxed);
+        barrier.wait();
+    }
+}

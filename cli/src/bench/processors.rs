@@ -1,0 +1,76 @@
+//! Where the workers run.
+
+use std::fs;
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
+/// The two processors of a run, and whether workers are bound to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Processors {
+    /// The first two that this process may use, or the only one twice.
+    pub pair: [usize; 2],
+    pub pinned: bool,
+}
+
+impl Processors {
+    /// Takes the first two processors of the affinity mask.
+    pub fn choose(pinned: bool) -> nix::Result<Self> {
+        let allowed = sched_getaffinity(Pid::from_raw(0))?;
+        let mut allowed = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+        let first = allowed.next().unwrap_or(0);
+        Ok(Self { pair: [first, allowed.next().unwrap_or(first)], pinned })
+    }
+
+    /// There is only one to use.
+    pub fn single(&self) -> bool {
+        self.pair[0] == self.pair[1]
+    }
+
+    /// What each worker is pinned to.
+    pub fn of_workers(&self, one_cpu: bool) -> [Option<usize>; 2] {
+        match (one_cpu, self.pinned) {
+            (true, _) => [Some(self.pair[0]); 2],
+            (false, true) => self.pair.map(Some),
+            (false, false) => [None; 2],
+        }
+    }
+
+    /// For the description of the machine: how near the two are to each other.
+    pub fn relation(&self) -> &'static str {
+        if self.single() {
+            return "one processor";
+        }
+        let of = |cpu: usize, file: &str| fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{file}")).ok();
+        let [first, second] = self.pair;
+        let same = |file: &str| of(first, file).is_some() && of(first, file) == of(second, file);
+        match (same("core_cpus_list"), same("physical_package_id")) {
+            (true, _) => "two threads of one core",
+            (false, true) => "two cores of one socket",
+            (false, false) => "two processors",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_go_where_they_should() {
+        let two = Processors { pair: [2, 5], pinned: true };
+        assert_eq!(two.of_workers(false), [Some(2), Some(5)]);
+        assert_eq!(two.of_workers(true), [Some(2), Some(2)]);
+        let free = Processors { pinned: false, ..two };
+        assert_eq!(free.of_workers(false), [None, None]);
+        assert_eq!(free.of_workers(true), [Some(2), Some(2)]);
+        assert!(!free.single());
+    }
+
+    #[test]
+    fn this_machine_has_a_processor() {
+        let chosen = Processors::choose(true).unwrap();
+        assert!(chosen.pair[0] <= chosen.pair[1]);
+        assert!(!chosen.relation().is_empty());
+    }
+}
