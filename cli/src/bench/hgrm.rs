@@ -35,7 +35,13 @@ impl Target {
         match self {
             Self::File(mut file) => {
                 for (row, histogram) in measured {
-                    writeln!(file, "# {} {} {}", row.carrier.name(), row.carrier.wait().name(), row.size)?;
+                    writeln!(
+                        file,
+                        "# {} {} {}",
+                        row.carrier.name(),
+                        row.carrier.wait().name(),
+                        row.size
+                    )?;
                     block(&mut file, &histogram)?;
                     writeln!(file)?;
                 }
@@ -43,7 +49,12 @@ impl Target {
             }
             Self::Directory(path) => {
                 for (row, histogram) in measured {
-                    let name = format!("{}-{}-{}.hgrm", row.carrier.name(), row.carrier.wait().name(), row.size);
+                    let name = format!(
+                        "{}-{}-{}.hgrm",
+                        row.carrier.name(),
+                        row.carrier.wait().name(),
+                        row.size
+                    );
                     let mut text = Vec::new();
                     block(&mut text, &histogram)?;
                     fs::write(path.join(name), text)?;
@@ -55,7 +66,11 @@ impl Target {
 }
 
 fn block(out: &mut impl Write, histogram: &Histogram<u64>) -> io::Result<()> {
-    writeln!(out, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;
+    writeln!(
+        out,
+        "{:>12} {:>14} {:>10} {:>14}\n",
+        "Value", "Percentile", "TotalCount", "1/(1-Percentile)"
+    )?;
     let mut total = 0;
     for step in histogram.iter_quantiles(TICKS_PER_HALF) {
         total += step.count_since_last_iteration();
@@ -66,9 +81,24 @@ fn block(out: &mut impl Write, histogram: &Histogram<u64>) -> io::Result<()> {
         }
         writeln!(out)?;
     }
-    writeln!(out, "#[Mean    = {:>12.3}, StdDeviation   = {:>12.3}]", histogram.mean(), histogram.stdev())?;
-    writeln!(out, "#[Max     = {:>12.3}, Total count    = {:>12}]", histogram.max() as f64, histogram.len())?;
-    writeln!(out, "#[Buckets = {:>12}, SubBuckets     = {:>12}]", histogram.buckets(), SUB_BUCKETS)
+    writeln!(
+        out,
+        "#[Mean    = {:>12.3}, StdDeviation   = {:>12.3}]",
+        histogram.mean(),
+        histogram.stdev()
+    )?;
+    writeln!(
+        out,
+        "#[Max     = {:>12.3}, Total count    = {:>12}]",
+        histogram.max() as f64,
+        histogram.len()
+    )?;
+    writeln!(
+        out,
+        "#[Buckets = {:>12}, SubBuckets     = {:>12}]",
+        histogram.buckets(),
+        SUB_BUCKETS
+    )
 }
 
 /// For three significant digits.
@@ -87,11 +117,17 @@ mod tests {
         let mut text = Vec::new();
         block(&mut text, &histogram).unwrap();
         let text = String::from_utf8(text).unwrap();
-        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
         assert_eq!(lines[0][..2], ["Value", "Percentile"]);
         let last = lines.iter().rfind(|line| line.len() == 3).unwrap();
         assert_eq!(last[..], ["1000.000", "1.000000000000", "1000"]);
-        let middle = lines.iter().find(|line| line.get(1).is_some_and(|q| q.starts_with("0.5000"))).unwrap();
+        let middle = lines
+            .iter()
+            .find(|line| line.get(1).is_some_and(|q| q.starts_with("0.5000")))
+            .unwrap();
         assert_eq!(middle[0], "500.000");
         assert!(text.contains("Total count    =         1000]"));
     }

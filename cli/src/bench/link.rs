@@ -104,7 +104,11 @@ pub trait Link {
 
     /// Receives a message and says whether it is the one that was sent under this number.
     #[inline]
-    fn recv_checked(&mut self, sequence: u64, message: &mut Self::Message) -> Result<bool, Failure> {
+    fn recv_checked(
+        &mut self,
+        sequence: u64,
+        message: &mut Self::Message,
+    ) -> Result<bool, Failure> {
         self.recv(message)?;
         Ok(message.matches(sequence))
     }
@@ -130,12 +134,16 @@ impl Failure {
 
     #[cold]
     pub fn wrong(expected: u64) -> Self {
-        Self::WrongPayload(format!("message {expected} arrived with other bytes than were sent"))
+        Self::WrongPayload(format!(
+            "message {expected} arrived with other bytes than were sent"
+        ))
     }
 
     #[cold]
     pub fn wrong_length(got: usize, expected: usize) -> Self {
-        Self::WrongPayload(format!("a message of {got} bytes arrived where {expected} were sent"))
+        Self::WrongPayload(format!(
+            "a message of {got} bytes arrived where {expected} were sent"
+        ))
     }
 }
 

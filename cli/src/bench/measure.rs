@@ -59,21 +59,49 @@ pub fn near<L: Link>(
         barrier.wait();
         let mut sequence = 0;
         let warm_up = clock.ticks(budget / 10);
-        round_trips(link, clock, warm_up, &mut sequence, (&mut request, &mut answer), &mut samples)?;
+        round_trips(
+            link,
+            clock,
+            warm_up,
+            &mut sequence,
+            (&mut request, &mut answer),
+            &mut samples,
+        )?;
         let timed = clock.ticks(budget);
-        let taken = round_trips(link, clock, timed, &mut sequence, (&mut request, &mut answer), &mut samples)?;
+        let taken = round_trips(
+            link,
+            clock,
+            timed,
+            &mut sequence,
+            (&mut request, &mut answer),
+            &mut samples,
+        )?;
         request.fill(STOP);
         link.send(&request)?;
-        round_trips_ns.extend(samples[..taken].iter().map(|&ticks| clock.ns(ticks).round() as u64));
+        round_trips_ns.extend(
+            samples[..taken]
+                .iter()
+                .map(|&ticks| clock.ns(ticks).round() as u64),
+        );
     }
 
     link.one_way();
     barrier.wait();
     let msgs_per_s = match budget.rate {
-        Some(budget) => Some(send_phases(link, control, &mut barrier, clock, budget, &mut request)?),
+        Some(budget) => Some(send_phases(
+            link,
+            control,
+            &mut barrier,
+            clock,
+            budget,
+            &mut request,
+        )?),
         None => None,
     };
-    Ok(Figures { round_trips_ns, msgs_per_s })
+    Ok(Figures {
+        round_trips_ns,
+        msgs_per_s,
+    })
 }
 
 /// The far side of a row.
@@ -173,7 +201,11 @@ fn send_phases<L: Link>(
             return Ok(msgs_per_s);
         }
         last = seconds >= budget_s / 10.0;
-        count = if last { ((msgs_per_s * budget_s) as u64).max(count) } else { count * 4 };
+        count = if last {
+            ((msgs_per_s * budget_s) as u64).max(count)
+        } else {
+            count * 4
+        };
     }
 }
 

@@ -72,23 +72,42 @@ pub fn run(args: &BenchArgs) -> ExitCode {
 
 fn bench(args: &BenchArgs) -> Result<(), Abort> {
     // Opened first: a path that cannot be written is reported before a minute has gone by.
-    let hgrm = args.hgrm.as_deref().map(|path| hgrm::Target::open(path).map_err(|error| unwritable(path, &error))).transpose()?;
-    let svg = args.svg.as_deref().map(|path| File::create(path).map_err(|error| unwritable(path, &error))).transpose()?;
+    let hgrm = args
+        .hgrm
+        .as_deref()
+        .map(|path| hgrm::Target::open(path).map_err(|error| unwritable(path, &error)))
+        .transpose()?;
+    let svg = args
+        .svg
+        .as_deref()
+        .map(|path| File::create(path).map_err(|error| unwritable(path, &error)))
+        .transpose()?;
 
     let begin = Instant::now();
     let crew = Crew::new()?;
     let processors = Processors::choose(!args.no_pin)?;
     let one_cpu = args.one_cpu || processors.single();
-    let bench = Bench { crew, clock: Clock::calibrate(), processors };
+    let bench = Bench {
+        crew,
+        clock: Clock::calibrate(),
+        processors,
+    };
 
     let mut rows = args.selection(one_cpu).rows();
     let shown = rows.len();
     if args.bars {
         let wanted = bars::rows(!one_cpu);
-        let missing: Vec<_> = wanted.into_iter().filter(|row| !rows.contains(row)).collect();
+        let missing: Vec<_> = wanted
+            .into_iter()
+            .filter(|row| !rows.contains(row))
+            .collect();
         rows.extend(missing);
     }
-    let floor = Row { carrier: Carrier::Floor, size: 8, one_cpu };
+    let floor = Row {
+        carrier: Carrier::Floor,
+        size: 8,
+        one_cpu,
+    };
     let schedule = args.schedule();
     let progress = progress_bar(run::steps(&rows, schedule));
     let measured = run::run(&bench, &floor, &rows, schedule, |step, row| {
@@ -99,13 +118,20 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
     progress.finish_and_clear();
     let (floor_tally, tallies) = measured?;
 
-    let floor = RoundTrip::of(&floor_tally).ok_or_else(|| Abort::Failed("the floor was not measured".into()))?;
-    let mut all: Vec<Measured> =
-        rows.iter().zip(&tallies).map(|(row, tally)| Measured::of(row, tally, floor.p50)).collect();
+    let floor = RoundTrip::of(&floor_tally)
+        .ok_or_else(|| Abort::Failed("the floor was not measured".into()))?;
+    let mut all: Vec<Measured> = rows
+        .iter()
+        .zip(&tallies)
+        .map(|(row, tally)| Measured::of(row, tally, floor.p50))
+        .collect();
     let extra = all.split_off(shown);
     let bars = args.bars.then(|| {
         let measured: Vec<_> = rows.iter().zip(&tallies).collect();
-        Bars { goals: bars::judge(&measured, floor.p50 as f64, None), rows: extra }
+        Bars {
+            goals: bars::judge(&measured, floor.p50 as f64, None),
+            rows: extra,
+        }
     });
     let report = Report {
         annulus: env!("CARGO_PKG_VERSION"),
@@ -118,11 +144,15 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
         bars,
     };
     if let (Some(target), Some(path)) = (hgrm, &args.hgrm) {
-        target.write(rows.iter().zip(&tallies).take(shown)).map_err(|error| unwritable(path, &error))?;
+        target
+            .write(rows.iter().zip(&tallies).take(shown))
+            .map_err(|error| unwritable(path, &error))?;
     }
     if let (Some(mut file), Some(path)) = (svg, &args.svg) {
-        let svg = chart::draw(&report).map_err(|error| Abort::Failed(format!("the chart: {error}")))?;
-        file.write_all(svg.as_bytes()).map_err(|error| unwritable(path, &error))?;
+        let svg =
+            chart::draw(&report).map_err(|error| Abort::Failed(format!("the chart: {error}")))?;
+        file.write_all(svg.as_bytes())
+            .map_err(|error| unwritable(path, &error))?;
     }
     print(&report, args.json)
 }
@@ -134,7 +164,8 @@ fn unwritable(path: &Path, error: &io::Error) -> Abort {
 /// Prints the result. A reader that has gone is a quiet end, as for `annulus bench | head`.
 fn print(report: &Report, json: bool) -> Result<(), Abort> {
     let text = if json {
-        let mut text = serde_json::to_string_pretty(report).map_err(|error| Abort::Failed(error.to_string()))?;
+        let mut text = serde_json::to_string_pretty(report)
+            .map_err(|error| Abort::Failed(error.to_string()))?;
         text.push('\n');
         text
     } else {
@@ -153,7 +184,8 @@ fn progress_bar(steps: usize) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {wide_msg}").expect("the template is valid");
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {wide_msg}")
+        .expect("the template is valid");
     let bar = ProgressBar::new(steps as u64);
     bar.set_style(style.progress_chars("━╸─"));
     bar

@@ -19,7 +19,10 @@ impl Processors {
         let allowed = sched_getaffinity(Pid::from_raw(0))?;
         let mut allowed = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
         let first = allowed.next().unwrap_or(0);
-        Ok(Self { pair: [first, allowed.next().unwrap_or(first)], pinned })
+        Ok(Self {
+            pair: [first, allowed.next().unwrap_or(first)],
+            pinned,
+        })
     }
 
     /// There is only one to use.
@@ -41,7 +44,9 @@ impl Processors {
         if self.single() {
             return "one processor";
         }
-        let of = |cpu: usize, file: &str| fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{file}")).ok();
+        let of = |cpu: usize, file: &str| {
+            fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{file}")).ok()
+        };
         let [first, second] = self.pair;
         let same = |file: &str| of(first, file).is_some() && of(first, file) == of(second, file);
         match (same("core_cpus_list"), same("physical_package_id")) {
@@ -58,10 +63,16 @@ mod tests {
 
     #[test]
     fn workers_go_where_they_should() {
-        let two = Processors { pair: [2, 5], pinned: true };
+        let two = Processors {
+            pair: [2, 5],
+            pinned: true,
+        };
         assert_eq!(two.of_workers(false), [Some(2), Some(5)]);
         assert_eq!(two.of_workers(true), [Some(2), Some(2)]);
-        let free = Processors { pinned: false, ..two };
+        let free = Processors {
+            pinned: false,
+            ..two
+        };
         assert_eq!(free.of_workers(false), [None, None]);
         assert_eq!(free.of_workers(true), [Some(2), Some(2)]);
         assert!(!free.single());

@@ -79,7 +79,8 @@ impl Measured {
         let rtt_ns = RoundTrip::of(tally);
         let msgs_per_s = tally.msgs_per_s();
         let rounds = tally.rounds.iter().map(|round| RoundFigures {
-            rtt_p50_ns: (!round.round_trips.is_empty()).then(|| round.round_trips.value_at_quantile(0.5)),
+            rtt_p50_ns: (!round.round_trips.is_empty())
+                .then(|| round.round_trips.value_at_quantile(0.5)),
             msgs_per_s: round.msgs_per_s,
         });
         Self {
@@ -110,19 +111,34 @@ pub mod tests {
         let tally = |ns: u64, rate: f64| Tally {
             rounds: [9, 10, 11]
                 .map(|tenths| {
-                    let figures =
-                        Figures { round_trips_ns: vec![ns, ns, ns * tenths], msgs_per_s: Some(rate * tenths as f64 / 10.0) };
+                    let figures = Figures {
+                        round_trips_ns: vec![ns, ns, ns * tenths],
+                        msgs_per_s: Some(rate * tenths as f64 / 10.0),
+                    };
                     Round::decode(&Round::encode(&figures)).unwrap()
                 })
                 .into(),
             skipped: None,
         };
-        let skipped = Tally { rounds: vec![], skipped: Some("65536 B exceed kernel.msgmax (8192)".into()) };
-        let row = |carrier, size| Row { carrier, size, one_cpu: false };
+        let skipped = Tally {
+            rounds: vec![],
+            skipped: Some("65536 B exceed kernel.msgmax (8192)".into()),
+        };
+        let row = |carrier, size| Row {
+            carrier,
+            size,
+            one_cpu: false,
+        };
         let floor = tally(200, 0.0);
         let rows = [
-            (row(Carrier::Own(Own::Ring, Waiting::Spin), 8), tally(220, 240e6)),
-            (row(Carrier::Own(Own::Bytes, Waiting::Adaptive), 8), tally(230, 98e6)),
+            (
+                row(Carrier::Own(Own::Ring, Waiting::Spin), 8),
+                tally(220, 240e6),
+            ),
+            (
+                row(Carrier::Own(Own::Bytes, Waiting::Adaptive), 8),
+                tally(230, 98e6),
+            ),
             (row(Carrier::Kernel(Kernel::Pipe), 8), tally(8500, 3.7e6)),
             (row(Carrier::Kernel(Kernel::SysvQueue), 65_536), skipped),
         ];
@@ -141,7 +157,10 @@ pub mod tests {
             seconds: 41.5,
             floor_rtt_ns: 200,
             floor: RoundTrip::of(&floor).unwrap(),
-            rows: rows.iter().map(|(row, tally)| Measured::of(row, tally, 200)).collect(),
+            rows: rows
+                .iter()
+                .map(|(row, tally)| Measured::of(row, tally, 200))
+                .collect(),
             bars: None,
         }
     }
@@ -152,7 +171,10 @@ pub mod tests {
         assert_eq!(json["floor_rtt_ns"], 200);
         assert_eq!(json["machine"]["cpus"], serde_json::json!([0, 1]));
         let row = &json["rows"][0];
-        assert_eq!((&row["transport"], &row["wait"], &row["size"]), (&"ring".into(), &"spin".into(), &8.into()));
+        assert_eq!(
+            (&row["transport"], &row["wait"], &row["size"]),
+            (&"ring".into(), &"spin".into(), &8.into())
+        );
         assert_eq!(row["rtt_ns"]["p50"], 220);
         for key in ["p99", "p999", "max"] {
             assert!(row["rtt_ns"][key].as_u64().unwrap() >= 220, "{key}");

@@ -28,8 +28,18 @@ impl<T: Shareable> Shared<T> {
         let length = NonZeroUsize::new(size_of::<T>()).expect("shared types have a size");
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice replaces nothing.
-        let at = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
-        Ok(Self { at: at.cast(), owns: PhantomData })
+        let at = unsafe {
+            mmap_anonymous(
+                None,
+                length,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                flags,
+            )?
+        };
+        Ok(Self {
+            at: at.cast(),
+            owns: PhantomData,
+        })
     }
 }
 

@@ -8,7 +8,17 @@ use super::bars::{Bar, Goal};
 use super::report::{Measured, Report};
 use super::units;
 
-const TITLES: [&str; 9] = ["transport", "wait", "p50", "p99", "p99.9", "max", "× floor", "messages", "bytes"];
+const TITLES: [&str; 9] = [
+    "transport",
+    "wait",
+    "p50",
+    "p99",
+    "p99.9",
+    "max",
+    "× floor",
+    "messages",
+    "bytes",
+];
 /// Columns of words; the others hold figures and are aligned to the right.
 const WORDS: usize = 2;
 
@@ -50,7 +60,11 @@ pub fn render(report: &Report) -> String {
                 "round trip",
                 "one way"
             );
-            let _ = writeln!(out, "{DIM}{}{DIM:#}", line(&TITLES.map(String::from), &widths));
+            let _ = writeln!(
+                out,
+                "{DIM}{}{DIM:#}",
+                line(&TITLES.map(String::from), &widths)
+            );
         }
         let _ = match (cells, &row.skipped) {
             (Ok(cells), _) if row.transport == "ring" || row.transport == "bytes" => {
@@ -59,7 +73,11 @@ pub fn render(report: &Report) -> String {
             (Ok(cells), _) => writeln!(out, "{}", line(cells, &widths)),
             (Err(words), reason) => {
                 let words = format!("{:<2$}  {:<3$}", words[0], words[1], widths[0], widths[1]);
-                writeln!(out, "{DIM}{words}  n/a: {}{DIM:#}", reason.as_deref().unwrap_or("not measured"))
+                writeln!(
+                    out,
+                    "{DIM}{words}  n/a: {}{DIM:#}",
+                    reason.as_deref().unwrap_or("not measured")
+                )
             }
         };
     }
@@ -76,9 +94,17 @@ pub fn render(report: &Report) -> String {
 
 fn goals(out: &mut String, goals: &[Bar]) {
     let _ = writeln!(out, "\n{BOLD}goals{BOLD:#}");
-    let width = goals.iter().map(|bar| bar.what.chars().count()).max().unwrap_or(0);
+    let width = goals
+        .iter()
+        .map(|bar| bar.what.chars().count())
+        .max()
+        .unwrap_or(0);
     for bar in goals {
-        let (word, style) = if bar.met { ("met   ", MET) } else { ("MISSED", MISSED) };
+        let (word, style) = if bar.met {
+            ("met   ", MET)
+        } else {
+            ("MISSED", MISSED)
+        };
         let goal = match bar.goal {
             Goal::AtMost(limit) => format!("≤ {limit}"),
             Goal::AtLeast(limit) => format!("≥ {limit}"),
@@ -97,9 +123,12 @@ fn goals(out: &mut String, goals: &[Bar]) {
 /// The cells of a row, or only its words if it has no figures.
 fn cells(row: &Measured) -> Result<[String; 9], [String; 2]> {
     let words = [row.transport.to_owned(), row.wait.to_owned()];
-    let (Some(rtt), Some(over), Some(msgs), Some(bytes)) =
-        (row.rtt_ns, row.rtt_over_floor, row.msgs_per_s, row.bytes_per_s)
-    else {
+    let (Some(rtt), Some(over), Some(msgs), Some(bytes)) = (
+        row.rtt_ns,
+        row.rtt_over_floor,
+        row.msgs_per_s,
+        row.bytes_per_s,
+    ) else {
         return Err(words);
     };
     let [transport, wait] = words;
@@ -129,7 +158,9 @@ pub fn ratio(value: f64) -> String {
 fn widths(rows: &[Result<[String; 9], [String; 2]>]) -> [usize; 9] {
     let mut widths = TITLES.map(|title| title.chars().count());
     for row in rows {
-        let cells: &[String] = row.as_ref().map_or_else(|words| &words[..], |cells| &cells[..]);
+        let cells: &[String] = row
+            .as_ref()
+            .map_or_else(|words| &words[..], |cells| &cells[..]);
         for (width, cell) in widths.iter_mut().zip(cells) {
             *width = (*width).max(cell.chars().count());
         }
@@ -141,7 +172,11 @@ fn line(cells: &[String; 9], widths: &[usize; 9]) -> String {
     let mut line = String::new();
     for (at, (cell, &width)) in cells.iter().zip(widths).enumerate() {
         let gap = if at == 0 { "" } else { "  " };
-        let _ = if at < WORDS { write!(line, "{gap}{cell:<width$}") } else { write!(line, "{gap}{cell:>width$}") };
+        let _ = if at < WORDS {
+            write!(line, "{gap}{cell:<width$}")
+        } else {
+            write!(line, "{gap}{cell:>width$}")
+        };
     }
     line
 }
@@ -155,10 +190,20 @@ mod tests {
     fn columns_line_up_and_nothing_is_left_out() {
         let text = anstream::adapter::strip_str(&render(&example())).to_string();
         let lines: Vec<&str> = text.lines().collect();
-        let at = lines.iter().position(|line| line.starts_with("ring")).unwrap();
-        let end = |line: &str, text: &str| line[..line.find(text).unwrap() + text.len()].chars().count();
+        let at = lines
+            .iter()
+            .position(|line| line.starts_with("ring"))
+            .unwrap();
+        let end = |line: &str, text: &str| {
+            line[..line.find(text).unwrap() + text.len()]
+                .chars()
+                .count()
+        };
         assert_eq!(end(lines[at - 1], "messages"), end(lines[at], "240 M/s"));
-        assert_eq!(end(lines[at - 1], "messages"), end(lines[at + 2], "3.70 M/s"));
+        assert_eq!(
+            end(lines[at - 1], "messages"),
+            end(lines[at + 2], "3.70 M/s")
+        );
         assert_eq!(end(lines[at - 1], "× floor"), end(lines[at], "1.10"));
         assert!(lines[at - 2].starts_with("8 B"));
         assert!(text.contains("sysv-queue"));

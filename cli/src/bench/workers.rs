@@ -71,12 +71,24 @@ impl Crew {
     /// Routes the signals that end a run to a descriptor, for as long as the value lives.
     pub fn new() -> io::Result<Self> {
         let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-        assert_eq!(threads, 1, "workers are forked, so the coordinator must not have threads");
-        let ending = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]);
+        assert_eq!(
+            threads, 1,
+            "workers are forked, so the coordinator must not have threads"
+        );
+        let ending = SigSet::from_iter([
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+        ]);
         let mut former_mask = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ending), Some(&mut former_mask))?;
-        let signals = SignalFd::with_flags(&ending, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { signals, former_mask })
+        let signals =
+            SignalFd::with_flags(&ending, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self {
+            signals,
+            former_mask,
+        })
     }
 
     /// Runs `near` and `far` in two new processes, each pinned to its processor if it has one, and returns what they
@@ -97,27 +109,38 @@ impl Crew {
     /// A signal that has arrived meanwhile.
     pub fn interrupted(&self) -> Option<Abort> {
         let info = self.signals.read_signal().ok().flatten()?;
-        Some(Abort::Signal(Signal::try_from(info.ssi_signo as i32).unwrap_or(Signal::SIGINT)))
+        Some(Abort::Signal(
+            Signal::try_from(info.ssi_signo as i32).unwrap_or(Signal::SIGINT),
+        ))
     }
 
-    fn watch(&self, mut workers: [Worker; 2], mut deadline: Instant) -> Result<[Vec<u8>; 2], Abort> {
+    fn watch(
+        &self,
+        mut workers: [Worker; 2],
+        mut deadline: Instant,
+    ) -> Result<[Vec<u8>; 2], Abort> {
         while workers.iter().any(|worker| !worker.done) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             let waiting: Vec<usize> = (0..2).filter(|&at| !workers[at].done).collect();
-            let mut watched: Vec<_> =
-                waiting.iter().map(|&at| PollFd::new(workers[at].report.as_fd(), PollFlags::POLLIN)).collect();
+            let mut watched: Vec<_> = waiting
+                .iter()
+                .map(|&at| PollFd::new(workers[at].report.as_fd(), PollFlags::POLLIN))
+                .collect();
             watched.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
             // Rounded up, so that the last wait does not turn into a busy loop.
-            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            let timeout =
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
             match poll(&mut watched, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let ready: Vec<bool> =
-                watched.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
+            let ready: Vec<bool> = watched
+                .iter()
+                .map(|fd| fd.revents().is_some_and(|events| !events.is_empty()))
+                .collect();
             if let Some(abort) = self.interrupted() {
                 return Err(abort);
             }
@@ -145,7 +168,10 @@ impl Drop for Crew {
 /// A failed worker usually takes its peer along (a broken pipe, a deadline): report the cause, not the consequence.
 fn worst(results: [Result<Vec<u8>, Ending>; 2]) -> String {
     let endings = results.into_iter().filter_map(Result::err);
-    endings.max_by_key(|ending| ending.severity).map(|ending| ending.text).unwrap_or_default()
+    endings
+        .max_by_key(|ending| ending.severity)
+        .map(|ending| ending.text)
+        .unwrap_or_default()
 }
 
 /// How a worker failed.
@@ -184,7 +210,14 @@ impl Worker {
         match unsafe { fork() }? {
             ForkResult::Parent { child } => {
                 drop(write);
-                Ok(Self { side, pid: child, report: read.into(), received: Vec::new(), done: false, reaped: None })
+                Ok(Self {
+                    side,
+                    pid: child,
+                    report: read.into(),
+                    received: Vec::new(),
+                    done: false,
+                    reaped: None,
+                })
             }
             ForkResult::Child => {
                 drop(read);
@@ -209,12 +242,28 @@ impl Worker {
         let side = self.side.name();
         let ending = |severity, text| Err(Ending { severity, text });
         match self.received.split_first() {
-            Some((&DONE, report)) if self.reaped == Some(WaitStatus::Exited(self.pid, 0)) => Ok(report),
-            Some((&WRONG, text)) => ending(3, format!("wrong payload: {}", String::from_utf8_lossy(text))),
-            Some((&FAILED, text)) => ending(1, format!("the {side} process failed: {}", String::from_utf8_lossy(text))),
+            Some((&DONE, report)) if self.reaped == Some(WaitStatus::Exited(self.pid, 0)) => {
+                Ok(report)
+            }
+            Some((&WRONG, text)) => ending(
+                3,
+                format!("wrong payload: {}", String::from_utf8_lossy(text)),
+            ),
+            Some((&FAILED, text)) => ending(
+                1,
+                format!(
+                    "the {side} process failed: {}",
+                    String::from_utf8_lossy(text)
+                ),
+            ),
             _ => match self.reaped {
-                Some(WaitStatus::Signaled(_, signal, _)) => ending(2, format!("the {side} process was killed by {signal}")),
-                Some(WaitStatus::Exited(_, code)) => ending(2, format!("the {side} process ended early with code {code}")),
+                Some(WaitStatus::Signaled(_, signal, _)) => {
+                    ending(2, format!("the {side} process was killed by {signal}"))
+                }
+                Some(WaitStatus::Exited(_, code)) => ending(
+                    2,
+                    format!("the {side} process ended early with code {code}"),
+                ),
                 _ => ending(0, format!("the {side} process did not finish in time")),
             },
         }
@@ -266,8 +315,14 @@ fn work(
         Ok(Err(Failure::Call(text))) => (FAILED, text.into_bytes()),
         Err(_) => (FAILED, b"panicked".to_vec()),
     };
-    let written = report.write_all(&[kind]).and_then(|()| report.write_all(&content));
-    let code = if written.is_ok() && kind == DONE { 0 } else { 1 };
+    let written = report
+        .write_all(&[kind])
+        .and_then(|()| report.write_all(&content));
+    let code = if written.is_ok() && kind == DONE {
+        0
+    } else {
+        1
+    };
     // SAFETY: `_exit` takes no pointer. The buffers of standard output belong to the coordinator and must not be flushed twice,
     // nor may destructors of what it owns run here.
     unsafe { libc::_exit(code) }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use crate::bench::link::{Failure, Link, Refusal, Setup, Side, Transport};
 use crate::bench::payload::{Bytes, fill};
-use crate::bench::shared::{Shareable, Line, Shared};
+use crate::bench::shared::{Line, Shareable, Shared};
 
 /// Buffers in flight.
 const BUFFERS: usize = 8;
@@ -35,13 +35,22 @@ impl Transport for CopyLimit {
 
     fn prepare(setup: &Setup) -> Result<Self, Refusal> {
         if setup.size > MAX_SIZE {
-            return Err(Refusal::Unavailable(format!("the limit is measured up to {MAX_SIZE} B")));
+            return Err(Refusal::Unavailable(format!(
+                "the limit is measured up to {MAX_SIZE} B"
+            )));
         }
-        Shared::new().map(Self).map_err(|error| Refusal::Broken(format!("mapping shared buffers: {error}")))
+        Shared::new()
+            .map(Self)
+            .map_err(|error| Refusal::Broken(format!("mapping shared buffers: {error}")))
     }
 
     fn attach(self, side: Side, setup: &Setup) -> Result<Copies, Failure> {
-        Ok(Copies { pool: self.0, side, next: 0, size: setup.size })
+        Ok(Copies {
+            pool: self.0,
+            side,
+            next: 0,
+            size: setup.size,
+        })
     }
 }
 
@@ -57,11 +66,15 @@ impl Link for Copies {
     type Message = Bytes;
 
     fn send(&mut self, _: &Bytes) -> Result<(), Failure> {
-        Err(Failure::Call("the copy limit has no messages of its own".into()))
+        Err(Failure::Call(
+            "the copy limit has no messages of its own".into(),
+        ))
     }
 
     fn recv(&mut self, _: &mut Bytes) -> Result<(), Failure> {
-        Err(Failure::Call("the copy limit has no messages of its own".into()))
+        Err(Failure::Call(
+            "the copy limit has no messages of its own".into(),
+        ))
     }
 
     #[inline]
@@ -93,7 +106,8 @@ impl Link for Copies {
         // before it set the flag, which the Acquire load above has seen.
         let buffer = unsafe { &*self.pool.bytes[at].get() };
         message.0.copy_from_slice(&buffer[..self.size]);
-        let whole = full.load(Ordering::Relaxed) == sequence && message.0[..8] == sequence.to_le_bytes();
+        let whole =
+            full.load(Ordering::Relaxed) == sequence && message.0[..8] == sequence.to_le_bytes();
         full.store(0, Ordering::Release);
         Ok(whole)
     }

@@ -24,7 +24,8 @@ impl Transport for Eventfds {
             return Err(Refusal::Unavailable("an eventfd carries 8 B".into()));
         }
         let counter = |flags: EfdFlags| {
-            EventFd::from_flags(flags | EfdFlags::EFD_CLOEXEC).map_err(|error| Refusal::by_kernel("eventfd", error))
+            EventFd::from_flags(flags | EfdFlags::EFD_CLOEXEC)
+                .map_err(|error| Refusal::by_kernel("eventfd", error))
         };
         Ok(Self {
             forth: counter(EfdFlags::empty())?,
@@ -34,9 +35,17 @@ impl Transport for Eventfds {
     }
 
     fn attach(self, side: Side, _: &Setup) -> Result<Counters, Failure> {
-        let (to_peer, from_peer) =
-            if side == Side::Near { (self.forth, self.back) } else { (self.back, self.forth) };
-        Ok(Counters { to_peer, from_peer, tokens: self.tokens, one_way: false })
+        let (to_peer, from_peer) = if side == Side::Near {
+            (self.forth, self.back)
+        } else {
+            (self.back, self.forth)
+        };
+        Ok(Counters {
+            to_peer,
+            from_peer,
+            tokens: self.tokens,
+            one_way: false,
+        })
     }
 }
 
@@ -53,22 +62,38 @@ impl Link for Counters {
 
     #[inline]
     fn send(&mut self, message: &[u64; 1]) -> Result<(), Failure> {
-        let (counter, value) = if self.one_way { (&self.tokens, 1) } else { (&self.to_peer, message[0]) };
-        counter.write(value).map_err(|error| Failure::call("write", error))?;
+        let (counter, value) = if self.one_way {
+            (&self.tokens, 1)
+        } else {
+            (&self.to_peer, message[0])
+        };
+        counter
+            .write(value)
+            .map_err(|error| Failure::call("write", error))?;
         Ok(())
     }
 
     #[inline]
     fn recv(&mut self, message: &mut [u64; 1]) -> Result<(), Failure> {
-        let counter = if self.one_way { &self.tokens } else { &self.from_peer };
-        message[0] = counter.read().map_err(|error| Failure::call("read", error))?;
+        let counter = if self.one_way {
+            &self.tokens
+        } else {
+            &self.from_peer
+        };
+        message[0] = counter
+            .read()
+            .map_err(|error| Failure::call("read", error))?;
         Ok(())
     }
 
     #[inline]
     fn recv_checked(&mut self, sequence: u64, message: &mut [u64; 1]) -> Result<bool, Failure> {
         self.recv(message)?;
-        Ok(if self.one_way { message[0] == 1 } else { message.matches(sequence) })
+        Ok(if self.one_way {
+            message[0] == 1
+        } else {
+            message.matches(sequence)
+        })
     }
 
     fn one_way(&mut self) {

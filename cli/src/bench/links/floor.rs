@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bench::link::{Failure, Link, Refusal, Setup, Side, Transport};
-use crate::bench::shared::{Shareable, Line, Shared};
+use crate::bench::shared::{Line, Shareable, Shared};
 
 #[repr(C)]
 struct Lines {
@@ -24,11 +24,18 @@ impl Transport for Floor {
     type Link = Looks;
 
     fn prepare(_: &Setup) -> Result<Self, Refusal> {
-        Shared::new().map(Self).map_err(|error| Refusal::Broken(format!("mapping a shared page: {error}")))
+        Shared::new()
+            .map(Self)
+            .map_err(|error| Refusal::Broken(format!("mapping a shared page: {error}")))
     }
 
     fn attach(self, side: Side, setup: &Setup) -> Result<Looks, Failure> {
-        Ok(Looks { lines: self.0, side, last: 0, yields: setup.one_cpu })
+        Ok(Looks {
+            lines: self.0,
+            side,
+            last: 0,
+            yields: setup.one_cpu,
+        })
     }
 }
 
@@ -44,7 +51,11 @@ impl Looks {
     #[inline]
     fn line(&self, outgoing: bool) -> &AtomicU64 {
         let forth = (self.side == Side::Near) == outgoing;
-        if forth { &self.lines.forth.0 } else { &self.lines.back.0 }
+        if forth {
+            &self.lines.forth.0
+        } else {
+            &self.lines.back.0
+        }
     }
 }
 

@@ -35,17 +35,30 @@ impl Transport for Pipe {
 
     fn prepare(_: &Setup) -> Result<Self, Refusal> {
         let ends = || -> Result<Ends, Refusal> {
-            let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|error| Refusal::by_kernel("pipe2", error))?;
+            let (read, write) =
+                pipe2(OFlag::O_CLOEXEC).map_err(|error| Refusal::by_kernel("pipe2", error))?;
             enlarge(&write);
-            Ok(Ends { read: read.into(), write: write.into() })
+            Ok(Ends {
+                read: read.into(),
+                write: write.into(),
+            })
         };
-        Ok(Self { forth: ends()?, back: ends()? })
+        Ok(Self {
+            forth: ends()?,
+            back: ends()?,
+        })
     }
 
     fn attach(self, side: Side, _: &Setup) -> Result<Self::Link, Failure> {
         Ok(match side {
-            Side::Near => Stream { from_peer: self.back.read, to_peer: self.forth.write },
-            Side::Far => Stream { from_peer: self.forth.read, to_peer: self.back.write },
+            Side::Near => Stream {
+                from_peer: self.back.read,
+                to_peer: self.forth.write,
+            },
+            Side::Far => Stream {
+                from_peer: self.forth.read,
+                to_peer: self.back.write,
+            },
         })
     }
 }
@@ -56,8 +69,13 @@ impl Transport for Fifo {
     fn prepare(_: &Setup) -> Result<Self, Refusal> {
         // Its destructor removes the directory and what is left in it, on every path out of here.
         let dir = Directory::new().map_err(|error| Refusal::by_kernel("mkdir", error))?;
-        let ends = |name: &str| named_ends(&dir.path.join(name)).map_err(|error| Refusal::by_kernel("mkfifo", error));
-        Ok(Self(Pipe { forth: ends("forth")?, back: ends("back")? }))
+        let ends = |name: &str| {
+            named_ends(&dir.path.join(name)).map_err(|error| Refusal::by_kernel("mkfifo", error))
+        };
+        Ok(Self(Pipe {
+            forth: ends("forth")?,
+            back: ends("back")?,
+        }))
     }
 
     fn attach(self, side: Side, setup: &Setup) -> Result<Self::Link, Failure> {
@@ -69,7 +87,10 @@ impl Transport for Fifo {
 fn named_ends(path: &Path) -> std::io::Result<Ends> {
     mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
     // Opening waits for the other end to be opened too, except for reading without blocking.
-    let read = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let read = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
     let write = File::options().write(true).open(path)?;
     std::fs::remove_file(path)?;
     fcntl(&read, FcntlArg::F_SETFL(OFlag::empty()))?;

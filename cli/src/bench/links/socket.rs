@@ -28,7 +28,8 @@ impl Transport for UnixStreams {
     type Link = Stream<UnixStream, UnixStream>;
 
     fn prepare(_: &Setup) -> Result<Self, Refusal> {
-        let (near, far) = UnixStream::pair().map_err(|error| Refusal::by_kernel("socketpair", error))?;
+        let (near, far) =
+            UnixStream::pair().map_err(|error| Refusal::by_kernel("socketpair", error))?;
         enlarge(&near);
         enlarge(&far);
         Ok(Self(near, far))
@@ -36,7 +37,10 @@ impl Transport for UnixStreams {
 
     fn attach(self, side: Side, _: &Setup) -> Result<Self::Link, Failure> {
         let socket = if side == Side::Near { self.0 } else { self.1 };
-        Ok(Stream { from_peer: socket.try_clone()?, to_peer: socket })
+        Ok(Stream {
+            from_peer: socket.try_clone()?,
+            to_peer: socket,
+        })
     }
 }
 
@@ -65,7 +69,10 @@ impl Transport for Tcp {
 
     fn attach(self, side: Side, _: &Setup) -> Result<Self::Link, Failure> {
         let socket = if side == Side::Near { self.0 } else { self.1 };
-        Ok(Stream { from_peer: socket.try_clone()?, to_peer: socket })
+        Ok(Stream {
+            from_peer: socket.try_clone()?,
+            to_peer: socket,
+        })
     }
 }
 
@@ -81,7 +88,10 @@ impl Transport for UnixSeqpacket {
         // A packet has to fit into the send buffer with the kernel's own bookkeeping for it.
         let granted = nix::sys::socket::getsockopt(&near, sockopt::SndBuf).unwrap_or(0);
         if granted / 2 < setup.size {
-            return Err(Refusal::Unavailable(format!("{} B do not fit into the socket's send buffer", setup.size)));
+            return Err(Refusal::Unavailable(format!(
+                "{} B do not fit into the socket's send buffer",
+                setup.size
+            )));
         }
         Ok(Self(near, far))
     }
@@ -101,14 +111,22 @@ impl Link for Packets {
     fn send(&mut self, message: &Bytes) -> Result<(), Failure> {
         let sent = send(self.0.as_raw_fd(), &message.0, MsgFlags::MSG_NOSIGNAL)
             .map_err(|error| Failure::call("send", error))?;
-        if sent != message.0.len() { Err(Failure::wrong_length(sent, message.0.len())) } else { Ok(()) }
+        if sent != message.0.len() {
+            Err(Failure::wrong_length(sent, message.0.len()))
+        } else {
+            Ok(())
+        }
     }
 
     #[inline]
     fn recv(&mut self, message: &mut Bytes) -> Result<(), Failure> {
         let received = recv(self.0.as_raw_fd(), &mut message.0, MsgFlags::empty())
             .map_err(|error| Failure::call("recv", error))?;
-        if received != message.0.len() { Err(Failure::wrong_length(received, message.0.len())) } else { Ok(()) }
+        if received != message.0.len() {
+            Err(Failure::wrong_length(received, message.0.len()))
+        } else {
+            Ok(())
+        }
     }
 }
 
