@@ -231,3 +231,101 @@ fn recv_phases<L: Link>(
         barrier.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::bench::link::Waiting;
+    use crate::bench::shared::Shared;
+
+    const SETUP: Setup = Setup {
+        size: 16,
+        wait: Waiting::Block,
+        one_cpu: false,
+    };
+    const BUDGET: Budget = Budget {
+        round_trips: Some(Duration::from_millis(2)),
+        rate: Some(Duration::from_millis(2)),
+    };
+
+    /// Two channels of the standard library, which spoil one message if told to.
+    struct Channels {
+        to_peer: Sender<[u64; 2]>,
+        from_peer: Receiver<[u64; 2]>,
+        sent: u64,
+        spoil: Option<u64>,
+    }
+
+    impl Link for Channels {
+        type Message = [u64; 2];
+
+        fn send(&mut self, message: &[u64; 2]) -> Result<(), Failure> {
+            self.sent += 1;
+            let mut message = *message;
+            if self.spoil == Some(self.sent) {
+                message[1] ^= 1 << 63;
+            }
+            self.to_peer
+                .send(message)
+                .map_err(|error| Failure::call("send", error))
+        }
+
+        fn recv(&mut self, message: &mut [u64; 2]) -> Result<(), Failure> {
+            *message = self
+                .from_peer
+                .recv()
+                .map_err(|error| Failure::call("recv", error))?;
+            Ok(())
+        }
+    }
+
+    /// Both sides in threads; each spoils the message with the given number.
+    fn converse(
+        spoil_near: Option<u64>,
+        spoil_far: Option<u64>,
+    ) -> (Result<Figures, Failure>, Result<(), Failure>) {
+        let (forth, back) = (channel(), channel());
+        let control = Shared::<Control>::new().unwrap();
+        let (control, clock) = (&*control, Clock::calibrate());
+        std::thread::scope(|scope| {
+            let near = scope.spawn(move || {
+                let mut link = Channels {
+                    to_peer: forth.0,
+                    from_peer: back.1,
+                    sent: 0,
+                    spoil: spoil_near,
+                };
+                near(&mut link, &SETUP, control, clock, BUDGET)
+            });
+            let mut link = Channels {
+                to_peer: back.0,
+                from_peer: forth.1,
+                sent: 0,
+                spoil: spoil_far,
+            };
+            let far = far(&mut link, &SETUP, control, clock, BUDGET);
+            drop(link);
+            (near.join().unwrap(), far)
+        })
+    }
+
+    #[test]
+    fn both_tests_come_to_figures() {
+        let (near, far) = converse(None, None);
+        assert_eq!(far, Ok(()));
+        let near = near.unwrap();
+        assert!(!near.round_trips_ns.is_empty());
+        assert!(near.round_trips_ns.iter().all(|&ns| ns != u64::MAX));
+        assert!(near.msgs_per_s.unwrap() > 0.0);
+    }
+
+    #[test]
+    fn a_spoilt_request_or_answer_is_a_failure() {
+        let (_, far) = converse(Some(2), None);
+        assert!(matches!(far, Err(Failure::WrongPayload(_))), "{far:?}");
+        let (near, _) = converse(None, Some(2));
+        assert!(matches!(near, Err(Failure::WrongPayload(_))), "{near:?}");
+    }
+}

@@ -103,14 +103,14 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
             .collect();
         rows.extend(missing);
     }
-    let floor = Row {
+    let floor_row = Row {
         carrier: Carrier::Floor,
         size: 8,
         one_cpu,
     };
     let schedule = args.schedule();
     let progress = progress_bar(run::steps(&rows, schedule));
-    let measured = run::run(&bench, &floor, &rows, schedule, |step, row| {
+    let measured = run::run(&bench, &floor_row, &rows, schedule, |step, row| {
         progress.set_position(step as u64);
         progress.set_message(row.describe());
     });
@@ -145,7 +145,10 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
     };
     if let (Some(target), Some(path)) = (hgrm, &args.hgrm) {
         target
-            .write(rows.iter().zip(&tallies).take(shown))
+            .write(
+                std::iter::once((&floor_row, &floor_tally))
+                    .chain(rows.iter().zip(&tallies).take(shown)),
+            )
             .map_err(|error| unwritable(path, &error))?;
     }
     if let (Some(mut file), Some(path)) = (svg, &args.svg) {
