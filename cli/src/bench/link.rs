@@ -58,6 +58,16 @@ impl Waiting {
     }
 }
 
+impl From<Waiting> for annulus::Wait {
+    fn from(wait: Waiting) -> Self {
+        match wait {
+            Waiting::Spin => Self::Spin,
+            Waiting::Adaptive => Self::Adaptive,
+            Waiting::Block => Self::Block,
+        }
+    }
+}
+
 /// Why a link could not be made.
 #[derive(Debug)]
 pub enum Refusal {

@@ -5,7 +5,7 @@
 //! | `args` | the command line |
 //! | `rows` | what is measured: transport, way of waiting, size |
 //! | `run` | the rounds over all rows, and how they share the time |
-//! | `workers` | the two processes, and what happens when they fail |
+//! | `crew`, `worker` | the two processes, and what happens when they fail |
 //! | `measure` | the loops: round trip and one way |
 //! | `payload` | what messages carry, and the check of it |
 //! | `link`, `links/` | the transports |
@@ -18,6 +18,7 @@ mod args;
 mod bars;
 mod chart;
 mod clock;
+mod crew;
 mod hgrm;
 mod link;
 mod links;
@@ -32,7 +33,7 @@ mod shared;
 mod table;
 mod tally;
 mod units;
-mod workers;
+mod worker;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -46,12 +47,12 @@ pub use args::BenchArgs;
 
 use bars::Bars;
 use clock::Clock;
+use crew::{Abort, Crew};
 use machine::Machine;
 use processors::Processors;
 use report::{Measured, Report, RoundTrip};
 use rows::{Carrier, Row};
 use run::Bench;
-use workers::{Abort, Crew};
 
 const FAILURE: u8 = 1;
 
@@ -126,13 +127,15 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
         .map(|(row, tally)| Measured::of(row, tally, floor.p50))
         .collect();
     let extra = all.split_off(shown);
-    let bars = args.bars.then(|| {
-        let measured: Vec<_> = rows.iter().zip(&tallies).collect();
-        Bars {
-            goals: bars::judge(&measured, floor.p50 as f64, None),
-            rows: extra,
+    let bars = match args.bars {
+        true => {
+            let measured: Vec<_> = rows.iter().zip(&tallies).collect();
+            let idle = idle::adaptive_waiter(&bench, one_cpu)?;
+            let goals = bars::judge(&measured, floor.p50 as f64, Some(idle));
+            Some(Bars { goals, rows: extra })
         }
-    });
+        false => None,
+    };
     let report = Report {
         annulus: env!("CARGO_PKG_VERSION"),
         machine: Machine::describe(bench.clock, &bench.processors, one_cpu),

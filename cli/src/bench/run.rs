@@ -4,20 +4,22 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
+use super::crew::{Abort, Crew};
 use super::link::{Failure, Refusal, Setup, Side, Transport};
+use super::links::byte_ring::ByteRings;
 use super::links::copy_limit::CopyLimit;
 use super::links::eventfd::Eventfds;
 use super::links::floor::Floor;
 use super::links::pipe::{Fifo, Pipe};
 use super::links::posix_queue::PosixQueues;
+use super::links::ring::Rings;
 use super::links::socket::{Tcp, UnixSeqpacket, UnixStreams};
 use super::links::sysv_queue::SysvQueues;
 use super::measure::{Budget, far, near};
 use super::processors::Processors;
-use super::rows::{Carrier, Kernel, Row};
+use super::rows::{Carrier, Kernel, Own, Row};
 use super::shared::{Control, Shared};
 use super::tally::{Round, Tally};
-use super::workers::{Abort, Crew};
 
 /// What every row needs.
 pub struct Bench {
@@ -35,7 +37,8 @@ impl Bench {
         match row.carrier {
             Carrier::Floor => self.pair::<Floor>(row, budget),
             Carrier::CopyLimit => self.pair::<CopyLimit>(row, budget),
-            Carrier::Own(..) => Ok(Err("not built yet".into())),
+            Carrier::Own(Own::Ring, _) => self.typed_ring(row, budget),
+            Carrier::Own(Own::Bytes, _) => self.pair::<ByteRings>(row, budget),
             Carrier::Kernel(Kernel::Pipe) => self.pair::<Pipe>(row, budget),
             Carrier::Kernel(Kernel::Fifo) => self.pair::<Fifo>(row, budget),
             Carrier::Kernel(Kernel::UnixStream) => self.pair::<UnixStreams>(row, budget),
@@ -44,6 +47,25 @@ impl Bench {
             Carrier::Kernel(Kernel::PosixQueue) => self.pair::<PosixQueues>(row, budget),
             Carrier::Kernel(Kernel::Eventfd) => self.pair::<Eventfds>(row, budget),
             Carrier::Kernel(Kernel::Tcp) => self.pair::<Tcp>(row, budget),
+        }
+    }
+
+    /// The size of a message is part of a typed ring's type, so the sizes that can be measured are compiled in.
+    fn typed_ring(&self, row: &Row, budget: Budget) -> Result<Result<Round, String>, Abort> {
+        match row.size {
+            8 => self.pair::<Rings<1>>(row, budget),
+            16 => self.pair::<Rings<2>>(row, budget),
+            32 => self.pair::<Rings<4>>(row, budget),
+            56 => self.pair::<Rings<7>>(row, budget),
+            64 => self.pair::<Rings<8>>(row, budget),
+            128 => self.pair::<Rings<16>>(row, budget),
+            256 => self.pair::<Rings<32>>(row, budget),
+            512 => self.pair::<Rings<64>>(row, budget),
+            1024 => self.pair::<Rings<128>>(row, budget),
+            4096 => self.pair::<Rings<512>>(row, budget),
+            16_384 => self.pair::<Rings<2048>>(row, budget),
+            65_536 => self.pair::<Rings<8192>>(row, budget),
+            _ => Ok(Err("typed messages are compiled in: 8, 16, 32, 56, 64, 128, 256, 512 B, 1, 4, 16, 64 KiB".into())),
         }
     }
 

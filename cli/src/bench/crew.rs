@@ -10,23 +10,17 @@
 //! Fork is sound here because the coordinator has one thread, which `Crew::new` checks. Our rings forbid handles to be used
 //! across a fork; the workers get only the descriptor and attach to it themselves, as unrelated processes do.
 
-use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getppid, pipe2};
 
 use super::link::{Failure, Side};
+use super::worker::{Ending, Worker};
 
 /// How long the second worker may take to report once the first has failed.
 const GRACE: Duration = Duration::from_millis(300);
@@ -38,15 +32,6 @@ pub enum Abort {
     Signal(Signal),
     /// A worker failed.
     Failed(String),
-}
-
-impl fmt::Display for Abort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Signal(signal) => write!(f, "stopped by {signal}"),
-            Self::Failed(text) => f.write_str(text),
-        }
-    }
 }
 
 impl From<io::Error> for Abort {
@@ -71,10 +56,11 @@ impl Crew {
     /// Routes the signals that end a run to a descriptor, for as long as the value lives.
     pub fn new() -> io::Result<Self> {
         let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-        assert_eq!(
-            threads, 1,
-            "workers are forked, so the coordinator must not have threads"
-        );
+        if threads != 1 {
+            return Err(io::Error::other(
+                "workers are forked, so the coordinator must not have threads",
+            ));
+        }
         let ending = SigSet::from_iter([
             Signal::SIGINT,
             Signal::SIGTERM,
@@ -172,158 +158,4 @@ fn worst(results: [Result<Vec<u8>, Ending>; 2]) -> String {
         .max_by_key(|ending| ending.severity)
         .map(|ending| ending.text)
         .unwrap_or_default()
-}
-
-/// How a worker failed.
-#[derive(Debug)]
-struct Ending {
-    severity: u8,
-    text: String,
-}
-
-/// Frames of a report: one byte for the kind, the rest is the content.
-const DONE: u8 = b'd';
-const WRONG: u8 = b'w';
-const FAILED: u8 = b'f';
-
-/// A worker as the coordinator holds it. Dropping it kills and reaps the process.
-struct Worker {
-    side: Side,
-    pid: Pid,
-    report: std::fs::File,
-    received: Vec<u8>,
-    /// The report has ended: the worker closed its end or died.
-    done: bool,
-    reaped: Option<WaitStatus>,
-}
-
-impl Worker {
-    fn start(
-        side: Side,
-        cpu: Option<usize>,
-        body: impl FnOnce() -> Result<Vec<u8>, Failure>,
-    ) -> Result<Self, Abort> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        let coordinator = nix::unistd::getpid();
-        // SAFETY: this process has a single thread (`Crew::new`), so the child finds no lock taken and may go on as
-        // ordinary code. It never returns into the coordinator's frames: `work` ends in `_exit`.
-        match unsafe { fork() }? {
-            ForkResult::Parent { child } => {
-                drop(write);
-                Ok(Self {
-                    side,
-                    pid: child,
-                    report: read.into(),
-                    received: Vec::new(),
-                    done: false,
-                    reaped: None,
-                })
-            }
-            ForkResult::Child => {
-                drop(read);
-                work(coordinator, cpu, write.into(), body)
-            }
-        }
-    }
-
-    fn read_report(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 65_536];
-        match self.report.read(&mut chunk)? {
-            0 => {
-                self.done = true;
-                self.reaped = waitpid(self.pid, None).ok();
-            }
-            count => self.received.extend_from_slice(&chunk[..count]),
-        }
-        Ok(())
-    }
-
-    fn outcome(&self) -> Result<&[u8], Ending> {
-        let side = self.side.name();
-        let ending = |severity, text| Err(Ending { severity, text });
-        match self.received.split_first() {
-            Some((&DONE, report)) if self.reaped == Some(WaitStatus::Exited(self.pid, 0)) => {
-                Ok(report)
-            }
-            Some((&WRONG, text)) => ending(
-                3,
-                format!("wrong payload: {}", String::from_utf8_lossy(text)),
-            ),
-            Some((&FAILED, text)) => ending(
-                1,
-                format!(
-                    "the {side} process failed: {}",
-                    String::from_utf8_lossy(text)
-                ),
-            ),
-            _ => match self.reaped {
-                Some(WaitStatus::Signaled(_, signal, _)) => {
-                    ending(2, format!("the {side} process was killed by {signal}"))
-                }
-                Some(WaitStatus::Exited(_, code)) => ending(
-                    2,
-                    format!("the {side} process ended early with code {code}"),
-                ),
-                _ => ending(0, format!("the {side} process did not finish in time")),
-            },
-        }
-    }
-
-    fn finish(mut self) -> Result<Vec<u8>, Ending> {
-        self.outcome().map(|_| ())?;
-        let mut report = std::mem::take(&mut self.received);
-        report.remove(0);
-        Ok(report)
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if self.reaped.is_none() {
-            // Not reaped, so the pid is still this child's.
-            if let Ok(WaitStatus::StillAlive) = waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
-                let _ = kill(self.pid, Signal::SIGKILL);
-                let _ = waitpid(self.pid, None);
-            }
-        }
-    }
-}
-
-/// The worker's whole life.
-fn work(
-    coordinator: Pid,
-    cpu: Option<usize>,
-    mut report: std::fs::File,
-    body: impl FnOnce() -> Result<Vec<u8>, Failure>,
-) -> ! {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        // The signals that end a run stay blocked: Ctrl-C reaches the whole foreground group, and the coordinator decides.
-        set_pdeathsig(Signal::SIGKILL)?;
-        if getppid() != coordinator {
-            return Err(Failure::Call("the coordinator is gone".into()));
-        }
-        if let Some(cpu) = cpu {
-            let mut set = CpuSet::new();
-            set.set(cpu)?;
-            sched_setaffinity(Pid::from_raw(0), &set)?;
-        }
-        body()
-    }));
-    let (kind, content) = match outcome {
-        Ok(Ok(content)) => (DONE, content),
-        Ok(Err(Failure::WrongPayload(text))) => (WRONG, text.into_bytes()),
-        Ok(Err(Failure::Call(text))) => (FAILED, text.into_bytes()),
-        Err(_) => (FAILED, b"panicked".to_vec()),
-    };
-    let written = report
-        .write_all(&[kind])
-        .and_then(|()| report.write_all(&content));
-    let code = if written.is_ok() && kind == DONE {
-        0
-    } else {
-        1
-    };
-    // SAFETY: `_exit` takes no pointer. The buffers of standard output belong to the coordinator and must not be flushed twice,
-    // nor may destructors of what it owns run here.
-    unsafe { libc::_exit(code) }
 }
