@@ -38,22 +38,10 @@ fn check_rows(report: &Value) {
 fn the_quick_run_measures_every_transport() {
     let output = run(&["--quick", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(
-        output.stderr.is_empty(),
-        "no progress unless a terminal: {}",
-        text(&output.stderr)
-    );
+    assert!(output.stderr.is_empty(), "no progress unless a terminal: {}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     check_rows(&report);
-    for transport in [
-        "ring",
-        "bytes",
-        "pipe",
-        "fifo",
-        "unix-stream",
-        "unix-seqpacket",
-        "eventfd",
-    ] {
+    for transport in ["ring", "bytes", "pipe", "fifo", "unix-stream", "unix-seqpacket", "eventfd"] {
         let mut rows = report["rows"].as_array().unwrap().iter();
         assert!(
             rows.any(|row| row["transport"] == transport && row["rtt_ns"].is_object()),
@@ -65,9 +53,8 @@ fn the_quick_run_measures_every_transport() {
 #[test]
 fn one_processor_and_free_processes_work_too() {
     for place in ["--one-cpu", "--no-pin"] {
-        let output = run(&[
-            "--quick", "--json", "--size", "64", "--vs", "pipe", "--wait", "block", place,
-        ]);
+        let output =
+            run(&["--quick", "--json", "--size", "64", "--vs", "pipe", "--wait", "block", place]);
         assert!(output.status.success(), "{place}: {}", text(&output.stderr));
         check_rows(&serde_json::from_slice(&output.stdout).unwrap());
     }
@@ -78,15 +65,7 @@ fn files_are_written_and_the_table_has_no_colour_in_a_pipe() {
     let dir = tempfile::tempdir().unwrap();
     let (hgrm, svg) = (dir.path().join("all.hgrm"), dir.path().join("chart.svg"));
     let output = bench()
-        .args([
-            "--quick",
-            "--size",
-            "8",
-            "--vs",
-            "pipe",
-            "--transport",
-            "ring",
-        ])
+        .args(["--quick", "--size", "8", "--vs", "pipe", "--transport", "ring"])
         .arg("--hgrm")
         .arg(&hgrm)
         .arg("--svg")
@@ -99,22 +78,10 @@ fn files_are_written_and_the_table_has_no_colour_in_a_pipe() {
         table.contains("floor") && table.contains("pipe") && !table.contains('\u{1b}'),
         "{table}"
     );
-    assert!(
-        std::fs::read_to_string(&hgrm)
-            .unwrap()
-            .contains("# pipe block 8")
-    );
+    assert!(std::fs::read_to_string(&hgrm).unwrap().contains("# pipe block 8"));
     assert!(std::fs::read_to_string(&svg).unwrap().starts_with("<svg"));
     let output = bench()
-        .args([
-            "--quick",
-            "--size",
-            "8",
-            "--vs",
-            "pipe",
-            "--transport",
-            "ring",
-        ])
+        .args(["--quick", "--size", "8", "--vs", "pipe", "--transport", "ring"])
         .arg("--hgrm")
         .arg(dir.path())
         .output()
@@ -135,28 +102,14 @@ fn wrong_use_and_a_wrong_path_have_their_exit_codes() {
 #[test]
 fn a_reader_that_leaves_is_a_quiet_end() {
     let mut child = bench()
-        .args([
-            "--quick",
-            "--size",
-            "8",
-            "--vs",
-            "pipe",
-            "--transport",
-            "ring",
-            "--json",
-        ])
+        .args(["--quick", "--size", "8", "--vs", "pipe", "--transport", "ring", "--json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());
     let mut complaint = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut complaint)
-        .unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(complaint, "");
 }
@@ -178,30 +131,18 @@ fn a_worker_that_dies_is_noticed_and_ctrl_c_ends_everything() {
     let start = || {
         let mut command = bench();
         command.args(["--vs", "sysv-queue,fifo,posix-queue", "--size", "8"]);
-        command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let child = start();
     kill(worker_of(&child), Signal::SIGKILL).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("was killed by SIGKILL"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("was killed by SIGKILL"), "{}", text(&output.stderr));
 
     let child = start();
     let worker = worker_of(&child);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    assert_eq!(
-        kill(worker, None),
-        Err(nix::Error::ESRCH),
-        "the worker is gone"
-    );
+    assert_eq!(kill(worker, None), Err(nix::Error::ESRCH), "the worker is gone");
 }

@@ -99,31 +99,20 @@ impl BenchArgs {
     /// Rounds and time.
     pub fn schedule(&self) -> Schedule {
         if self.quick {
-            return Schedule {
-                rounds: 1,
-                total: Duration::from_secs(4),
-            };
+            return Schedule { rounds: 1, total: Duration::from_secs(4) };
         }
-        Schedule {
-            rounds: self.rounds.into(),
-            total: Duration::from_secs(self.seconds.into()),
-        }
+        Schedule { rounds: self.rounds.into(), total: Duration::from_secs(self.seconds.into()) }
     }
 }
 
 /// What was named, in the order of the definition, or all.
 fn chosen<T: ValueEnum + PartialEq>(named: &[T]) -> Vec<T> {
     let all = T::value_variants().iter();
-    all.filter(|value| named.is_empty() || named.contains(value))
-        .cloned()
-        .collect()
+    all.filter(|value| named.is_empty() || named.contains(value)).cloned().collect()
 }
 
 fn distinct(kernel: Vec<Kernel>) -> Vec<Kernel> {
-    Kernel::ALL
-        .into_iter()
-        .filter(|one| kernel.contains(one))
-        .collect()
+    Kernel::ALL.into_iter().filter(|one| kernel.contains(one)).collect()
 }
 
 /// A transport of the kernel, or `none` of them.
@@ -156,13 +145,10 @@ fn size(text: &str) -> Result<usize, String> {
     let size = units::parse_bytes(text)?;
     match size {
         MIN_SIZE..=MAX_SIZE => Ok(size),
-        0..MIN_SIZE => Err(format!(
-            "a message holds its sequence number, so it has at least {MIN_SIZE} B"
-        )),
-        _ => Err(format!(
-            "messages are measured up to {}",
-            units::bytes(MAX_SIZE)
-        )),
+        0..MIN_SIZE => {
+            Err(format!("a message holds its sequence number, so it has at least {MIN_SIZE} B"))
+        }
+        _ => Err(format!("messages are measured up to {}", units::bytes(MAX_SIZE))),
     }
 }
 
@@ -186,10 +172,7 @@ mod tests {
         let selection = parse(&[]).unwrap().selection(false);
         assert_eq!(selection.sizes, None);
         assert_eq!(selection.own, [Own::Ring, Own::Bytes]);
-        assert_eq!(
-            selection.waits,
-            [Waiting::Spin, Waiting::Adaptive, Waiting::Block]
-        );
+        assert_eq!(selection.waits, [Waiting::Spin, Waiting::Adaptive, Waiting::Block]);
         assert_eq!(selection.kernel, Kernel::ALL);
     }
 
@@ -204,13 +187,7 @@ mod tests {
         assert_eq!(selection.kernel, [Kernel::Pipe, Kernel::Tcp]);
         assert_eq!(selection.waits, [Waiting::Block]);
         assert!(selection.one_cpu);
-        assert!(
-            parse(&["--vs", "none"])
-                .unwrap()
-                .selection(false)
-                .kernel
-                .is_empty()
-        );
+        assert!(parse(&["--vs", "none"]).unwrap().selection(false).kernel.is_empty());
     }
 
     #[test]

@@ -46,27 +46,15 @@ impl Goal {
 }
 
 fn own(own: Own, wait: Waiting, size: usize) -> Row {
-    Row {
-        carrier: Carrier::Own(own, wait),
-        size,
-        one_cpu: false,
-    }
+    Row { carrier: Carrier::Own(own, wait), size, one_cpu: false }
 }
 
 fn pipe(size: usize) -> Row {
-    Row {
-        carrier: Carrier::Kernel(Kernel::Pipe),
-        size,
-        one_cpu: false,
-    }
+    Row { carrier: Carrier::Kernel(Kernel::Pipe), size, one_cpu: false }
 }
 
 fn copy_limit() -> Row {
-    Row {
-        carrier: Carrier::CopyLimit,
-        size: 65_536,
-        one_cpu: false,
-    }
+    Row { carrier: Carrier::CopyLimit, size: 65_536, one_cpu: false }
 }
 
 /// Our blocking rows that have to keep up with a pipe.
@@ -99,12 +87,7 @@ pub fn rows(two_cpus: bool) -> Vec<Row> {
         );
         rows.extend(blocking().into_iter().flat_map(|row| [row, pipe(row.size)]));
     }
-    rows.extend(
-        blocking()
-            .into_iter()
-            .flat_map(|row| [row, pipe(row.size)])
-            .map(on_one_cpu),
-    );
+    rows.extend(blocking().into_iter().flat_map(|row| [row, pipe(row.size)]).map(on_one_cpu));
     let mut distinct = Vec::new();
     for row in rows {
         if !distinct.contains(&row) {
@@ -117,10 +100,7 @@ pub fn rows(two_cpus: bool) -> Vec<Row> {
 }
 
 fn on_one_cpu(row: Row) -> Row {
-    Row {
-        one_cpu: true,
-        ..row
-    }
+    Row { one_cpu: true, ..row }
 }
 
 /// Judges every goal for which there are figures. `idle_percent` is what a waiter used of a processor.
@@ -130,24 +110,14 @@ pub fn judge<'a>(
     idle_percent: Option<f64>,
 ) -> Vec<Bar> {
     let tally = |row: Row| {
-        measured
-            .iter()
-            .find(|(candidate, _)| **candidate == row)
-            .map(|(_, tally)| *tally)
+        measured.iter().find(|(candidate, _)| **candidate == row).map(|(_, tally)| *tally)
     };
     let rtt = |row: Row| tally(row).and_then(Tally::p50_ns).map(|ns| ns as f64);
     let rate = |row: Row| tally(row).and_then(Tally::msgs_per_s);
     let mut bars = Vec::new();
     let mut push = |what: String, measured: Option<f64>, unit, goal: Goal, from: String| {
         if let Some(measured) = measured {
-            bars.push(Bar {
-                what,
-                measured,
-                unit,
-                goal,
-                met: goal.met_by(measured),
-                from,
-            });
+            bars.push(Bar { what, measured, unit, goal, met: goal.met_by(measured), from });
         }
     };
     let quotient = |ours: Option<f64>, theirs: Option<f64>| Some(ours? / theirs?);
@@ -177,13 +147,7 @@ pub fn judge<'a>(
     }
     let (ours, limit) = (rate(own(Own::Bytes, Spin, 65_536)), rate(copy_limit()));
     let what = "bytes spin 64 KiB, one way over copying out of the other core's cache".to_owned();
-    push(
-        what,
-        quotient(ours, limit),
-        "×",
-        Goal::AtLeast(0.8),
-        rates(ours, limit),
-    );
+    push(what, quotient(ours, limit), "×", Goal::AtLeast(0.8), rates(ours, limit));
     let (ours, theirs) = (rate(own(Own::Bytes, Spin, 64)), rate(pipe(64)));
     push(
         "bytes spin 64 B, one way over pipe".into(),
@@ -193,19 +157,9 @@ pub fn judge<'a>(
         rates(ours, theirs),
     );
     for one_cpu in [false, true] {
-        let place = if one_cpu {
-            "one processor"
-        } else {
-            "two processors"
-        };
+        let place = if one_cpu { "one processor" } else { "two processors" };
         for row in blocking() {
-            let (ours, theirs) = (
-                Row { one_cpu, ..row },
-                Row {
-                    one_cpu,
-                    ..pipe(row.size)
-                },
-            );
+            let (ours, theirs) = (Row { one_cpu, ..row }, Row { one_cpu, ..pipe(row.size) });
             let name = row.describe();
             let (a, b) = (rtt(ours), rtt(theirs));
             push(
@@ -227,17 +181,8 @@ pub fn judge<'a>(
     }
     for (kind, size) in answering() {
         let (adaptive, spin) = (rtt(own(kind, Adaptive, size)), rtt(own(kind, Spin, size)));
-        let what = format!(
-            "{}, round trip over spin",
-            own(kind, Adaptive, size).describe()
-        );
-        push(
-            what,
-            quotient(adaptive, spin),
-            "×",
-            Goal::AtMost(1.10),
-            times(adaptive, spin),
-        );
+        let what = format!("{}, round trip over spin", own(kind, Adaptive, size).describe());
+        push(what, quotient(adaptive, spin), "×", Goal::AtMost(1.10), times(adaptive, spin));
     }
     push(
         "adaptive waiter, idle for one second".into(),
@@ -256,14 +201,8 @@ mod tests {
     use crate::bench::tally::Round;
 
     fn tally(ns: u64, rate: f64) -> Tally {
-        let figures = Figures {
-            round_trips_ns: vec![ns],
-            msgs_per_s: Some(rate),
-        };
-        Tally {
-            rounds: vec![Round::decode(&Round::encode(&figures)).unwrap()],
-            skipped: None,
-        }
+        let figures = Figures { round_trips_ns: vec![ns], msgs_per_s: Some(rate) };
+        Tally { rounds: vec![Round::decode(&Round::encode(&figures)).unwrap()], skipped: None }
     }
 
     #[test]
@@ -274,12 +213,7 @@ mod tests {
         let bars = judge(&measured, 200.0, Some(0.1));
         assert_eq!(bars.len(), 2 + 1 + 1 + 2 * 2 * 5 + 3 + 1);
         for bar in &bars {
-            assert_eq!(
-                bar.met,
-                !bar.what.starts_with("bytes spin 64 B"),
-                "{}",
-                bar.what
-            );
+            assert_eq!(bar.met, !bar.what.starts_with("bytes spin 64 B"), "{}", bar.what);
         }
     }
 

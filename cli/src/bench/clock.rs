@@ -32,16 +32,10 @@ impl Clock {
             let ns = wall.elapsed().as_nanos() as f64;
             let ticks = counter().wrapping_sub(ticks);
             if ticks > 0 {
-                return Self {
-                    source: Source::Counter,
-                    ns_per_tick: ns / ticks as f64,
-                };
+                return Self { source: Source::Counter, ns_per_tick: ns / ticks as f64 };
             }
         }
-        Self {
-            source: Source::Monotonic(Instant::now()),
-            ns_per_tick: 1.0,
-        }
+        Self { source: Source::Monotonic(Instant::now()), ns_per_tick: 1.0 }
     }
 
     /// Ticks now: not before the instructions ahead of the call have completed.
@@ -90,10 +84,7 @@ fn counter() -> u64 {
 #[cfg(target_arch = "x86_64")]
 fn kernel_trusts_the_counter() -> bool {
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = flags
-        .lines()
-        .find(|line| line.starts_with("flags"))
-        .unwrap_or_default();
+    let flags = flags.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
     ["constant_tsc", "nonstop_tsc"]
         .iter()
         .all(|flag| flags.split_whitespace().any(|word| word == *flag))

@@ -61,20 +61,13 @@ impl Crew {
                 "workers are forked, so the coordinator must not have threads",
             ));
         }
-        let ending = SigSet::from_iter([
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGHUP,
-            Signal::SIGQUIT,
-        ]);
+        let ending =
+            SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]);
         let mut former_mask = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ending), Some(&mut former_mask))?;
         let signals =
             SignalFd::with_flags(&ending, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self {
-            signals,
-            former_mask,
-        })
+        Ok(Self { signals, former_mask })
     }
 
     /// Runs `near` and `far` in two new processes, each pinned to its processor if it has one, and returns what they
@@ -95,9 +88,7 @@ impl Crew {
     /// A signal that has arrived meanwhile.
     pub fn interrupted(&self) -> Option<Abort> {
         let info = self.signals.read_signal().ok().flatten()?;
-        Some(Abort::Signal(
-            Signal::try_from(info.ssi_signo as i32).unwrap_or(Signal::SIGINT),
-        ))
+        Some(Abort::Signal(Signal::try_from(info.ssi_signo as i32).unwrap_or(Signal::SIGINT)))
     }
 
     fn watch(
@@ -154,8 +145,5 @@ impl Drop for Crew {
 /// A failed worker usually takes its peer along (a broken pipe, a deadline): report the cause, not the consequence.
 fn worst(results: [Result<Vec<u8>, Ending>; 2]) -> String {
     let endings = results.into_iter().filter_map(Result::err);
-    endings
-        .max_by_key(|ending| ending.severity)
-        .map(|ending| ending.text)
-        .unwrap_or_default()
+    endings.max_by_key(|ending| ending.severity).map(|ending| ending.text).unwrap_or_default()
 }

@@ -93,12 +93,7 @@ fn block(out: &mut impl Write, histogram: &Histogram<u64>) -> io::Result<()> {
         histogram.max() as f64,
         histogram.len()
     )?;
-    writeln!(
-        out,
-        "#[Buckets = {:>12}, SubBuckets     = {:>12}]",
-        histogram.buckets(),
-        SUB_BUCKETS
-    )
+    writeln!(out, "#[Buckets = {:>12}, SubBuckets     = {:>12}]", histogram.buckets(), SUB_BUCKETS)
 }
 
 /// For three significant digits.
@@ -117,17 +112,13 @@ mod tests {
         let mut text = Vec::new();
         block(&mut text, &histogram).unwrap();
         let text = String::from_utf8(text).unwrap();
-        let lines: Vec<Vec<&str>> = text
-            .lines()
-            .map(|line| line.split_whitespace().collect())
-            .collect();
+        let lines: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0][..2], ["Value", "Percentile"]);
         let last = lines.iter().rfind(|line| line.len() == 3).unwrap();
         assert_eq!(last[..], ["1000.000", "1.000000000000", "1000"]);
-        let middle = lines
-            .iter()
-            .find(|line| line.get(1).is_some_and(|q| q.starts_with("0.5000")))
-            .unwrap();
+        let middle =
+            lines.iter().find(|line| line.get(1).is_some_and(|q| q.starts_with("0.5000"))).unwrap();
         assert_eq!(middle[0], "500.000");
         assert!(text.contains("Total count    =         1000]"));
     }

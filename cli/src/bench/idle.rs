@@ -5,22 +5,18 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 
+use super::crew::Abort;
 use super::link::{Failure, Link, Refusal, Setup, Side, Transport, Waiting};
 use super::links::ring::Rings;
 use super::payload::Payload;
 use super::run::Bench;
 use super::shared::{Barrier, Control, Shared};
-use super::crew::Abort;
 
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Processor time of an adaptive waiter in percent of one processor.
 pub fn adaptive_waiter(bench: &Bench, one_cpu: bool) -> Result<f64, Abort> {
-    let setup = Setup {
-        size: 8,
-        wait: Waiting::Adaptive,
-        one_cpu,
-    };
+    let setup = Setup { size: 8, wait: Waiting::Adaptive, one_cpu };
     let rings = || {
         Rings::<1>::prepare(&setup).map_err(|refusal| match refusal {
             Refusal::Unavailable(text) | Refusal::Broken(text) => Abort::Failed(text),

@@ -144,16 +144,12 @@ impl Failure {
 
     #[cold]
     pub fn wrong(expected: u64) -> Self {
-        Self::WrongPayload(format!(
-            "message {expected} arrived with other bytes than were sent"
-        ))
+        Self::WrongPayload(format!("message {expected} arrived with other bytes than were sent"))
     }
 
     #[cold]
     pub fn wrong_length(got: usize, expected: usize) -> Self {
-        Self::WrongPayload(format!(
-            "a message of {got} bytes arrived where {expected} were sent"
-        ))
+        Self::WrongPayload(format!("a message of {got} bytes arrived where {expected} were sent"))
     }
 }
 

@@ -25,9 +25,7 @@ impl Machine {
         let kernel = nix::sys::utsname::uname();
         let [near, far] = processors.of_workers(one_cpu);
         Self {
-            processor: field(&cpuinfo, "model name")
-                .unwrap_or(std::env::consts::ARCH)
-                .to_owned(),
+            processor: field(&cpuinfo, "model name").unwrap_or(std::env::consts::ARCH).to_owned(),
             processors_online: nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN)
                 .ok()
                 .flatten()
@@ -35,35 +33,22 @@ impl Machine {
             virtual_machine: field(&cpuinfo, "flags")
                 .is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor")),
             kernel: kernel.map_or("Linux".into(), |name| {
-                format!(
-                    "{} {}",
-                    name.sysname().to_string_lossy(),
-                    name.release().to_string_lossy()
-                )
+                format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy())
             }),
             clock: clock.name(),
             cpus: near.zip(far).map(|(near, far)| [near, far]),
-            relation: if one_cpu {
-                "one processor"
-            } else {
-                processors.relation()
-            },
+            relation: if one_cpu { "one processor" } else { processors.relation() },
         }
     }
 
     /// The description as one or two lines of text.
     pub fn lines(&self) -> Vec<String> {
-        let virtual_machine = if self.virtual_machine {
-            " (virtual machine)"
-        } else {
-            ""
-        };
+        let virtual_machine = if self.virtual_machine { " (virtual machine)" } else { "" };
         let place = match self.cpus {
             Some([near, far]) if near == far => format!("both processes on processor {near}"),
-            Some([near, far]) => format!(
-                "processes on processors {near} and {far} ({})",
-                self.relation
-            ),
+            Some([near, far]) => {
+                format!("processes on processors {near} and {far} ({})", self.relation)
+            }
             None => "processes not bound to processors".into(),
         };
         vec![

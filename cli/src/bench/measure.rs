@@ -78,30 +78,18 @@ pub fn near<L: Link>(
         )?;
         request.fill(STOP);
         link.send(&request)?;
-        round_trips_ns.extend(
-            samples[..taken]
-                .iter()
-                .map(|&ticks| clock.ns(ticks).round() as u64),
-        );
+        round_trips_ns.extend(samples[..taken].iter().map(|&ticks| clock.ns(ticks).round() as u64));
     }
 
     link.one_way();
     barrier.wait();
     let msgs_per_s = match budget.rate {
-        Some(budget) => Some(send_phases(
-            link,
-            control,
-            &mut barrier,
-            clock,
-            budget,
-            &mut request,
-        )?),
+        Some(budget) => {
+            Some(send_phases(link, control, &mut barrier, clock, budget, &mut request)?)
+        }
         None => None,
     };
-    Ok(Figures {
-        round_trips_ns,
-        msgs_per_s,
-    })
+    Ok(Figures { round_trips_ns, msgs_per_s })
 }
 
 /// The far side of a row.
@@ -201,11 +189,7 @@ fn send_phases<L: Link>(
             return Ok(msgs_per_s);
         }
         last = seconds >= budget_s / 10.0;
-        count = if last {
-            ((msgs_per_s * budget_s) as u64).max(count)
-        } else {
-            count * 4
-        };
+        count = if last { ((msgs_per_s * budget_s) as u64).max(count) } else { count * 4 };
     }
 }
 
@@ -240,11 +224,7 @@ mod tests {
     use crate::bench::link::Waiting;
     use crate::bench::shared::Shared;
 
-    const SETUP: Setup = Setup {
-        size: 16,
-        wait: Waiting::Block,
-        one_cpu: false,
-    };
+    const SETUP: Setup = Setup { size: 16, wait: Waiting::Block, one_cpu: false };
     const BUDGET: Budget = Budget {
         round_trips: Some(Duration::from_millis(2)),
         rate: Some(Duration::from_millis(2)),
@@ -267,16 +247,11 @@ mod tests {
             if self.spoil == Some(self.sent) {
                 message[1] ^= 1 << 63;
             }
-            self.to_peer
-                .send(message)
-                .map_err(|error| Failure::call("send", error))
+            self.to_peer.send(message).map_err(|error| Failure::call("send", error))
         }
 
         fn recv(&mut self, message: &mut [u64; 2]) -> Result<(), Failure> {
-            *message = self
-                .from_peer
-                .recv()
-                .map_err(|error| Failure::call("recv", error))?;
+            *message = self.from_peer.recv().map_err(|error| Failure::call("recv", error))?;
             Ok(())
         }
     }
@@ -291,20 +266,12 @@ mod tests {
         let (control, clock) = (&*control, Clock::calibrate());
         std::thread::scope(|scope| {
             let near = scope.spawn(move || {
-                let mut link = Channels {
-                    to_peer: forth.0,
-                    from_peer: back.1,
-                    sent: 0,
-                    spoil: spoil_near,
-                };
+                let mut link =
+                    Channels { to_peer: forth.0, from_peer: back.1, sent: 0, spoil: spoil_near };
                 near(&mut link, &SETUP, control, clock, BUDGET)
             });
-            let mut link = Channels {
-                to_peer: back.0,
-                from_peer: forth.1,
-                sent: 0,
-                spoil: spoil_far,
-            };
+            let mut link =
+                Channels { to_peer: back.0, from_peer: forth.1, sent: 0, spoil: spoil_far };
             let far = far(&mut link, &SETUP, control, clock, BUDGET);
             drop(link);
             (near.join().unwrap(), far)

@@ -20,6 +20,7 @@ mod chart;
 mod clock;
 mod crew;
 mod hgrm;
+mod idle;
 mod link;
 mod links;
 mod machine;
@@ -88,27 +89,16 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
     let crew = Crew::new()?;
     let processors = Processors::choose(!args.no_pin)?;
     let one_cpu = args.one_cpu || processors.single();
-    let bench = Bench {
-        crew,
-        clock: Clock::calibrate(),
-        processors,
-    };
+    let bench = Bench { crew, clock: Clock::calibrate(), processors };
 
     let mut rows = args.selection(one_cpu).rows();
     let shown = rows.len();
     if args.bars {
         let wanted = bars::rows(!one_cpu);
-        let missing: Vec<_> = wanted
-            .into_iter()
-            .filter(|row| !rows.contains(row))
-            .collect();
+        let missing: Vec<_> = wanted.into_iter().filter(|row| !rows.contains(row)).collect();
         rows.extend(missing);
     }
-    let floor_row = Row {
-        carrier: Carrier::Floor,
-        size: 8,
-        one_cpu,
-    };
+    let floor_row = Row { carrier: Carrier::Floor, size: 8, one_cpu };
     let schedule = args.schedule();
     let progress = progress_bar(run::steps(&rows, schedule));
     let measured = run::run(&bench, &floor_row, &rows, schedule, |step, row| {
@@ -121,11 +111,8 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
 
     let floor = RoundTrip::of(&floor_tally)
         .ok_or_else(|| Abort::Failed("the floor was not measured".into()))?;
-    let mut all: Vec<Measured> = rows
-        .iter()
-        .zip(&tallies)
-        .map(|(row, tally)| Measured::of(row, tally, floor.p50))
-        .collect();
+    let mut all: Vec<Measured> =
+        rows.iter().zip(&tallies).map(|(row, tally)| Measured::of(row, tally, floor.p50)).collect();
     let extra = all.split_off(shown);
     let bars = match args.bars {
         true => {
@@ -157,8 +144,7 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
     if let (Some(mut file), Some(path)) = (svg, &args.svg) {
         let svg =
             chart::draw(&report).map_err(|error| Abort::Failed(format!("the chart: {error}")))?;
-        file.write_all(svg.as_bytes())
-            .map_err(|error| unwritable(path, &error))?;
+        file.write_all(svg.as_bytes()).map_err(|error| unwritable(path, &error))?;
     }
     print(&report, args.json)
 }

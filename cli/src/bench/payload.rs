@@ -60,10 +60,7 @@ pub struct Bytes(pub Vec<u8>);
 
 impl Payload for Bytes {
     fn blank(size: usize) -> Self {
-        assert!(
-            size >= MIN_SIZE,
-            "the row was planned for a size that holds no sequence number"
-        );
+        assert!(size >= MIN_SIZE, "the row was planned for a size that holds no sequence number");
         Self(vec![0; size])
     }
 
@@ -149,13 +146,7 @@ mod tests {
         words.fill(1234);
         bytes.fill(1234);
         assert!(words.matches(1234));
-        assert_eq!(
-            words
-                .iter()
-                .flat_map(|word| word.to_le_bytes())
-                .collect::<Vec<_>>(),
-            bytes.0
-        );
+        assert_eq!(words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>(), bytes.0);
         for at in 0..9 {
             words[at] ^= 1;
             assert!(!words.matches(1234), "word {at}");

@@ -19,10 +19,7 @@ impl Processors {
         let allowed = sched_getaffinity(Pid::from_raw(0))?;
         let mut allowed = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
         let first = allowed.next().unwrap_or(0);
-        Ok(Self {
-            pair: [first, allowed.next().unwrap_or(first)],
-            pinned,
-        })
+        Ok(Self { pair: [first, allowed.next().unwrap_or(first)], pinned })
     }
 
     /// There is only one to use.
@@ -63,16 +60,10 @@ mod tests {
 
     #[test]
     fn workers_go_where_they_should() {
-        let two = Processors {
-            pair: [2, 5],
-            pinned: true,
-        };
+        let two = Processors { pair: [2, 5], pinned: true };
         assert_eq!(two.of_workers(false), [Some(2), Some(5)]);
         assert_eq!(two.of_workers(true), [Some(2), Some(2)]);
-        let free = Processors {
-            pinned: false,
-            ..two
-        };
+        let free = Processors { pinned: false, ..two };
         assert_eq!(free.of_workers(false), [None, None]);
         assert_eq!(free.of_workers(true), [Some(2), Some(2)]);
         assert!(!free.single());

@@ -120,25 +120,13 @@ pub mod tests {
                 .into(),
             skipped: None,
         };
-        let skipped = Tally {
-            rounds: vec![],
-            skipped: Some("65536 B exceed kernel.msgmax (8192)".into()),
-        };
-        let row = |carrier, size| Row {
-            carrier,
-            size,
-            one_cpu: false,
-        };
+        let skipped =
+            Tally { rounds: vec![], skipped: Some("65536 B exceed kernel.msgmax (8192)".into()) };
+        let row = |carrier, size| Row { carrier, size, one_cpu: false };
         let floor = tally(200, 0.0);
         let rows = [
-            (
-                row(Carrier::Own(Own::Ring, Waiting::Spin), 8),
-                tally(220, 240e6),
-            ),
-            (
-                row(Carrier::Own(Own::Bytes, Waiting::Adaptive), 8),
-                tally(230, 98e6),
-            ),
+            (row(Carrier::Own(Own::Ring, Waiting::Spin), 8), tally(220, 240e6)),
+            (row(Carrier::Own(Own::Bytes, Waiting::Adaptive), 8), tally(230, 98e6)),
             (row(Carrier::Kernel(Kernel::Pipe), 8), tally(8500, 3.7e6)),
             (row(Carrier::Kernel(Kernel::SysvQueue), 65_536), skipped),
         ];
@@ -157,10 +145,7 @@ pub mod tests {
             seconds: 41.5,
             floor_rtt_ns: 200,
             floor: RoundTrip::of(&floor).unwrap(),
-            rows: rows
-                .iter()
-                .map(|(row, tally)| Measured::of(row, tally, 200))
-                .collect(),
+            rows: rows.iter().map(|(row, tally)| Measured::of(row, tally, 200)).collect(),
             bars: None,
         }
     }

@@ -129,13 +129,7 @@ impl Selection {
         let sizes = self.sizes.clone().unwrap_or(DEFAULT_SIZES.to_vec());
         let mut rows = Vec::new();
         for &size in &sizes {
-            let mut push = |carrier| {
-                rows.push(Row {
-                    carrier,
-                    size,
-                    one_cpu: self.one_cpu,
-                })
-            };
+            let mut push = |carrier| rows.push(Row { carrier, size, one_cpu: self.one_cpu });
             for &own in &self.own {
                 for &wait in &self.waits {
                     push(Carrier::Own(own, wait));
@@ -173,11 +167,7 @@ mod tests {
     #[test]
     fn the_default_has_every_transport_at_every_size_that_makes_sense() {
         let rows = everything().rows();
-        let count = |carrier: &str| {
-            rows.iter()
-                .filter(|row| row.carrier.name() == carrier)
-                .count()
-        };
+        let count = |carrier: &str| rows.iter().filter(|row| row.carrier.name() == carrier).count();
         assert_eq!((count("ring"), count("bytes")), (18, 18));
         assert_eq!((count("pipe"), count("tcp"), count("eventfd")), (5, 5, 1));
         assert_eq!(rows.len(), 36 + 7 * 5 + 1);
@@ -185,11 +175,7 @@ mod tests {
 
     #[test]
     fn a_chosen_size_is_measured_for_all() {
-        let rows = Selection {
-            sizes: Some(vec![56]),
-            ..everything()
-        }
-        .rows();
+        let rows = Selection { sizes: Some(vec![56]), ..everything() }.rows();
         assert_eq!(rows.len(), 6 + 8);
         assert!(rows.iter().all(|row| row.size == 56));
     }

@@ -74,11 +74,7 @@ impl Bench {
         row: &Row,
         budget: Budget,
     ) -> Result<Result<Round, String>, Abort> {
-        let setup = Setup {
-            size: row.size,
-            wait: row.carrier.wait(),
-            one_cpu: row.one_cpu,
-        };
+        let setup = Setup { size: row.size, wait: row.carrier.wait(), one_cpu: row.one_cpu };
         let failed =
             |text: &dyn std::fmt::Display| Abort::Failed(format!("{}: {text}", row.describe()));
         let transport = match T::prepare(&setup) {
@@ -89,12 +85,7 @@ impl Bench {
         let control = Shared::<Control>::new()?;
         // Each worker takes its own copy out; the coordinator's stays until the row is over and then removes what has a name.
         let transport = Cell::new(Some(transport));
-        let attach = |side| {
-            transport
-                .take()
-                .expect("a worker attaches once")
-                .attach(side, &setup)
-        };
+        let attach = |side| transport.take().expect("a worker attaches once").attach(side, &setup);
         let (clock, control) = (self.clock, &*control);
         let work = budget.round_trips.unwrap_or_default() + budget.rate.unwrap_or_default();
         let cpus = self.processors.of_workers(row.one_cpu);
@@ -103,9 +94,7 @@ impl Bench {
             work * 20 + PATIENCE,
             || {
                 let mut link = attach(Side::Near)?;
-                Ok(Round::encode(&near(
-                    &mut link, &setup, control, clock, budget,
-                )?))
+                Ok(Round::encode(&near(&mut link, &setup, control, clock, budget)?))
             },
             || {
                 let mut link = attach(Side::Far)?;
@@ -117,9 +106,7 @@ impl Bench {
             Abort::Failed(text) => failed(&text),
             signal => signal,
         })?;
-        Round::decode(&report)
-            .map(Ok)
-            .ok_or_else(|| failed(&"the report is damaged"))
+        Round::decode(&report).map(Ok).ok_or_else(|| failed(&"the report is damaged"))
     }
 }
 
@@ -201,17 +188,8 @@ fn order(rows: &[Row]) -> Vec<Option<usize>> {
 
 fn tests(row: &Row, each: Duration) -> Budget {
     match row.carrier {
-        Carrier::Floor => Budget {
-            round_trips: Some(each),
-            rate: None,
-        },
-        Carrier::CopyLimit => Budget {
-            round_trips: None,
-            rate: Some(each),
-        },
-        _ => Budget {
-            round_trips: Some(each),
-            rate: Some(each),
-        },
+        Carrier::Floor => Budget { round_trips: Some(each), rate: None },
+        Carrier::CopyLimit => Budget { round_trips: None, rate: Some(each) },
+        _ => Budget { round_trips: Some(each), rate: Some(each) },
     }
 }

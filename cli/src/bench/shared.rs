@@ -29,17 +29,9 @@ impl<T: Shareable> Shared<T> {
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice replaces nothing.
         let at = unsafe {
-            mmap_anonymous(
-                None,
-                length,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                flags,
-            )?
+            mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)?
         };
-        Ok(Self {
-            at: at.cast(),
-            owns: PhantomData,
-        })
+        Ok(Self { at: at.cast(), owns: PhantomData })
     }
 }
 

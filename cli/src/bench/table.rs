@@ -8,17 +8,8 @@ use super::bars::{Bar, Goal};
 use super::report::{Measured, Report};
 use super::units;
 
-const TITLES: [&str; 9] = [
-    "transport",
-    "wait",
-    "p50",
-    "p99",
-    "p99.9",
-    "max",
-    "× floor",
-    "messages",
-    "bytes",
-];
+const TITLES: [&str; 9] =
+    ["transport", "wait", "p50", "p99", "p99.9", "max", "× floor", "messages", "bytes"];
 /// Columns of words; the others hold figures and are aligned to the right.
 const WORDS: usize = 2;
 
@@ -60,11 +51,7 @@ pub fn render(report: &Report) -> String {
                 "round trip",
                 "one way"
             );
-            let _ = writeln!(
-                out,
-                "{DIM}{}{DIM:#}",
-                line(&TITLES.map(String::from), &widths)
-            );
+            let _ = writeln!(out, "{DIM}{}{DIM:#}", line(&TITLES.map(String::from), &widths));
         }
         let _ = match (cells, &row.skipped) {
             (Ok(cells), _) if row.transport == "ring" || row.transport == "bytes" => {
@@ -94,17 +81,9 @@ pub fn render(report: &Report) -> String {
 
 fn goals(out: &mut String, goals: &[Bar]) {
     let _ = writeln!(out, "\n{BOLD}goals{BOLD:#}");
-    let width = goals
-        .iter()
-        .map(|bar| bar.what.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = goals.iter().map(|bar| bar.what.chars().count()).max().unwrap_or(0);
     for bar in goals {
-        let (word, style) = if bar.met {
-            ("met   ", MET)
-        } else {
-            ("MISSED", MISSED)
-        };
+        let (word, style) = if bar.met { ("met   ", MET) } else { ("MISSED", MISSED) };
         let goal = match bar.goal {
             Goal::AtMost(limit) => format!("≤ {limit}"),
             Goal::AtLeast(limit) => format!("≥ {limit}"),
@@ -123,12 +102,9 @@ fn goals(out: &mut String, goals: &[Bar]) {
 /// The cells of a row, or only its words if it has no figures.
 fn cells(row: &Measured) -> Result<[String; 9], [String; 2]> {
     let words = [row.transport.to_owned(), row.wait.to_owned()];
-    let (Some(rtt), Some(over), Some(msgs), Some(bytes)) = (
-        row.rtt_ns,
-        row.rtt_over_floor,
-        row.msgs_per_s,
-        row.bytes_per_s,
-    ) else {
+    let (Some(rtt), Some(over), Some(msgs), Some(bytes)) =
+        (row.rtt_ns, row.rtt_over_floor, row.msgs_per_s, row.bytes_per_s)
+    else {
         return Err(words);
     };
     let [transport, wait] = words;
@@ -158,9 +134,7 @@ pub fn ratio(value: f64) -> String {
 fn widths(rows: &[Result<[String; 9], [String; 2]>]) -> [usize; 9] {
     let mut widths = TITLES.map(|title| title.chars().count());
     for row in rows {
-        let cells: &[String] = row
-            .as_ref()
-            .map_or_else(|words| &words[..], |cells| &cells[..]);
+        let cells: &[String] = row.as_ref().map_or_else(|words| &words[..], |cells| &cells[..]);
         for (width, cell) in widths.iter_mut().zip(cells) {
             *width = (*width).max(cell.chars().count());
         }
@@ -190,20 +164,11 @@ mod tests {
     fn columns_line_up_and_nothing_is_left_out() {
         let text = anstream::adapter::strip_str(&render(&example())).to_string();
         let lines: Vec<&str> = text.lines().collect();
-        let at = lines
-            .iter()
-            .position(|line| line.starts_with("ring"))
-            .unwrap();
-        let end = |line: &str, text: &str| {
-            line[..line.find(text).unwrap() + text.len()]
-                .chars()
-                .count()
-        };
+        let at = lines.iter().position(|line| line.starts_with("ring")).unwrap();
+        let end =
+            |line: &str, text: &str| line[..line.find(text).unwrap() + text.len()].chars().count();
         assert_eq!(end(lines[at - 1], "messages"), end(lines[at], "240 M/s"));
-        assert_eq!(
-            end(lines[at - 1], "messages"),
-            end(lines[at + 2], "3.70 M/s")
-        );
+        assert_eq!(end(lines[at - 1], "messages"), end(lines[at + 2], "3.70 M/s"));
         assert_eq!(end(lines[at - 1], "× floor"), end(lines[at], "1.10"));
         assert!(lines[at - 2].starts_with("8 B"));
         assert!(text.contains("sysv-queue"));

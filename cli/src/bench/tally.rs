@@ -26,11 +26,7 @@ impl Round {
         for &ns in &figures.round_trips_ns {
             histogram.saturating_record(ns.max(1));
         }
-        let mut report = figures
-            .msgs_per_s
-            .unwrap_or(f64::NAN)
-            .to_le_bytes()
-            .to_vec();
+        let mut report = figures.msgs_per_s.unwrap_or(f64::NAN).to_le_bytes().to_vec();
         V2Serializer::new()
             .serialize(&histogram, &mut report)
             .expect("a vector takes all that is written");
@@ -42,10 +38,7 @@ impl Round {
         let (rate, mut round_trips) = report.split_first_chunk::<8>()?;
         let rate = f64::from_le_bytes(*rate);
         let round_trips = Deserializer::new().deserialize(&mut round_trips).ok()?;
-        Some(Self {
-            round_trips,
-            msgs_per_s: (!rate.is_nan()).then_some(rate),
-        })
+        Some(Self { round_trips, msgs_per_s: (!rate.is_nan()).then_some(rate) })
     }
 }
 
@@ -62,20 +55,14 @@ impl Tally {
     pub fn round_trips(&self) -> Option<Histogram<u64>> {
         let mut all = histogram();
         for round in &self.rounds {
-            all.add(&round.round_trips)
-                .expect("all histograms have the same bounds");
+            all.add(&round.round_trips).expect("all histograms have the same bounds");
         }
         (!all.is_empty()).then_some(all)
     }
 
     /// The median of the rounds' rates.
     pub fn msgs_per_s(&self) -> Option<f64> {
-        median(
-            self.rounds
-                .iter()
-                .filter_map(|round| round.msgs_per_s)
-                .collect(),
-        )
+        median(self.rounds.iter().filter_map(|round| round.msgs_per_s).collect())
     }
 
     /// The median round trip, in nanoseconds.
@@ -100,11 +87,7 @@ mod tests {
     use super::*;
 
     fn round(round_trips_ns: Vec<u64>, msgs_per_s: Option<f64>) -> Round {
-        Round::decode(&Round::encode(&Figures {
-            round_trips_ns,
-            msgs_per_s,
-        }))
-        .unwrap()
+        Round::decode(&Round::encode(&Figures { round_trips_ns, msgs_per_s })).unwrap()
     }
 
     #[test]
@@ -125,10 +108,7 @@ mod tests {
             round(vec![200; 10], Some(1.0)),
             round(vec![200, 70_000_000_000], Some(2.0)),
         ];
-        let tally = Tally {
-            rounds,
-            skipped: None,
-        };
+        let tally = Tally { rounds, skipped: None };
         assert_eq!(tally.round_trips().unwrap().len(), 22);
         assert_eq!(tally.p50_ns(), Some(200));
         assert_eq!(tally.msgs_per_s(), Some(2.0));

@@ -7,18 +7,12 @@ pub fn time(ns: f64) -> String {
 
 /// A number of things in a second.
 pub fn rate(per_s: f64) -> String {
-    scaled(
-        per_s,
-        &[(1e9, "G/s"), (1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")],
-    )
+    scaled(per_s, &[(1e9, "G/s"), (1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")])
 }
 
 /// Bytes in a second, in powers of ten.
 pub fn throughput(bytes_per_s: f64) -> String {
-    scaled(
-        bytes_per_s,
-        &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")],
-    )
+    scaled(bytes_per_s, &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")])
 }
 
 /// A size in bytes, in powers of two where it is a multiple of one.
@@ -32,9 +26,7 @@ pub fn bytes(size: usize) -> String {
 
 /// A size as users write it: `64`, `4k`, `4K`, `4KiB`, `1M`.
 pub fn parse_bytes(text: &str) -> Result<usize, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -45,9 +37,7 @@ pub fn parse_bytes(text: &str) -> Result<usize, String> {
     let number: usize = number
         .parse()
         .map_err(|_| format!("`{text}` is no size: write a number of bytes, as 64 or 4K"))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| format!("{text} is too large"))
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too large"))
 }
 
 /// Three significant digits in the largest unit that leaves a number of at least one.
@@ -97,15 +87,8 @@ mod tests {
         assert_eq!(parse_bytes("64KiB"), Ok(65_536));
         assert_eq!(parse_bytes("64 KiB"), Ok(65_536));
         assert_eq!(parse_bytes("1M"), Ok(1 << 20));
-        for wrong in [
-            "",
-            "k",
-            "-1",
-            "64x",
-            "6.5k",
-            "99999999999999999999",
-            "18446744073709551615M",
-        ] {
+        for wrong in ["", "k", "-1", "64x", "6.5k", "99999999999999999999", "18446744073709551615M"]
+        {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }

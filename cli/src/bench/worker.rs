@@ -89,25 +89,19 @@ impl Worker {
             Some((&DONE, report)) if self.reaped == Some(WaitStatus::Exited(self.pid, 0)) => {
                 Ok(report)
             }
-            Some((&WRONG, text)) => ending(
-                3,
-                format!("wrong payload: {}", String::from_utf8_lossy(text)),
-            ),
-            Some((&FAILED, text)) => ending(
-                1,
-                format!(
-                    "the {side} process failed: {}",
-                    String::from_utf8_lossy(text)
-                ),
-            ),
+            Some((&WRONG, text)) => {
+                ending(3, format!("wrong payload: {}", String::from_utf8_lossy(text)))
+            }
+            Some((&FAILED, text)) => {
+                ending(1, format!("the {side} process failed: {}", String::from_utf8_lossy(text)))
+            }
             _ => match self.reaped {
                 Some(WaitStatus::Signaled(_, signal, _)) => {
                     ending(2, format!("the {side} process was killed by {signal}"))
                 }
-                Some(WaitStatus::Exited(_, code)) => ending(
-                    2,
-                    format!("the {side} process ended early with code {code}"),
-                ),
+                Some(WaitStatus::Exited(_, code)) => {
+                    ending(2, format!("the {side} process ended early with code {code}"))
+                }
                 _ => ending(0, format!("the {side} process did not finish in time")),
             },
         }
@@ -160,14 +154,8 @@ fn work(
         Ok(Err(Failure::Call(text))) => (FAILED, text.into_bytes()),
         Err(_) => (FAILED, b"panicked".to_vec()),
     };
-    let written = report
-        .write_all(&[kind])
-        .and_then(|()| report.write_all(&content));
-    let code = if written.is_ok() && kind == DONE {
-        0
-    } else {
-        1
-    };
+    let written = report.write_all(&[kind]).and_then(|()| report.write_all(&content));
+    let code = if written.is_ok() && kind == DONE { 0 } else { 1 };
     // SAFETY: `_exit` takes no pointer. The buffers of standard output belong to the coordinator and must not be flushed twice,
     // nor may destructors of what it owns run here.
     unsafe { libc::_exit(code) }

@@ -12,12 +12,7 @@ pub struct Log {
 impl Log {
     /// `low` is drawn at `from`, `high` at `to`.
     pub fn new((low, high): (f64, f64), (from, to): (i32, i32)) -> Self {
-        Self {
-            low,
-            high: high.max(low * 1.001),
-            from,
-            to,
-        }
+        Self { low, high: high.max(low * 1.001), from, to }
     }
 
     /// Where a value is drawn.
@@ -48,14 +43,8 @@ pub fn round_bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
         let decade = 10f64.powi(value.log10().floor() as i32);
         [1.0, 2.0, 5.0, 10.0].map(|step| step * decade)
     };
-    let low = steps(low)
-        .into_iter()
-        .rfind(|step| *step <= low * 1.000_001)
-        .unwrap_or(low);
-    let high = steps(high)
-        .into_iter()
-        .find(|step| *step >= high * 0.999_999)
-        .unwrap_or(high);
+    let low = steps(low).into_iter().rfind(|step| *step <= low * 1.000_001).unwrap_or(low);
+    let high = steps(high).into_iter().find(|step| *step >= high * 0.999_999).unwrap_or(high);
     Some((low, high))
 }
 
@@ -92,20 +81,14 @@ mod tests {
     #[test]
     fn values_are_drawn_by_their_logarithm() {
         let axis = Log::new((10.0, 1000.0), (0, 200));
-        assert_eq!(
-            (axis.at(10.0), axis.at(100.0), axis.at(1000.0)),
-            (0, 100, 200)
-        );
+        assert_eq!((axis.at(10.0), axis.at(100.0), axis.at(1000.0)), (0, 100, 200));
         assert_eq!(axis.decades(), [10.0, 100.0, 1000.0]);
         assert_eq!(Log::new((10.0, 1000.0), (200, 0)).at(100.0), 100);
     }
 
     #[test]
     fn bounds_are_round_and_hold_everything() {
-        assert_eq!(
-            round_bounds([230.0, 81_000.0].into_iter()),
-            Some((200.0, 100_000.0))
-        );
+        assert_eq!(round_bounds([230.0, 81_000.0].into_iter()), Some((200.0, 100_000.0)));
         assert_eq!(round_bounds([100.0].into_iter()), Some((100.0, 100.0)));
         assert_eq!(round_bounds([f64::NAN, 0.0].into_iter()), None);
     }
@@ -115,10 +98,7 @@ mod tests {
         let places = spread(&[100, 101, 300, 99, 102], 15, 0, 400);
         let mut sorted = places.clone();
         sorted.sort_unstable();
-        assert!(
-            sorted.windows(2).all(|pair| pair[1] - pair[0] >= 14),
-            "{places:?}"
-        );
+        assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= 14), "{places:?}");
         assert!(places[3] < places[0] && places[0] < places[1] && places[1] < places[4]);
         assert!((places[2] - 300).abs() <= 1);
     }

@@ -63,15 +63,7 @@ pub fn draw(report: &Report) -> Result<String, Box<dyn Error>> {
             "annulus {} bench, {} rounds; every payload byte written by the sender and checked by the receiver",
             report.annulus, report.rounds
         );
-        text(
-            &area,
-            &note,
-            (40, height - 18),
-            12,
-            FAINT,
-            Weight::Plain,
-            HPos::Left,
-        )?;
+        text(&area, &note, (40, height - 18), 12, FAINT, Weight::Plain, HPos::Left)?;
         area.present()?;
     }
     Ok(svg)
@@ -93,11 +85,7 @@ fn text(
     weight: Weight,
     anchor: HPos,
 ) -> Drawn {
-    let style = if weight == Weight::Bold {
-        FontStyle::Bold
-    } else {
-        FontStyle::Normal
-    };
+    let style = if weight == Weight::Bold { FontStyle::Bold } else { FontStyle::Normal };
     let font = ("sans-serif", size, style)
         .into_text_style(area)
         .color(&colour)
@@ -125,10 +113,7 @@ fn dashes(
     let length = dx.hypot(dy).max(1.0);
     let point = |along: f64| {
         let part = (along / length).min(1.0);
-        (
-            from.0 + (dx * part).round() as i32,
-            from.1 + (dy * part).round() as i32,
-        )
+        (from.0 + (dx * part).round() as i32, from.1 + (dy * part).round() as i32)
     };
     let mut along = 0.0;
     while along < length {
@@ -176,15 +161,7 @@ mod tests {
     #[test]
     fn the_chart_names_what_was_measured_and_stays_inside_its_frame() {
         let svg = draw(&example()).unwrap();
-        for words in [
-            "ring",
-            "bytes",
-            "pipe",
-            "floor",
-            "Round trip",
-            "One way",
-            "Some Processor",
-        ] {
+        for words in ["ring", "bytes", "pipe", "floor", "Round trip", "One way", "Some Processor"] {
             assert!(svg.contains(words), "{words}");
         }
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));

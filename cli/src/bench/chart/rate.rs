@@ -73,26 +73,13 @@ impl<'a> Panel<'a> {
             Weight::Bold,
             HPos::Left,
         )?;
-        let frame = Frame {
-            left: 110,
-            top: top + HEAD,
-            right: 800,
-            bottom: top + HEAD + PLOT,
-        };
-        let all = self
-            .lines
-            .iter()
-            .flat_map(|line| line.points.iter().map(|point| point.1));
+        let frame = Frame { left: 110, top: top + HEAD, right: 800, bottom: top + HEAD + PLOT };
+        let all = self.lines.iter().flat_map(|line| line.points.iter().map(|point| point.1));
         let (low, high) = round_bounds(all).unwrap_or((1e3, 1e9));
         let y = Log::new((low, high), (frame.bottom, frame.top));
-        let (first, last) = (
-            self.sizes.first().copied().unwrap_or(8),
-            self.sizes.last().copied().unwrap_or(8),
-        );
-        let x = Log::new(
-            (first as f64 / 1.25, last as f64 * 1.25),
-            (frame.left, frame.right),
-        );
+        let (first, last) =
+            (self.sizes.first().copied().unwrap_or(8), self.sizes.last().copied().unwrap_or(8));
+        let x = Log::new((first as f64 / 1.25, last as f64 * 1.25), (frame.left, frame.right));
         for decade in y.decades() {
             let at = y.at(decade);
             line(area, vec![(frame.left, at), (frame.right, at)], GRID, 1)?;
@@ -141,27 +128,18 @@ impl<'a> Panel<'a> {
 
     /// Each line's name beside its end, moved apart where ends are close.
     fn draw_labels(&self, area: &Area<'_>, frame: Frame, x: &Log, y: &Log) -> Drawn {
-        let end = |line: &Line<'_>| {
-            line.points
-                .last()
-                .map_or((0, 0), |end| (x.at(end.0), y.at(end.1)))
-        };
+        let end =
+            |line: &Line<'_>| line.points.last().map_or((0, 0), |end| (x.at(end.0), y.at(end.1)));
         let weight = |line: &Line<'_>| {
-            if line.ours {
-                Weight::Bold
-            } else {
-                Weight::Plain
-            }
+            if line.ours { Weight::Bold } else { Weight::Plain }
         };
         for &size in &self.sizes {
             let at = x.at(size as f64);
             let lines: Vec<_> = self.lines.iter().filter(|line| end(line).0 == at).collect();
             // At the right edge names stand outside, with a leader; a line that ends early is named just below its end.
             let outside = Some(&size) == self.sizes.last();
-            let wanted: Vec<i32> = lines
-                .iter()
-                .map(|line| end(line).1 + if outside { 0 } else { 13 })
-                .collect();
+            let wanted: Vec<i32> =
+                lines.iter().map(|line| end(line).1 + if outside { 0 } else { 13 }).collect();
             let places = spread(&wanted, LABEL, frame.top, frame.bottom);
             for (row, place) in lines.into_iter().zip(places) {
                 let colour = colour(row.transport);
@@ -173,25 +151,9 @@ impl<'a> Panel<'a> {
                         colour,
                         1,
                     )?;
-                    text(
-                        area,
-                        &row.name,
-                        (edge + 14, place),
-                        14,
-                        colour,
-                        weight(row),
-                        HPos::Left,
-                    )?;
+                    text(area, &row.name, (edge + 14, place), 14, colour, weight(row), HPos::Left)?;
                 } else {
-                    text(
-                        area,
-                        &row.name,
-                        (at + 9, place),
-                        13,
-                        colour,
-                        weight(row),
-                        HPos::Left,
-                    )?;
+                    text(area, &row.name, (at + 9, place), 13, colour, weight(row), HPos::Left)?;
                 }
             }
         }
@@ -202,11 +164,8 @@ impl<'a> Panel<'a> {
 impl Line<'_> {
     fn draw(&self, area: &Area<'_>, x: &Log, y: &Log) -> Drawn {
         let colour = colour(self.transport);
-        let points: Vec<(i32, i32)> = self
-            .points
-            .iter()
-            .map(|point| (x.at(point.0), y.at(point.1)))
-            .collect();
+        let points: Vec<(i32, i32)> =
+            self.points.iter().map(|point| (x.at(point.0), y.at(point.1))).collect();
         let width = if self.ours { 3 } else { 2 };
         if self.dashed {
             for pair in points.windows(2) {
@@ -216,11 +175,7 @@ impl Line<'_> {
             line(area, points.clone(), colour, width)?;
         }
         for point in points {
-            area.draw(&Circle::new(
-                point,
-                if self.ours { 5 } else { 3 },
-                colour.filled(),
-            ))?;
+            area.draw(&Circle::new(point, if self.ours { 5 } else { 3 }, colour.filled()))?;
         }
         Ok(())
     }
@@ -229,10 +184,7 @@ impl Line<'_> {
 /// Spinning and adaptive waiting coincide while messages flow: of ours, the default and blocking are drawn.
 fn worth_a_line(report: &Report, row: &Measured) -> bool {
     let has = |wait: &str| {
-        report
-            .rows
-            .iter()
-            .any(|other| other.transport == row.transport && other.wait == wait)
+        report.rows.iter().any(|other| other.transport == row.transport && other.wait == wait)
     };
     row.wait != "spin" || !has("adaptive")
 }

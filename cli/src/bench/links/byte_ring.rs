@@ -28,10 +28,7 @@ impl Transport for ByteRings {
             ring.inheritable_fd()
         };
         let ring = || make().map_err(|error| Refusal::Broken(error.to_string()));
-        Ok(Self {
-            forth: ring()?,
-            back: ring()?,
-        })
+        Ok(Self { forth: ring()?, back: ring()? })
     }
 
     fn attach(self, side: Side, setup: &Setup) -> Result<Ends, Failure> {
@@ -60,22 +57,14 @@ impl Link for Ends {
 
     #[inline]
     fn send(&mut self, message: &Bytes) -> Result<(), Failure> {
-        self.to_peer
-            .send(&message.0)
-            .map_err(|error| Failure::call("send", error))
+        self.to_peer.send(&message.0).map_err(|error| Failure::call("send", error))
     }
 
     #[inline]
     fn recv(&mut self, message: &mut Bytes) -> Result<(), Failure> {
         let expected = message.0.len();
-        let received = self
-            .from_peer
-            .recv(&mut message.0)
-            .map_err(|error| Failure::call("recv", error))?;
-        if received == expected {
-            Ok(())
-        } else {
-            Err(Failure::wrong_length(received, expected))
-        }
+        let received =
+            self.from_peer.recv(&mut message.0).map_err(|error| Failure::call("recv", error))?;
+        if received == expected { Ok(()) } else { Err(Failure::wrong_length(received, expected)) }
     }
 }

@@ -35,9 +35,7 @@ impl Transport for CopyLimit {
 
     fn prepare(setup: &Setup) -> Result<Self, Refusal> {
         if setup.size > MAX_SIZE {
-            return Err(Refusal::Unavailable(format!(
-                "the limit is measured up to {MAX_SIZE} B"
-            )));
+            return Err(Refusal::Unavailable(format!("the limit is measured up to {MAX_SIZE} B")));
         }
         Shared::new()
             .map(Self)
@@ -45,12 +43,7 @@ impl Transport for CopyLimit {
     }
 
     fn attach(self, side: Side, setup: &Setup) -> Result<Copies, Failure> {
-        Ok(Copies {
-            pool: self.0,
-            side,
-            next: 0,
-            size: setup.size,
-        })
+        Ok(Copies { pool: self.0, side, next: 0, size: setup.size })
     }
 }
 
@@ -66,15 +59,11 @@ impl Link for Copies {
     type Message = Bytes;
 
     fn send(&mut self, _: &Bytes) -> Result<(), Failure> {
-        Err(Failure::Call(
-            "the copy limit has no messages of its own".into(),
-        ))
+        Err(Failure::Call("the copy limit has no messages of its own".into()))
     }
 
     fn recv(&mut self, _: &mut Bytes) -> Result<(), Failure> {
-        Err(Failure::Call(
-            "the copy limit has no messages of its own".into(),
-        ))
+        Err(Failure::Call("the copy limit has no messages of its own".into()))
     }
 
     #[inline]

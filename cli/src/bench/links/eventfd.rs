@@ -35,17 +35,9 @@ impl Transport for Eventfds {
     }
 
     fn attach(self, side: Side, _: &Setup) -> Result<Counters, Failure> {
-        let (to_peer, from_peer) = if side == Side::Near {
-            (self.forth, self.back)
-        } else {
-            (self.back, self.forth)
-        };
-        Ok(Counters {
-            to_peer,
-            from_peer,
-            tokens: self.tokens,
-            one_way: false,
-        })
+        let (to_peer, from_peer) =
+            if side == Side::Near { (self.forth, self.back) } else { (self.back, self.forth) };
+        Ok(Counters { to_peer, from_peer, tokens: self.tokens, one_way: false })
     }
 }
 
@@ -62,38 +54,23 @@ impl Link for Counters {
 
     #[inline]
     fn send(&mut self, message: &[u64; 1]) -> Result<(), Failure> {
-        let (counter, value) = if self.one_way {
-            (&self.tokens, 1)
-        } else {
-            (&self.to_peer, message[0])
-        };
-        counter
-            .write(value)
-            .map_err(|error| Failure::call("write", error))?;
+        let (counter, value) =
+            if self.one_way { (&self.tokens, 1) } else { (&self.to_peer, message[0]) };
+        counter.write(value).map_err(|error| Failure::call("write", error))?;
         Ok(())
     }
 
     #[inline]
     fn recv(&mut self, message: &mut [u64; 1]) -> Result<(), Failure> {
-        let counter = if self.one_way {
-            &self.tokens
-        } else {
-            &self.from_peer
-        };
-        message[0] = counter
-            .read()
-            .map_err(|error| Failure::call("read", error))?;
+        let counter = if self.one_way { &self.tokens } else { &self.from_peer };
+        message[0] = counter.read().map_err(|error| Failure::call("read", error))?;
         Ok(())
     }
 
     #[inline]
     fn recv_checked(&mut self, sequence: u64, message: &mut [u64; 1]) -> Result<bool, Failure> {
         self.recv(message)?;
-        Ok(if self.one_way {
-            message[0] == 1
-        } else {
-            message.matches(sequence)
-        })
+        Ok(if self.one_way { message[0] == 1 } else { message.matches(sequence) })
     }
 
     fn one_way(&mut self) {

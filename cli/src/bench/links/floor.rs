@@ -30,12 +30,7 @@ impl Transport for Floor {
     }
 
     fn attach(self, side: Side, setup: &Setup) -> Result<Looks, Failure> {
-        Ok(Looks {
-            lines: self.0,
-            side,
-            last: 0,
-            yields: setup.one_cpu,
-        })
+        Ok(Looks { lines: self.0, side, last: 0, yields: setup.one_cpu })
     }
 }
 
@@ -51,11 +46,7 @@ impl Looks {
     #[inline]
     fn line(&self, outgoing: bool) -> &AtomicU64 {
         let forth = (self.side == Side::Near) == outgoing;
-        if forth {
-            &self.lines.forth.0
-        } else {
-            &self.lines.back.0
-        }
+        if forth { &self.lines.forth.0 } else { &self.lines.back.0 }
     }
 }
 

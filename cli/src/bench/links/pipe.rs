@@ -38,27 +38,15 @@ impl Transport for Pipe {
             let (read, write) =
                 pipe2(OFlag::O_CLOEXEC).map_err(|error| Refusal::by_kernel("pipe2", error))?;
             enlarge(&write);
-            Ok(Ends {
-                read: read.into(),
-                write: write.into(),
-            })
+            Ok(Ends { read: read.into(), write: write.into() })
         };
-        Ok(Self {
-            forth: ends()?,
-            back: ends()?,
-        })
+        Ok(Self { forth: ends()?, back: ends()? })
     }
 
     fn attach(self, side: Side, _: &Setup) -> Result<Self::Link, Failure> {
         Ok(match side {
-            Side::Near => Stream {
-                from_peer: self.back.read,
-                to_peer: self.forth.write,
-            },
-            Side::Far => Stream {
-                from_peer: self.forth.read,
-                to_peer: self.back.write,
-            },
+            Side::Near => Stream { from_peer: self.back.read, to_peer: self.forth.write },
+            Side::Far => Stream { from_peer: self.forth.read, to_peer: self.back.write },
         })
     }
 }
@@ -72,10 +60,7 @@ impl Transport for Fifo {
         let ends = |name: &str| {
             named_ends(&dir.path.join(name)).map_err(|error| Refusal::by_kernel("mkfifo", error))
         };
-        Ok(Self(Pipe {
-            forth: ends("forth")?,
-            back: ends("back")?,
-        }))
+        Ok(Self(Pipe { forth: ends("forth")?, back: ends("back")? }))
     }
 
     fn attach(self, side: Side, setup: &Setup) -> Result<Self::Link, Failure> {
@@ -87,10 +72,7 @@ impl Transport for Fifo {
 fn named_ends(path: &Path) -> std::io::Result<Ends> {
     mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
     // Opening waits for the other end to be opened too, except for reading without blocking.
-    let read = File::options()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)?;
+    let read = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let write = File::options().write(true).open(path)?;
     std::fs::remove_file(path)?;
     fcntl(&read, FcntlArg::F_SETFL(OFlag::empty()))?;

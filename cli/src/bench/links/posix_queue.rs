@@ -36,22 +36,13 @@ impl Transport for PosixQueues {
     type Link = Ends;
 
     fn prepare(setup: &Setup) -> Result<Self, Refusal> {
-        Ok(Self {
-            forth: make("forth", setup.size)?,
-            back: make("back", setup.size)?,
-        })
+        Ok(Self { forth: make("forth", setup.size)?, back: make("back", setup.size)? })
     }
 
     fn attach(self, side: Side, _: &Setup) -> Result<Ends, Failure> {
-        let (to_peer, from_peer) = if side == Side::Near {
-            (self.forth, self.back)
-        } else {
-            (self.back, self.forth)
-        };
-        Ok(Ends {
-            to_peer: to_peer.take(),
-            from_peer: from_peer.take(),
-        })
+        let (to_peer, from_peer) =
+            if side == Side::Near { (self.forth, self.back) } else { (self.back, self.forth) };
+        Ok(Ends { to_peer: to_peer.take(), from_peer: from_peer.take() })
     }
 }
 
@@ -62,12 +53,7 @@ fn make(direction: &str, size: usize) -> Result<Queue, Refusal> {
     let mut refused = Errno::EINVAL;
     for length in LENGTHS {
         let attributes = MqAttr::new(0, length, size as i64, 0);
-        match mq_open(
-            name.as_str(),
-            flags,
-            Mode::S_IRUSR | Mode::S_IWUSR,
-            Some(&attributes),
-        ) {
+        match mq_open(name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR, Some(&attributes)) {
             Ok(queue) => {
                 let _ = mq_unlink(name.as_str());
                 return Ok(Queue(Some(queue)));
@@ -77,9 +63,9 @@ fn make(direction: &str, size: usize) -> Result<Queue, Refusal> {
     }
     let limit = std::fs::read_to_string("/proc/sys/fs/mqueue/msgsize_max").ok();
     match limit.and_then(|text| text.trim().parse::<usize>().ok()) {
-        Some(limit) if limit < size => Err(Refusal::Unavailable(format!(
-            "{size} B exceed fs.mqueue.msgsize_max ({limit})"
-        ))),
+        Some(limit) if limit < size => {
+            Err(Refusal::Unavailable(format!("{size} B exceed fs.mqueue.msgsize_max ({limit})")))
+        }
         _ => Err(Refusal::by_kernel("mq_open", refused)),
     }
 }

@@ -31,16 +31,11 @@ where
         let capacity = (BYTES / setup.size).clamp(FEWEST, MOST);
         let make = || -> Result<OwnedFd, SetupError> {
             let place = Place::memfd("annulus-bench")?;
-            let ring = Ring::<[u64; N]>::builder(capacity)
-                .prefault(true)
-                .create(place)?;
+            let ring = Ring::<[u64; N]>::builder(capacity).prefault(true).create(place)?;
             ring.inheritable_fd()
         };
         let ring = || make().map_err(|error| Refusal::Broken(error.to_string()));
-        Ok(Self {
-            forth: ring()?,
-            back: ring()?,
-        })
+        Ok(Self { forth: ring()?, back: ring()? })
     }
 
     fn attach(self, side: Side, setup: &Setup) -> Result<Ends<N>, Failure> {
@@ -75,17 +70,12 @@ where
 
     #[inline]
     fn send(&mut self, message: &[u64; N]) -> Result<(), Failure> {
-        self.to_peer
-            .send(*message)
-            .map_err(|error| Failure::call("send", error))
+        self.to_peer.send(*message).map_err(|error| Failure::call("send", error))
     }
 
     #[inline]
     fn recv(&mut self, message: &mut [u64; N]) -> Result<(), Failure> {
-        *message = self
-            .from_peer
-            .recv()
-            .map_err(|error| Failure::call("recv", error))?;
+        *message = self.from_peer.recv().map_err(|error| Failure::call("recv", error))?;
         Ok(())
     }
 }

@@ -37,10 +37,7 @@ impl Transport for UnixStreams {
 
     fn attach(self, side: Side, _: &Setup) -> Result<Self::Link, Failure> {
         let socket = if side == Side::Near { self.0 } else { self.1 };
-        Ok(Stream {
-            from_peer: socket.try_clone()?,
-            to_peer: socket,
-        })
+        Ok(Stream { from_peer: socket.try_clone()?, to_peer: socket })
     }
 }
 
@@ -69,10 +66,7 @@ impl Transport for Tcp {
 
     fn attach(self, side: Side, _: &Setup) -> Result<Self::Link, Failure> {
         let socket = if side == Side::Near { self.0 } else { self.1 };
-        Ok(Stream {
-            from_peer: socket.try_clone()?,
-            to_peer: socket,
-        })
+        Ok(Stream { from_peer: socket.try_clone()?, to_peer: socket })
     }
 }
 

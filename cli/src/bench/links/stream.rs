@@ -16,15 +16,11 @@ impl<R: Read, W: Write> Link for Stream<R, W> {
 
     #[inline]
     fn send(&mut self, message: &Bytes) -> Result<(), Failure> {
-        self.to_peer
-            .write_all(&message.0)
-            .map_err(|error| Failure::call("write", error))
+        self.to_peer.write_all(&message.0).map_err(|error| Failure::call("write", error))
     }
 
     #[inline]
     fn recv(&mut self, message: &mut Bytes) -> Result<(), Failure> {
-        self.from_peer
-            .read_exact(&mut message.0)
-            .map_err(|error| Failure::call("read", error))
+        self.from_peer.read_exact(&mut message.0).map_err(|error| Failure::call("read", error))
     }
 }

@@ -37,10 +37,7 @@ impl Queue {
         if id < 0 {
             return Err(Refusal::by_kernel("msgget", io::Error::last_os_error()));
         }
-        let queue = Self {
-            id,
-            maker: getpid(),
-        };
+        let queue = Self { id, maker: getpid() };
         queue.enlarge();
         Ok(queue)
     }
@@ -84,23 +81,14 @@ impl Transport for SysvQueues {
                 )));
             }
         }
-        Ok(Self {
-            forth: Queue::new()?,
-            back: Queue::new()?,
-        })
+        Ok(Self { forth: Queue::new()?, back: Queue::new()? })
     }
 
     fn attach(self, side: Side, _: &Setup) -> Result<Ends, Failure> {
-        let (to_peer, from_peer) = if side == Side::Near {
-            (&self.forth, &self.back)
-        } else {
-            (&self.back, &self.forth)
-        };
+        let (to_peer, from_peer) =
+            if side == Side::Near { (&self.forth, &self.back) } else { (&self.back, &self.forth) };
         remove_if_orphaned([to_peer.id, from_peer.id])?;
-        Ok(Ends {
-            to_peer: to_peer.id,
-            from_peer: from_peer.id,
-        })
+        Ok(Ends { to_peer: to_peer.id, from_peer: from_peer.id })
     }
 }
 
@@ -111,11 +99,7 @@ fn remove_if_orphaned(ids: [c_int; 2]) -> nix::Result<()> {
     for (orphan, id) in ORPHANS.iter().zip(ids) {
         orphan.store(id, Ordering::Relaxed);
     }
-    let action = SigAction::new(
-        SigHandler::Handler(on_orphaned),
-        SaFlags::empty(),
-        SigSet::all(),
-    );
+    let action = SigAction::new(SigHandler::Handler(on_orphaned), SaFlags::empty(), SigSet::all());
     // SAFETY: the handler calls only msgctl and _exit, which are plain system calls, and reads atomics.
     unsafe { sigaction(Signal::SIGUSR1, &action) }?;
     set_pdeathsig(Signal::SIGUSR1)
@@ -167,11 +151,7 @@ impl Link for Ends {
         // SAFETY: the message begins with its type and has `size` more bytes.
         let sent =
             unsafe { libc::msgsnd(self.to_peer, message.0.as_ptr().cast::<c_void>(), size, 0) };
-        if sent == 0 {
-            Ok(())
-        } else {
-            Err(Failure::call("msgsnd", io::Error::last_os_error()))
-        }
+        if sent == 0 { Ok(()) } else { Err(Failure::call("msgsnd", io::Error::last_os_error())) }
     }
 
     #[inline]
@@ -179,13 +159,7 @@ impl Link for Ends {
         let size = message.0.len() - TYPE_BYTES;
         // SAFETY: the message has room for the type and `size` more bytes.
         let received = unsafe {
-            libc::msgrcv(
-                self.from_peer,
-                message.0.as_mut_ptr().cast::<c_void>(),
-                size,
-                0,
-                0,
-            )
+            libc::msgrcv(self.from_peer, message.0.as_mut_ptr().cast::<c_void>(), size, 0, 0)
         };
         match usize::try_from(received) {
             Ok(received) if received == size => Ok(()),
