@@ -7,7 +7,7 @@ pub const DEFAULT_SIZES: [usize; 6] = [8, 56, 64, 1024, 4096, 65_536];
 
 /// The largest message that shares a cache line with the word that announces it. Measured by default for our own rings,
 /// for which it is a landmark, and not for the kernel's transports, for which it is not.
-const OWN_LANDMARK: usize = 56;
+pub const OWN_LANDMARK: usize = 56;
 
 /// Our own transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -6,13 +6,14 @@ use plotters::style::text_anchor::HPos;
 use super::axis::{Log, round_bounds, spread};
 use super::{Area, Drawn, FAINT, Frame, GRID, INK, Weight, colour, dashes, is_ours, line, text};
 use crate::bench::report::{Measured, Report};
+use crate::bench::rows::OWN_LANDMARK;
 use crate::bench::units;
 
 const HEAD: i32 = 56;
 const PLOT: i32 = 400;
 const FOOT: i32 = 58;
-/// Distance between labels at the right.
-const LABEL: i32 = 18;
+/// Distance between names at the left.
+const NAME: i32 = 18;
 
 pub struct Panel<'a> {
     lines: Vec<Line<'a>>,
@@ -30,7 +31,12 @@ struct Line<'a> {
 
 impl<'a> Panel<'a> {
     pub fn new(report: &'a Report) -> Self {
-        let measured = || report.rows.iter().filter(|row| row.msgs_per_s.is_some());
+        // Two sizes that fall together on this scale tell no more than one: a landmark of the table is left out.
+        let has_64 = report.rows.iter().any(|row| row.size == 64);
+        let shown = move |row: &&Measured| {
+            row.msgs_per_s.is_some() && !(has_64 && row.size == OWN_LANDMARK)
+        };
+        let measured = || report.rows.iter().filter(shown);
         let mut lines: Vec<Line<'a>> = Vec::new();
         for row in measured().filter(|row| !is_ours(row) || worth_a_line(report, row)) {
             let dashed = is_ours(row) && row.wait == "block";
@@ -64,98 +70,48 @@ impl<'a> Panel<'a> {
     }
 
     pub fn draw(&self, area: &Area<'_>, top: i32) -> Drawn {
-        text(
-            area,
-            "One way: messages a second by size",
-            (40, top + 16),
-            18,
-            INK,
-            Weight::Bold,
-            HPos::Left,
-        )?;
-        let frame = Frame { left: 110, top: top + HEAD, right: 800, bottom: top + HEAD + PLOT };
+        let title = "One way: messages a second by size";
+        text(area, title, (40, top + 16), 18, INK, Weight::Bold, HPos::Left)?;
+        let frame = Frame { left: 210, top: top + HEAD, right: 900, bottom: top + HEAD + PLOT };
         let all = self.lines.iter().flat_map(|line| line.points.iter().map(|point| point.1));
         let (low, high) = round_bounds(all).unwrap_or((1e3, 1e9));
         let y = Log::new((low, high), (frame.bottom, frame.top));
-        let (first, last) =
-            (self.sizes.first().copied().unwrap_or(8), self.sizes.last().copied().unwrap_or(8));
-        let x = Log::new((first as f64 / 1.25, last as f64 * 1.25), (frame.left, frame.right));
+        let first = self.sizes.first().copied().unwrap_or(8) as f64;
+        let last = self.sizes.last().copied().unwrap_or(8) as f64;
+        let x = Log::new((first / 1.15, last * 1.15), (frame.left, frame.right));
         for decade in y.decades() {
             let at = y.at(decade);
             line(area, vec![(frame.left, at), (frame.right, at)], GRID, 1)?;
-            text(
-                area,
-                &label(decade),
-                (frame.left - 10, at),
-                12,
-                FAINT,
-                Weight::Plain,
-                HPos::Right,
-            )?;
+            let place = (frame.right + 12, at);
+            text(area, &label(decade), place, 12, FAINT, Weight::Plain, HPos::Left)?;
         }
-        let mut labelled = None;
         for &size in &self.sizes {
             let at = x.at(size as f64);
             line(area, vec![(at, frame.top), (at, frame.bottom)], GRID, 1)?;
-            if labelled.is_none_or(|before| at - before >= 40) {
-                text(
-                    area,
-                    &units::bytes(size),
-                    (at, frame.bottom + 14),
-                    12,
-                    FAINT,
-                    Weight::Plain,
-                    HPos::Center,
-                )?;
-                labelled = Some(at);
-            }
+            let place = (at, frame.bottom + 14);
+            text(area, &units::bytes(size), place, 12, FAINT, Weight::Plain, HPos::Center)?;
         }
-        let middle = (frame.left + frame.right) / 2;
-        text(
-            area,
-            "size of a message",
-            (middle, frame.bottom + 34),
-            13,
-            FAINT,
-            Weight::Plain,
-            HPos::Center,
-        )?;
+        let place = ((frame.left + frame.right) / 2, frame.bottom + 34);
+        text(area, "size of a message", place, 13, FAINT, Weight::Plain, HPos::Center)?;
         for line in &self.lines {
             line.draw(area, &x, &y)?;
         }
-        self.draw_labels(area, frame, &x, &y)
+        self.draw_names(area, frame, &x, &y)
     }
 
-    /// Each line's name beside its end, moved apart where ends are close.
-    fn draw_labels(&self, area: &Area<'_>, frame: Frame, x: &Log, y: &Log) -> Drawn {
-        let end =
-            |line: &Line<'_>| line.points.last().map_or((0, 0), |end| (x.at(end.0), y.at(end.1)));
-        let weight = |line: &Line<'_>| {
-            if line.ours { Weight::Bold } else { Weight::Plain }
-        };
-        for &size in &self.sizes {
-            let at = x.at(size as f64);
-            let lines: Vec<_> = self.lines.iter().filter(|line| end(line).0 == at).collect();
-            // At the right edge names stand outside, with a leader; a line that ends early is named just below its end.
-            let outside = Some(&size) == self.sizes.last();
-            let wanted: Vec<i32> =
-                lines.iter().map(|line| end(line).1 + if outside { 0 } else { 13 }).collect();
-            let places = spread(&wanted, LABEL, frame.top, frame.bottom);
-            for (row, place) in lines.into_iter().zip(places) {
-                let colour = colour(row.transport);
-                if outside {
-                    let edge = frame.right + 18;
-                    line(
-                        area,
-                        vec![(at + 8, end(row).1), (edge, place), (edge + 8, place)],
-                        colour,
-                        1,
-                    )?;
-                    text(area, &row.name, (edge + 14, place), 14, colour, weight(row), HPos::Left)?;
-                } else {
-                    text(area, &row.name, (at + 9, place), 13, colour, weight(row), HPos::Left)?;
-                }
-            }
+    /// Each line's name to the left of its beginning, where rates are farthest apart.
+    fn draw_names(&self, area: &Area<'_>, frame: Frame, x: &Log, y: &Log) -> Drawn {
+        let start =
+            |line: &Line<'_>| line.points.first().map_or((0, 0), |at| (x.at(at.0), y.at(at.1)));
+        let wanted: Vec<i32> = self.lines.iter().map(|line| start(line).1).collect();
+        let places = spread(&wanted, NAME, frame.top, frame.bottom);
+        for (row, place) in self.lines.iter().zip(places) {
+            let colour = colour(row.transport);
+            let weight = if row.ours { Weight::Bold } else { Weight::Plain };
+            let (from, edge) = (start(row), frame.left - 18);
+            let leader = vec![(from.0 - 7, from.1), (edge, place), (edge - 8, place)];
+            line(area, leader, colour, 1)?;
+            text(area, &row.name, (edge - 14, place), 14, colour, weight, HPos::Right)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::bench::units;
 const PREFERRED: usize = 64;
 const LINE: i32 = 27;
 const HEAD: i32 = 74;
-const FOOT: i32 = 62;
+const FOOT: i32 = 54;
 
 pub struct Panel<'a> {
     size: usize,

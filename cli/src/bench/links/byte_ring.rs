@@ -55,12 +55,12 @@ pub struct Ends {
 impl Link for Ends {
     type Message = Bytes;
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &Bytes) -> Result<(), Failure> {
         self.to_peer.send(&message.0).map_err(|error| Failure::call("send", error))
     }
 
-    #[inline]
+    #[inline(always)]
     fn recv(&mut self, message: &mut Bytes) -> Result<(), Failure> {
         let expected = message.0.len();
         let received =

@@ -68,12 +68,12 @@ where
 {
     type Message = [u64; N];
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &[u64; N]) -> Result<(), Failure> {
         self.to_peer.send(*message).map_err(|error| Failure::call("send", error))
     }
 
-    #[inline]
+    #[inline(always)]
     fn recv(&mut self, message: &mut [u64; N]) -> Result<(), Failure> {
         *message = self.from_peer.recv().map_err(|error| Failure::call("recv", error))?;
         Ok(())
