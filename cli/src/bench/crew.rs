@@ -20,6 +20,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::link::{Failure, Side};
+use super::processors::Seat;
 use super::worker::{Ending, Worker};
 
 /// How long the second worker may take to report once the first has failed.
@@ -70,18 +71,18 @@ impl Crew {
         Ok(Self { signals, former_mask })
     }
 
-    /// Runs `near` and `far` in two new processes, each pinned to its processor if it has one, and returns what they
+    /// Runs `near` and `far` in two new processes, each on its processor, and returns what they
     /// reported. Both are gone when this returns, whatever it returns.
     pub fn run(
         &self,
-        cpus: [Option<usize>; 2],
+        seats: [Seat; 2],
         deadline: Duration,
         near: impl FnOnce() -> Result<Vec<u8>, Failure>,
         far: impl FnOnce() -> Result<Vec<u8>, Failure>,
     ) -> Result<[Vec<u8>; 2], Abort> {
         let deadline = Instant::now() + deadline;
-        let near = Worker::start(Side::Near, cpus[0], near)?;
-        let far = Worker::start(Side::Far, cpus[1], far)?;
+        let near = Worker::start(Side::Near, seats[0], near)?;
+        let far = Worker::start(Side::Far, seats[1], far)?;
         self.watch([near, far], deadline)
     }
 

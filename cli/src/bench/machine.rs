@@ -23,7 +23,6 @@ impl Machine {
     pub fn describe(clock: Clock, processors: &Processors, one_cpu: bool) -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kernel = nix::sys::utsname::uname();
-        let [near, far] = processors.of_workers(one_cpu);
         Self {
             processor: field(&cpuinfo, "model name").unwrap_or(std::env::consts::ARCH).to_owned(),
             processors_online: nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN)
@@ -36,7 +35,10 @@ impl Machine {
                 format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy())
             }),
             clock: clock.name(),
-            cpus: near.zip(far).map(|(near, far)| [near, far]),
+            cpus: match (one_cpu, processors.pinned) {
+                (true, _) => Some([processors.pair[0]; 2]),
+                (false, pinned) => pinned.then_some(processors.pair),
+            },
             relation: if one_cpu { "one processor" } else { processors.relation() },
         }
     }
@@ -49,7 +51,7 @@ impl Machine {
             Some([near, far]) => {
                 format!("processes on processors {near} and {far} ({})", self.relation)
             }
-            None => "processes not bound to processors".into(),
+            None => "processes not bound to processors, except for the floor".into(),
         };
         vec![
             format!(

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// The two processors of a run, and whether workers are bound to them.
@@ -11,6 +11,26 @@ pub struct Processors {
     /// The first two that this process may use, or the only one twice.
     pub pair: [usize; 2],
     pub pinned: bool,
+}
+
+/// Where one worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    cpu: usize,
+    /// Stays there; a worker that is free only starts there, as unrelated processes start apart.
+    bound: bool,
+}
+
+impl Seat {
+    /// Moves the calling process there.
+    pub fn take(self) -> nix::Result<()> {
+        let this = Pid::from_raw(0);
+        let allowed = sched_getaffinity(this)?;
+        let mut set = CpuSet::new();
+        set.set(self.cpu)?;
+        sched_setaffinity(this, &set)?;
+        if self.bound { Ok(()) } else { sched_setaffinity(this, &allowed) }
+    }
 }
 
 impl Processors {
@@ -27,13 +47,17 @@ impl Processors {
         self.pair[0] == self.pair[1]
     }
 
-    /// What each worker is pinned to.
-    pub fn of_workers(&self, one_cpu: bool) -> [Option<usize>; 2] {
-        match (one_cpu, self.pinned) {
-            (true, _) => [Some(self.pair[0]); 2],
-            (false, true) => self.pair.map(Some),
-            (false, false) => [None; 2],
-        }
+    /// Where each worker runs.
+    pub fn of_workers(&self, one_cpu: bool) -> [Seat; 2] {
+        let bound = self.pinned || one_cpu;
+        self.of_limits(one_cpu).map(|seat| Seat { bound, ..seat })
+    }
+
+    /// The same while a limit of the machine is measured: that belongs to two processors, whatever the
+    /// scheduler does with workers that are free to move.
+    pub fn of_limits(&self, one_cpu: bool) -> [Seat; 2] {
+        let second = if one_cpu { 0 } else { 1 };
+        [self.pair[0], self.pair[second]].map(|cpu| Seat { cpu, bound: true })
     }
 
     /// For the description of the machine: how near the two are to each other.
@@ -60,12 +84,14 @@ mod tests {
 
     #[test]
     fn workers_go_where_they_should() {
+        let seat = |cpu, bound| Seat { cpu, bound };
         let two = Processors { pair: [2, 5], pinned: true };
-        assert_eq!(two.of_workers(false), [Some(2), Some(5)]);
-        assert_eq!(two.of_workers(true), [Some(2), Some(2)]);
+        assert_eq!(two.of_workers(false), [seat(2, true), seat(5, true)]);
+        assert_eq!(two.of_workers(true), [seat(2, true); 2]);
         let free = Processors { pinned: false, ..two };
-        assert_eq!(free.of_workers(false), [None, None]);
-        assert_eq!(free.of_workers(true), [Some(2), Some(2)]);
+        assert_eq!(free.of_workers(false), [seat(2, false), seat(5, false)]);
+        assert_eq!(free.of_workers(true), [seat(2, true); 2]);
+        assert_eq!(free.of_limits(false), [seat(2, true), seat(5, true)]);
         assert!(!free.single());
     }
 

@@ -88,9 +88,12 @@ impl Bench {
         let attach = |side| transport.take().expect("a worker attaches once").attach(side, &setup);
         let (clock, control) = (self.clock, &*control);
         let work = budget.round_trips.unwrap_or_default() + budget.rate.unwrap_or_default();
-        let cpus = self.processors.of_workers(row.one_cpu);
+        let seats = match row.carrier {
+            Carrier::Floor | Carrier::CopyLimit => self.processors.of_limits(row.one_cpu),
+            _ => self.processors.of_workers(row.one_cpu),
+        };
         let reports = self.crew.run(
-            cpus,
+            seats,
             work * 20 + PATIENCE,
             || {
                 let mut link = attach(Side::Near)?;
@@ -174,6 +177,10 @@ pub fn steps(rows: &[Row], schedule: Schedule) -> usize {
     order(rows).len() * schedule.rounds
 }
 
+/// The floor is measured at least so often in a round: a single one could meet a moment in which the
+/// machine had other things to do.
+const FLOORS: usize = 3;
+
 /// One round: every row once, and the floor (`None`) before each group of rows of one size.
 fn order(rows: &[Row]) -> Vec<Option<usize>> {
     let mut order = Vec::new();
@@ -183,7 +190,9 @@ fn order(rows: &[Row]) -> Vec<Option<usize>> {
         }
         order.push(Some(at));
     }
-    if order.is_empty() { vec![None] } else { order }
+    let floors = order.iter().filter(|step| step.is_none()).count();
+    order.extend(std::iter::repeat_n(None, FLOORS.saturating_sub(floors)));
+    order
 }
 
 fn tests(row: &Row, each: Duration) -> Budget {
@@ -191,5 +200,19 @@ fn tests(row: &Row, each: Duration) -> Budget {
         Carrier::Floor => Budget { round_trips: Some(each), rate: None },
         Carrier::CopyLimit => Budget { round_trips: None, rate: Some(each) },
         _ => Budget { round_trips: Some(each), rate: Some(each) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_measured_among_the_rows() {
+        let row = |size| Row { carrier: Carrier::Kernel(Kernel::Pipe), size, one_cpu: false };
+        let many = [row(8), row(8), row(64), row(1024)];
+        assert_eq!(order(&many), [None, Some(0), Some(1), None, Some(2), None, Some(3)]);
+        assert_eq!(order(&many[..1]), [None, Some(0), None, None]);
+        assert_eq!(order(&[]), [None; 3]);
     }
 }

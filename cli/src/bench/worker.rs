@@ -4,7 +4,6 @@ use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::fcntl::OFlag;
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -12,6 +11,7 @@ use nix::unistd::{ForkResult, Pid, fork, getppid, pipe2};
 
 use super::crew::Abort;
 use super::link::{Failure, Side};
+use super::processors::Seat;
 
 /// How a worker failed.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Worker {
     /// Forks; the child pins itself to the processor, runs the body, reports and exits.
     pub fn start(
         side: Side,
-        cpu: Option<usize>,
+        seat: Seat,
         body: impl FnOnce() -> Result<Vec<u8>, Failure>,
     ) -> Result<Self, Abort> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -63,7 +63,7 @@ impl Worker {
             }
             ForkResult::Child => {
                 drop(read);
-                work(coordinator, cpu, write.into(), body)
+                work(coordinator, seat, write.into(), body)
             }
         }
     }
@@ -131,7 +131,7 @@ impl Drop for Worker {
 /// The worker's whole life.
 fn work(
     coordinator: Pid,
-    cpu: Option<usize>,
+    seat: Seat,
     mut report: std::fs::File,
     body: impl FnOnce() -> Result<Vec<u8>, Failure>,
 ) -> ! {
@@ -141,11 +141,7 @@ fn work(
         if getppid() != coordinator {
             return Err(Failure::Call("the coordinator is gone".into()));
         }
-        if let Some(cpu) = cpu {
-            let mut set = CpuSet::new();
-            set.set(cpu)?;
-            sched_setaffinity(Pid::from_raw(0), &set)?;
-        }
+        seat.take()?;
         body()
     }));
     let (kind, content) = match outcome {
