@@ -6,8 +6,9 @@
 //! it adds to all of them.
 //!
 //! **One way.** The near side fills and sends as fast as it can, the far side receives and checks. The clock runs from the
-//! near side's first send to the moment the far side holds the last message. How many messages fill the budget is found
-//! by phases of growing length, which are the warm-up as well.
+//! near side's first send to the moment the far side holds the last message. How many messages fill the time is found
+//! by phases of growing length, which are the warm-up as well. What is measured comes in slices, whose median is the rate: a
+//! moment in which the machine has other things to do spoils one of them and not the figure.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,9 +17,13 @@ use super::clock::Clock;
 use super::link::{Failure, Link, Setup};
 use super::payload::{Payload, STOP};
 use super::shared::{Barrier, Control};
+use super::tally::median;
 
 /// Round trips kept of one round of one row.
 const MAX_SAMPLES: usize = 1 << 18;
+
+/// Parts of a rate test.
+const SLICES: u32 = 9;
 
 /// What one row may cost.
 #[derive(Clone, Copy, Debug)]
@@ -84,9 +89,7 @@ pub fn near<L: Link>(
     link.one_way();
     barrier.wait();
     let msgs_per_s = match budget.rate {
-        Some(budget) => {
-            Some(send_phases(link, control, &mut barrier, clock, budget, &mut request)?)
-        }
+        Some(budget) => send_phases(link, control, &mut barrier, clock, budget, &mut request)?,
         None => None,
     };
     Ok(Figures { round_trips_ns, msgs_per_s })
@@ -159,7 +162,8 @@ fn answer_until_stopped<L: Link>(link: &mut L, message: &mut L::Message) -> Resu
     Ok(())
 }
 
-/// Phases of 64, 256, 1024 … messages until one lasts a tenth of the budget, then one that should last all of it.
+/// Phases of 64, 256, 1024 … messages until one is long enough to tell how many fill a slice; then the
+/// slices, fewer of them if the machine turns out to be slower than it seemed.
 fn send_phases<L: Link>(
     link: &mut L,
     control: &Control,
@@ -167,11 +171,9 @@ fn send_phases<L: Link>(
     clock: Clock,
     budget: Duration,
     message: &mut L::Message,
-) -> Result<f64, Failure> {
-    let budget_s = budget.as_secs_f64();
-    let mut count = 64;
-    let mut last = false;
-    loop {
+) -> Result<Option<f64>, Failure> {
+    let slice = budget.as_secs_f64() / f64::from(SLICES);
+    let mut phase = |count: u64| -> Result<f64, Failure> {
         control.count.0.store(count, Ordering::Relaxed);
         barrier.wait();
         control.started.0.store(clock.now(), Ordering::Relaxed);
@@ -181,16 +183,25 @@ fn send_phases<L: Link>(
         barrier.wait();
         let started = control.started.0.load(Ordering::Relaxed);
         let ended = control.ended.0.load(Ordering::Relaxed);
-        let seconds = clock.ns(ended.saturating_sub(started).max(1)) / 1e9;
-        let msgs_per_s = count as f64 / seconds;
-        if last {
-            control.count.0.store(0, Ordering::Relaxed);
-            barrier.wait();
-            return Ok(msgs_per_s);
+        Ok(clock.ns(ended.saturating_sub(started).max(1)) / 1e9)
+    };
+    let mut count = 64;
+    let seconds = loop {
+        let seconds = phase(count)?;
+        if seconds >= slice / 2.0 {
+            break seconds;
         }
-        last = seconds >= budget_s / 10.0;
-        count = if last { ((msgs_per_s * budget_s) as u64).max(count) } else { count * 4 };
+        count *= 4;
+    };
+    let count = ((count as f64 * slice / seconds) as u64).max(64);
+    let end = clock.now() + clock.ticks(budget);
+    let mut rates = Vec::new();
+    while rates.len() < SLICES as usize && (rates.is_empty() || clock.now() < end) {
+        rates.push(count as f64 / phase(count)?);
     }
+    control.count.0.store(0, Ordering::Relaxed);
+    barrier.wait();
+    Ok(median(rates))
 }
 
 fn recv_phases<L: Link>(
