@@ -13,6 +13,8 @@ pub struct Machine {
     pub virtual_machine: bool,
     pub kernel: String,
     pub clock: &'static str,
+    /// Processes that wanted to run in the minute before, on average.
+    pub load_before: f64,
     /// Which processors the two workers had; `None` if they were not bound.
     pub cpus: Option<[usize; 2]>,
     /// How near the two are to each other.
@@ -20,7 +22,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn describe(clock: Clock, processors: &Processors, one_cpu: bool) -> Self {
+    pub fn describe(
+        clock: Clock,
+        processors: &Processors,
+        one_cpu: bool,
+        load_before: f64,
+    ) -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kernel = nix::sys::utsname::uname();
         Self {
@@ -35,6 +42,7 @@ impl Machine {
                 format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy())
             }),
             clock: clock.name(),
+            load_before,
             cpus: match (one_cpu, processors.pinned) {
                 (true, _) => Some([processors.pair[0]; 2]),
                 (false, pinned) => pinned.then_some(processors.pair),
@@ -61,6 +69,23 @@ impl Machine {
             format!("{place}; timed with the {}", self.clock),
         ]
     }
+
+    /// What to tell somebody whose machine had other work.
+    pub fn warning(&self) -> Option<String> {
+        let busy = self.load_before >= self.processors_online as f64;
+        busy.then(|| {
+            let load = self.load_before;
+            format!(
+                "other work was running (load average {load:.1}): figures are disturbed, rates most"
+            )
+        })
+    }
+}
+
+/// Processes that wanted to run in the last minute, on average.
+pub fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
 }
 
 fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {

@@ -86,6 +86,7 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
         .transpose()?;
 
     let begin = Instant::now();
+    let load_before = machine::load();
     let crew = Crew::new()?;
     let processors = Processors::choose(!args.no_pin)?;
     let one_cpu = args.one_cpu || processors.single();
@@ -125,7 +126,7 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
     };
     let report = Report {
         annulus: env!("CARGO_PKG_VERSION"),
-        machine: Machine::describe(bench.clock, &bench.processors, one_cpu),
+        machine: Machine::describe(bench.clock, &bench.processors, one_cpu, load_before),
         rounds: schedule.rounds,
         seconds: begin.elapsed().as_secs_f64(),
         floor_rtt_ns: floor.p50,

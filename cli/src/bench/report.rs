@@ -138,6 +138,7 @@ pub mod tests {
                 virtual_machine: true,
                 kernel: "Linux 6.0".into(),
                 clock: "time-stamp counter",
+                load_before: 0.5,
                 cpus: Some([0, 1]),
                 relation: "two cores of one socket",
             },

@@ -26,6 +26,9 @@ pub fn render(report: &Report) -> String {
     for line in report.machine.lines() {
         let _ = writeln!(out, "{line}");
     }
+    if let Some(warning) = report.machine.warning() {
+        let _ = writeln!(out, "{MISSED}{warning}{MISSED:#}");
+    }
     let floor = &report.floor;
     let _ = writeln!(
         out,
