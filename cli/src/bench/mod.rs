@@ -1,0 +1,185 @@
+//! `annulus bench`: our rings and the kernel's transports, the same work for all of them, in one run.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `args` | the command line |
+//! | `rows` | what is measured: transport, way of waiting, size |
+//! | `run` | the rounds over all rows, and how they share the time |
+//! | `crew`, `worker` | the two processes, and what happens when they fail |
+//! | `measure` | the loops: round trip and one way |
+//! | `payload` | what messages carry, and the check of it |
+//! | `link`, `links/` | the transports |
+//! | `clock`, `shared`, `processors`, `machine` | the ground all this stands on |
+//! | `tally`, `report` | figures of rounds, and the result |
+//! | `table`, `chart`, `hgrm`, `units` | how it is shown |
+//! | `bars`, `idle` | the project's goals |
+
+mod args;
+mod bars;
+mod chart;
+mod clock;
+mod crew;
+mod hgrm;
+mod idle;
+mod link;
+mod links;
+mod machine;
+mod measure;
+mod payload;
+mod processors;
+mod report;
+mod rows;
+mod run;
+mod shared;
+mod table;
+mod tally;
+mod units;
+mod worker;
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub use args::BenchArgs;
+
+use bars::Bars;
+use clock::Clock;
+use crew::{Abort, Crew};
+use machine::Machine;
+use processors::Processors;
+use report::{Measured, Report, RoundTrip};
+use rows::{Carrier, Row};
+use run::Bench;
+
+const FAILURE: u8 = 1;
+
+/// Runs the command.
+pub fn run(args: &BenchArgs) -> ExitCode {
+    match bench(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Abort::Signal(signal)) => {
+            eprintln!("annulus: interrupted");
+            ExitCode::from(128 + signal as u8)
+        }
+        Err(Abort::Failed(text)) => {
+            eprintln!("annulus: {text}");
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+fn bench(args: &BenchArgs) -> Result<(), Abort> {
+    // Opened first: a path that cannot be written is reported before a minute has gone by.
+    let hgrm = args
+        .hgrm
+        .as_deref()
+        .map(|path| hgrm::Target::open(path).map_err(|error| unwritable(path, &error)))
+        .transpose()?;
+    let svg = args
+        .svg
+        .as_deref()
+        .map(|path| File::create(path).map_err(|error| unwritable(path, &error)))
+        .transpose()?;
+
+    let begin = Instant::now();
+    let load_before = machine::load();
+    let crew = Crew::new()?;
+    let processors = Processors::choose(!args.no_pin)?;
+    let one_cpu = args.one_cpu || processors.single();
+    let bench = Bench { crew, clock: Clock::calibrate(), processors };
+
+    let mut rows = args.selection(one_cpu).rows();
+    let shown = rows.len();
+    if args.bars {
+        let wanted = bars::rows(!one_cpu);
+        let missing: Vec<_> = wanted.into_iter().filter(|row| !rows.contains(row)).collect();
+        rows.extend(missing);
+    }
+    let floor_row = Row { carrier: Carrier::Floor, size: 8, one_cpu };
+    let schedule = args.schedule();
+    let progress = progress_bar(run::steps(&rows, schedule));
+    let measured = run::run(&bench, &floor_row, &rows, schedule, |step, row| {
+        progress.set_position(step as u64);
+        progress.set_message(row.describe());
+    });
+    // Also before an error is printed: the line belongs to the terminal again.
+    progress.finish_and_clear();
+    let (floor_tally, tallies) = measured?;
+
+    let floor = RoundTrip::of(&floor_tally)
+        .ok_or_else(|| Abort::Failed("the floor was not measured".into()))?;
+    let mut all: Vec<Measured> =
+        rows.iter().zip(&tallies).map(|(row, tally)| Measured::of(row, tally, floor.p50)).collect();
+    let extra = all.split_off(shown);
+    let bars = match args.bars {
+        true => {
+            let measured: Vec<_> = rows.iter().zip(&tallies).collect();
+            let idle = idle::adaptive_waiter(&bench, one_cpu)?;
+            let goals = bars::judge(&measured, floor.p50 as f64, Some(idle));
+            Some(Bars { goals, rows: extra })
+        }
+        false => None,
+    };
+    let report = Report {
+        annulus: env!("CARGO_PKG_VERSION"),
+        machine: Machine::describe(bench.clock, &bench.processors, one_cpu, load_before),
+        rounds: schedule.rounds,
+        seconds: begin.elapsed().as_secs_f64(),
+        floor_rtt_ns: floor.p50,
+        floor,
+        rows: all,
+        bars,
+    };
+    if let (Some(target), Some(path)) = (hgrm, &args.hgrm) {
+        target
+            .write(
+                std::iter::once((&floor_row, &floor_tally))
+                    .chain(rows.iter().zip(&tallies).take(shown)),
+            )
+            .map_err(|error| unwritable(path, &error))?;
+    }
+    if let (Some(mut file), Some(path)) = (svg, &args.svg) {
+        let svg =
+            chart::draw(&report).map_err(|error| Abort::Failed(format!("the chart: {error}")))?;
+        file.write_all(svg.as_bytes()).map_err(|error| unwritable(path, &error))?;
+    }
+    print(&report, args.json)
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Abort {
+    Abort::Failed(format!("{}: {error}", path.display()))
+}
+
+/// Prints the result. A reader that has gone is a quiet end, as for `annulus bench | head`.
+fn print(report: &Report, json: bool) -> Result<(), Abort> {
+    let text = if json {
+        let mut text = serde_json::to_string_pretty(report)
+            .map_err(|error| Abort::Failed(error.to_string()))?;
+        text.push('\n');
+        text
+    } else {
+        table::render(report)
+    };
+    let mut out = anstream::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// On standard error, and only if that is a terminal. It draws only when it is told of a step: no thread, which the
+/// fork of the workers forbids, and nothing that runs beside a measurement.
+fn progress_bar(steps: usize) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {wide_msg}")
+        .expect("the template is valid");
+    let bar = ProgressBar::new(steps as u64);
+    bar.set_style(style.progress_chars("━╸─"));
+    bar
+}

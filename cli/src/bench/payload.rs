@@ -1,0 +1,156 @@
+//! What every transport carries: a sequence number and a pattern derived from it over all bytes.
+//!
+//! Word 0 is the sequence number; word `i` is `sequence * SPREAD + i * STEP`, a trailing part of a word is its low
+//! bytes. Both loops are plain additions over words, which the compiler turns into vector code: filling and checking cost
+//! a small part of the copy that they accompany, and they cost every transport the same.
+
+/// The smallest message: a sequence number.
+pub const MIN_SIZE: usize = 8;
+
+/// The sequence number that ends a series of round trips. Far above what any run reaches, and still a value that an
+/// eventfd accepts.
+pub const STOP: u64 = 1 << 62;
+
+/// Odd, so that different sequence numbers give different patterns (2^64 divided by the golden ratio).
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Odd, so that equal words at different places are told apart.
+const STEP: u64 = 0xD1B5_4A32_D192_ED03;
+
+/// A message of a fixed size that can be filled for a sequence number and compared with it.
+pub trait Payload {
+    /// A message of `size` bytes, all zero.
+    fn blank(size: usize) -> Self;
+    /// Writes every byte for `sequence`.
+    fn fill(&mut self, sequence: u64);
+    /// Reads every byte and compares it with what `fill(sequence)` writes.
+    fn matches(&self, sequence: u64) -> bool;
+}
+
+/// Messages of the typed ring: as many words as the type says.
+impl<const N: usize> Payload for [u64; N] {
+    fn blank(size: usize) -> Self {
+        assert_eq!(size, N * 8, "the row was planned for another size");
+        [0; N]
+    }
+
+    #[inline]
+    fn fill(&mut self, sequence: u64) {
+        let mut word = sequence.wrapping_mul(SPREAD);
+        for slot in self.iter_mut() {
+            *slot = word;
+            word = word.wrapping_add(STEP);
+        }
+        self[0] = sequence;
+    }
+
+    #[inline]
+    fn matches(&self, sequence: u64) -> bool {
+        let mut word = sequence.wrapping_mul(SPREAD);
+        let mut difference = self[0] ^ sequence;
+        for &slot in &self[1..] {
+            word = word.wrapping_add(STEP);
+            difference |= slot ^ word;
+        }
+        difference == 0
+    }
+}
+
+/// Messages of everything that moves bytes.
+pub struct Bytes(pub Vec<u8>);
+
+impl Payload for Bytes {
+    fn blank(size: usize) -> Self {
+        assert!(size >= MIN_SIZE, "the row was planned for a size that holds no sequence number");
+        Self(vec![0; size])
+    }
+
+    #[inline]
+    fn fill(&mut self, sequence: u64) {
+        fill(&mut self.0, sequence);
+    }
+
+    #[inline]
+    fn matches(&self, sequence: u64) -> bool {
+        matches(&self.0, sequence)
+    }
+}
+
+/// Writes every byte of `message` for `sequence`.
+#[inline]
+pub fn fill(message: &mut [u8], sequence: u64) {
+    let mut word = sequence.wrapping_mul(SPREAD);
+    let mut words = message.chunks_exact_mut(8);
+    for slot in &mut words {
+        slot.copy_from_slice(&word.to_le_bytes());
+        word = word.wrapping_add(STEP);
+    }
+    let tail = words.into_remainder();
+    let tail_len = tail.len();
+    tail.copy_from_slice(&word.to_le_bytes()[..tail_len]);
+    message[..8].copy_from_slice(&sequence.to_le_bytes());
+}
+
+/// Reads every byte of `message` and compares it with what `fill` writes for `sequence`.
+#[inline]
+pub fn matches(message: &[u8], sequence: u64) -> bool {
+    let (first, rest) = message.split_at(8);
+    let mut word = sequence.wrapping_mul(SPREAD);
+    let mut difference = u64_of(first) ^ sequence;
+    let words = rest.chunks_exact(8);
+    let tail = words.remainder();
+    for slot in words {
+        word = word.wrapping_add(STEP);
+        difference |= u64_of(slot) ^ word;
+    }
+    word = word.wrapping_add(STEP);
+    difference == 0 && tail == &word.to_le_bytes()[..tail.len()]
+}
+
+#[inline]
+fn u64_of(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("a chunk of eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filled_message_matches_its_own_sequence_number_only() {
+        for size in [8, 9, 15, 16, 56, 64, 100, 4096, 65_537] {
+            let mut message = Bytes::blank(size);
+            for sequence in [1, 2, 1 << 40, STOP] {
+                message.fill(sequence);
+                assert!(message.matches(sequence), "{size} bytes");
+                assert!(!message.matches(sequence + 1), "{size} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn one_wrong_byte_anywhere_is_seen() {
+        let mut message = Bytes::blank(77);
+        message.fill(9);
+        for at in 0..77 {
+            message.0[at] ^= 0x10;
+            assert!(!message.matches(9), "byte {at}");
+            message.0[at] ^= 0x10;
+        }
+        assert!(message.matches(9));
+    }
+
+    #[test]
+    fn words_and_bytes_carry_the_same_pattern() {
+        let mut words = <[u64; 9]>::blank(72);
+        let mut bytes = Bytes::blank(72);
+        words.fill(1234);
+        bytes.fill(1234);
+        assert!(words.matches(1234));
+        assert_eq!(words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>(), bytes.0);
+        for at in 0..9 {
+            words[at] ^= 1;
+            assert!(!words.matches(1234), "word {at}");
+            words[at] ^= 1;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Memory that the coordinator maps before it forks and both workers see.
+
+use std::io;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// Types that other processes may change behind a shared reference: all-zero bytes are a value, and a reference never
+/// promises that the bytes behind it stay the same.
+///
+/// # Safety
+/// The implementor has no field but atomics, `UnsafeCell`s of integers, and arrays or structs of them.
+pub unsafe trait Shareable {}
+
+/// One `T` on zeroed shared pages, present in memory from the start.
+pub struct Shared<T: Shareable> {
+    at: NonNull<T>,
+    owns: PhantomData<T>,
+}
+
+impl<T: Shareable> Shared<T> {
+    /// Maps the pages. Processes forked later share them.
+    pub fn new() -> io::Result<Self> {
+        let length = NonZeroUsize::new(size_of::<T>()).expect("shared types have a size");
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice replaces nothing.
+        let at = unsafe {
+            mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)?
+        };
+        Ok(Self { at: at.cast(), owns: PhantomData })
+    }
+}
+
+impl<T: Shareable> Deref for Shared<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the mapping is at least `size_of::<T>()` long, page-aligned, lives as long as `self`, and zeroed bytes are a
+        // valid `T` that may change under a shared reference (`Shareable`).
+        unsafe { self.at.as_ref() }
+    }
+}
+
+impl<T: Shareable> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: mapped with this length by `new`; no reference outlives `self`.
+        let _ = unsafe { munmap(self.at.cast(), size_of::<T>()) };
+    }
+}
+
+/// An atomic with a pair of cache lines to itself, so that neither a neighbour nor the adjacent-line prefetcher touches it.
+#[repr(C, align(128))]
+pub struct Line(pub AtomicU64);
+
+/// How the two workers of one row keep in step outside the timed regions.
+#[repr(C)]
+pub struct Control {
+    arrivals: Line,
+    /// Messages in the coming phase of the rate test; 0 ends it.
+    pub count: Line,
+    /// The sender's clock before the first message of a phase.
+    pub started: Line,
+    /// The receiver's clock after the last message of a phase.
+    pub ended: Line,
+}
+
+// SAFETY: four atomics with padding.
+unsafe impl Shareable for Control {}
+
+/// One worker's view of the barrier.
+pub struct Barrier<'a> {
+    control: &'a Control,
+    passed: u64,
+}
+
+impl<'a> Barrier<'a> {
+    pub fn new(control: &'a Control) -> Self {
+        Self { control, passed: 0 }
+    }
+
+    /// Waits until both workers are here. What either wrote before, both see afterwards. No deadline of its own: a worker
+    /// whose peer died is killed by the coordinator, which notices.
+    pub fn wait(&mut self) {
+        self.passed += 1;
+        let arrivals = &self.control.arrivals.0;
+        arrivals.fetch_add(1, Ordering::AcqRel);
+        let mut looks = 0u32;
+        while arrivals.load(Ordering::Acquire) < 2 * self.passed {
+            looks = looks.wrapping_add(1);
+            if looks % 64 == 0 {
+                nix::sched::sched_yield().ok();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_start_zeroed_and_keep_what_is_stored() {
+        let control = Shared::<Control>::new().unwrap();
+        assert_eq!(control.count.0.load(Ordering::Relaxed), 0);
+        control.count.0.store(7, Ordering::Relaxed);
+        assert_eq!(control.count.0.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn the_barrier_holds_the_first_until_the_second_arrives() {
+        let control = Shared::<Control>::new().unwrap();
+        let control: &Control = &control;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut barrier = Barrier::new(control);
+                for phase in 1..=100 {
+                    control.count.0.store(phase, Ordering::Relaxed);
+                    barrier.wait();
+                    barrier.wait();
+                }
+            });
+            let mut barrier = Barrier::new(control);
+            for phase in 1..=100 {
+                barrier.wait();
+                assert_eq!(control.count.0.load(Ordering::Relaxed), phase);
+                barrier.wait();
+            }
+        });
+    }
+}

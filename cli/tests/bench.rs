@@ -1,0 +1,148 @@
+//! `annulus bench` from the outside: it runs to its end, says what it promised, and leaves nothing behind.
+
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+fn bench() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
+    command.arg("bench").stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    bench().args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Figures of every row that has any: positive, and in order.
+fn check_rows(report: &Value) {
+    assert!(report["floor_rtt_ns"].as_u64().unwrap() > 0);
+    let rows = report["rows"].as_array().unwrap();
+    assert!(!rows.is_empty());
+    for row in rows.iter().filter(|row| row.get("skipped").is_none()) {
+        let rtt = ["p50", "p99", "p999", "max"].map(|key| row["rtt_ns"][key].as_u64().unwrap());
+        assert!(rtt.is_sorted() && rtt[0] > 0, "{row}");
+        assert!(row["msgs_per_s"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}
+
+#[test]
+fn the_quick_run_measures_every_transport() {
+    let output = run(&["--quick", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "no progress unless a terminal: {}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    check_rows(&report);
+    for transport in ["ring", "bytes", "pipe", "fifo", "unix-stream", "unix-seqpacket", "eventfd"] {
+        let mut rows = report["rows"].as_array().unwrap().iter();
+        assert!(
+            rows.any(|row| row["transport"] == transport && row["rtt_ns"].is_object()),
+            "{transport}"
+        );
+    }
+}
+
+#[test]
+fn one_processor_and_free_processes_work_too() {
+    for place in ["--one-cpu", "--no-pin"] {
+        let output =
+            run(&["--quick", "--json", "--size", "64", "--vs", "pipe", "--wait", "block", place]);
+        assert!(output.status.success(), "{place}: {}", text(&output.stderr));
+        check_rows(&serde_json::from_slice(&output.stdout).unwrap());
+    }
+}
+
+#[test]
+fn files_are_written_and_the_table_has_no_colour_in_a_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hgrm, svg) = (dir.path().join("all.hgrm"), dir.path().join("chart.svg"));
+    let output = bench()
+        .args(["--quick", "--size", "8", "--vs", "pipe", "--transport", "ring"])
+        .arg("--hgrm")
+        .arg(&hgrm)
+        .arg("--svg")
+        .arg(&svg)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(
+        table.contains("floor") && table.contains("pipe") && !table.contains('\u{1b}'),
+        "{table}"
+    );
+    assert!(std::fs::read_to_string(&hgrm).unwrap().contains("# pipe block 8"));
+    assert!(std::fs::read_to_string(&svg).unwrap().starts_with("<svg"));
+    let output = bench()
+        .args(["--quick", "--size", "8", "--vs", "pipe", "--transport", "ring"])
+        .arg("--hgrm")
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(dir.path().join("pipe-block-8.hgrm").exists());
+}
+
+#[test]
+fn wrong_use_and_a_wrong_path_have_their_exit_codes() {
+    assert_eq!(run(&["--size", "3"]).status.code(), Some(2));
+    assert_eq!(run(&["--vs", "semaphore"]).status.code(), Some(2));
+    let output = run(&["--quick", "--svg", "/nonexistent/chart.svg"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("/nonexistent/chart.svg"));
+}
+
+#[test]
+fn a_reader_that_leaves_is_a_quiet_end() {
+    let mut child = bench()
+        .args(["--quick", "--size", "8", "--vs", "pipe", "--transport", "ring", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut complaint = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(complaint, "");
+}
+
+/// A process that the child has forked, as soon as there is one.
+fn worker_of(child: &Child) -> Pid {
+    let path = format!("/proc/{0}/task/{0}/children", child.id());
+    loop {
+        let children = std::fs::read_to_string(&path).unwrap_or_default();
+        if let Some(pid) = children.split_whitespace().next() {
+            return Pid::from_raw(pid.parse().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_worker_that_dies_is_noticed_and_ctrl_c_ends_everything() {
+    let start = || {
+        let mut command = bench();
+        command.args(["--vs", "sysv-queue,fifo,posix-queue", "--size", "8"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let child = start();
+    kill(worker_of(&child), Signal::SIGKILL).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("was killed by SIGKILL"), "{}", text(&output.stderr));
+
+    let child = start();
+    let worker = worker_of(&child);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(kill(worker, None), Err(nix::Error::ESRCH), "the worker is gone");
+}
