@@ -190,10 +190,17 @@ pub mod model {
         dead: bool,
         /// Whether its notifiers do without the light barrier.
         without_light_barrier: bool,
+        /// From where to where the memory lies that only this thread's role writes.
+        own: [(usize, usize); 2],
     }
 
-    const FRESH: Life =
-        Life { taken: 0, allowed: usize::MAX, dead: false, without_light_barrier: false };
+    const FRESH: Life = Life {
+        taken: 0,
+        allowed: usize::MAX,
+        dead: false,
+        without_light_barrier: false,
+        own: [(0, 0); 2],
+    };
 
     loom::thread_local! {
         static LIFE: Cell<Life> = Cell::new(FRESH);
@@ -217,6 +224,26 @@ pub mod model {
     /// being told to fence by the waiter.
     pub fn without_light_barrier() {
         LIFE.with(|life| life.set(Life { without_light_barrier: true, ..life.get() }));
+    }
+
+    /// Says which memory only this thread writes: a half, and the data if it is the sender.
+    ///
+    /// loom 0.7 remembers one last access of an atomic, whosesoever it was. If a peer loads a word and
+    /// then its owner loads and stores it, the owner's load hides the peer's, and loom never tries the
+    /// store before the peer's load. An owner's load of its own word gives what the owner, or its
+    /// predecessor, stored last; so does adding zero, and that loom orders against every access.
+    pub fn own<T>(half: &T, words: &[Word]) {
+        let start = std::ptr::from_ref(half) as usize;
+        let half = (start, start + size_of::<T>());
+        let words = words.as_ptr_range();
+        let own = [half, (words.start as usize, words.end as usize)];
+        LIFE.with(|life| life.set(Life { own, ..life.get() }));
+    }
+
+    /// Whether only this thread writes the atomic at `place`.
+    fn is_own<T>(place: &T) -> bool {
+        let place = std::ptr::from_ref(place) as usize;
+        LIFE.with(Cell::get).own.iter().any(|&(start, end)| start <= place && place < end)
     }
 
     /// Runs `body` as a process that may be killed; `None` when it was. The thread goes on as another
@@ -266,7 +293,13 @@ pub mod model {
                 }
                 /// Loads.
                 pub fn load(&self, ordering: Ordering) -> $int {
-                    if step() { self.0.load(ordering) } else { 0 }
+                    if !step() {
+                        0
+                    } else if is_own(self) {
+                        self.0.fetch_add(0, ordering)
+                    } else {
+                        self.0.load(ordering)
+                    }
                 }
                 /// Stores.
                 pub fn store(&self, value: $int, ordering: Ordering) {
@@ -305,7 +338,13 @@ pub mod model {
         }
         /// Loads a stamp or header.
         pub fn load(&self, ordering: Ordering) -> u64 {
-            if step() { self.atomic.load(ordering) } else { 0 }
+            if !step() {
+                0
+            } else if is_own(self) {
+                self.atomic.fetch_add(0, ordering)
+            } else {
+                self.atomic.load(ordering)
+            }
         }
         /// Stores a stamp or header.
         pub fn store(&self, value: u64, ordering: Ordering) {

@@ -190,6 +190,10 @@ struct Side {
 impl Side {
     fn join(ring: &Arc<Ring>, role: Role) -> Self {
         let mut side = Self { ring: Arc::clone(ring), role, answered: None };
+        match role {
+            Role::Sender => model::own(&ring.sender, &ring.words),
+            Role::Receiver => model::own(&ring.receiver, &[]),
+        }
         if matches!(ring.waiting, Waiting::Park | Waiting::ParkOnRequest) {
             side.answered = Some(Answered::up_to_now(side.peer(), false));
         }
