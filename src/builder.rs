@@ -38,17 +38,11 @@ pub struct Sealed(pub(crate) Arc<Segment>);
 #[must_use = "a builder does nothing until `create` or `open_or_create`"]
 pub struct Builder<R> {
     spec: Spec,
-    initialise: fn(&Segment),
     ring: PhantomData<fn() -> R>,
 }
 
 impl<R: Kind> Builder<R> {
-    pub(crate) fn new(
-        kind: RingKind,
-        capacity: usize,
-        message: (usize, usize),
-        initialise: fn(&Segment),
-    ) -> Self {
+    pub(crate) fn new(kind: RingKind, capacity: usize, message: (usize, usize)) -> Self {
         let spec = Spec {
             kind,
             topology: Topology::Spsc,
@@ -61,7 +55,7 @@ impl<R: Kind> Builder<R> {
             mode: 0o600,
             label: String::new(),
         };
-        Self { spec, initialise, ring: PhantomData }
+        Self { spec, ring: PhantomData }
     }
 
     /// How many may send and receive. Default: one of each.
@@ -112,8 +106,7 @@ impl<R: Kind> Builder<R> {
     /// can be missing later), [`SetupError::InvalidSize`], [`SetupError::InvalidMode`] and
     /// [`SetupError::InvalidName`] for options that cannot be, and others as the kernel answers.
     pub fn create(self, place: Place) -> Result<R, SetupError> {
-        let initialise = self.initialise;
-        let segment = Segment::create(&place, self.spec, initialise)?;
+        let segment = Segment::create(&place, self.spec)?;
         Ok(R::in_segment(Sealed(Arc::new(segment))))
     }
 
@@ -128,7 +121,7 @@ impl<R: Kind> Builder<R> {
         let mut expected = self.expected();
         expected.label = Some(self.spec.label.clone()).filter(|label| !label.is_empty());
         for _ in 0..ATTEMPTS {
-            match Segment::create(&place, self.spec.clone(), self.initialise) {
+            match Segment::create(&place, self.spec.clone()) {
                 Err(SetupError::AlreadyExists) => {}
                 done => return done.map(|segment| R::in_segment(Sealed(Arc::new(segment)))),
             }

@@ -9,20 +9,20 @@ use crate::participants::Participant;
 use crate::payload;
 use crate::protocol::Blocked;
 use crate::protocol::records::{self, Records, RecvCursor, SendCursor, Span};
-use crate::segment::{Place, RingKind, Segment};
+use crate::segment::{Attached, Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The memory of the ring in `segment`.
+/// The memory of the ring in a segment.
 #[inline(always)]
-fn memory(segment: &Segment) -> Records<'_> {
+fn memory(attached: &Attached) -> Records<'_> {
     Records {
-        sender: segment.half(Role::Sender),
-        receiver: segment.half(Role::Receiver),
-        words: segment.words(),
+        sender: attached.half(Role::Sender),
+        receiver: attached.half(Role::Receiver),
+        words: attached.words(),
     }
 }
 
@@ -59,7 +59,7 @@ impl Kind for ByteRing {
 impl ByteRing {
     /// Starts to make a ring for `capacity` bytes of messages.
     pub fn builder(capacity: usize) -> Builder<Self> {
-        Builder::new(RingKind::Bytes, capacity, (records::max_message(capacity), 1), |_| {})
+        Builder::new(RingKind::Bytes, capacity, (records::max_message(capacity), 1))
     }
 
     /// Opens a ring that exists.
@@ -92,7 +92,7 @@ impl ByteRing {
     /// As for [`Ring::sender`](crate::Ring::sender).
     pub fn sender(&self) -> Result<ByteSender, SetupError> {
         let mut side = Participant::join(&self.segment, Role::Sender)?;
-        let cursor = SendCursor::recover(memory(&self.segment), self.capacity())
+        let cursor = SendCursor::recover(memory(&side.attached), self.capacity())
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
         Ok(ByteSender { side, cursor, ring: self.clone() })
@@ -105,7 +105,7 @@ impl ByteRing {
     /// As for [`Ring::sender`](crate::Ring::sender).
     pub fn receiver(&self) -> Result<ByteReceiver, SetupError> {
         let mut side = Participant::join(&self.segment, Role::Receiver)?;
-        let cursor = RecvCursor::recover(memory(&self.segment), self.capacity())
+        let cursor = RecvCursor::recover(memory(&side.attached), self.capacity())
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
         Ok(ByteReceiver { side, cursor, ring: self.clone() })
@@ -177,7 +177,7 @@ impl ByteSender {
             return Err(ByteSendError::TooLong { len, max });
         }
         self.side.admit()?;
-        match self.cursor.try_reserve(memory(&self.side.segment), len) {
+        match self.cursor.try_reserve(memory(&self.side.attached), len) {
             Ok(span) => Ok(span),
             Err(blocked) => Err(self.refused(blocked).into()),
         }
@@ -191,7 +191,7 @@ impl ByteSender {
             return Failure::Corrupt;
         }
         // A pad may have been published.
-        self.side.notify();
+        self.side.notify(Role::Receiver);
         if self.side.seems_gone() { Failure::Disconnected } else { Failure::NotReady }
     }
 
@@ -211,13 +211,14 @@ impl ByteSender {
         deadline: Option<Instant>,
     ) -> Result<Span, ByteSendError> {
         let Self { side, cursor, .. } = self;
+        side.give_way(cursor.position());
         let span = wait::wait(side, deadline, |side| {
             side.admit()?;
-            match cursor.try_reserve(memory(&side.segment), len) {
+            match cursor.try_reserve(memory(&side.attached), len) {
                 Ok(span) => Ok(span),
                 Err(Blocked::NotReady) => {
                     // A pad may have been published.
-                    side.notify();
+                    side.notify(Role::Receiver);
                     Err(Failure::NotReady)
                 }
                 Err(Blocked::Corrupt) => {
@@ -231,10 +232,10 @@ impl ByteSender {
 
     #[inline(always)]
     fn fill(&mut self, span: Span, message: &[u8]) {
-        let mem = memory(&self.side.segment);
+        let mem = memory(&self.side.attached);
         payload::write(span.words(mem), message);
         self.cursor.commit(mem, span);
-        self.side.notify();
+        self.side.notify(Role::Receiver);
     }
 
     /// Sends, if there is room now. Never blocks.
@@ -366,7 +367,7 @@ impl ByteSender {
 
     /// Bytes that wait to be received, as of a moment ago, with what each message takes more.
     pub fn len(&self) -> usize {
-        self.side.segment.length() as usize
+        self.ring.segment.length() as usize
     }
 
     /// Whether nothing is waiting to be received, as of a moment ago.
@@ -414,15 +415,15 @@ impl Grant<'_> {
             bytes.len(),
             self.len()
         );
-        payload::write_at(self.span.words(memory(&self.sender.side.segment)), offset, bytes);
+        payload::write_at(self.span.words(memory(&self.sender.side.attached)), offset, bytes);
     }
 
     /// Sends the message.
     #[inline]
     pub fn commit(self) {
         let Self { sender, span } = self;
-        sender.cursor.commit(memory(&sender.side.segment), span);
-        sender.side.notify();
+        sender.cursor.commit(memory(&sender.side.attached), span);
+        sender.side.notify(Role::Receiver);
     }
 
     /// Gives the room back, as dropping does.
@@ -435,7 +436,7 @@ impl Grant<'_> {
     /// No process may access these bytes until the grant is committed or dropped. A correct peer does
     /// not; with a peer that may be hostile, use [`write`](Self::write).
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
-        let words = self.span.words(memory(&self.sender.side.segment));
+        let words = self.span.words(memory(&self.sender.side.attached));
         // SAFETY: the span lies in the mapping, which outlives `self`; the caller keeps everybody else
         // away from it.
         unsafe {
@@ -456,7 +457,7 @@ impl ByteReceiver {
     #[inline(always)]
     fn try_span(&mut self) -> Result<Span, Failure> {
         self.side.admit()?;
-        match self.cursor.try_claim(memory(&self.side.segment)) {
+        match self.cursor.try_claim(memory(&self.side.attached)) {
             Ok(span) => Ok(span),
             Err(blocked) => self.refused(blocked),
         }
@@ -474,7 +475,7 @@ impl ByteReceiver {
             return Err(Failure::NotReady);
         }
         // What it sent before it went is visible now.
-        match self.cursor.try_claim(memory(&self.side.segment)) {
+        match self.cursor.try_claim(memory(&self.side.attached)) {
             Ok(span) => Ok(span),
             Err(Blocked::NotReady) => Err(Failure::Disconnected),
             Err(Blocked::Corrupt) => {
@@ -496,14 +497,15 @@ impl ByteReceiver {
     #[inline(never)]
     fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<Span, Failure> {
         let Self { side, cursor, .. } = self;
+        side.give_way(cursor.position());
         wait::wait(side, deadline, |side| {
             side.admit()?;
-            let mem = memory(&side.segment);
+            let mem = memory(&side.attached);
             match cursor.try_claim(mem) {
                 Ok(span) => Ok(span),
                 Err(Blocked::NotReady) => {
                     if cursor.publish(mem) {
-                        side.notify();
+                        side.notify(Role::Sender);
                     }
                     Err(Failure::NotReady)
                 }
@@ -518,15 +520,15 @@ impl ByteReceiver {
     #[cold]
     #[inline(never)]
     fn publish(&mut self) {
-        if self.cursor.publish(memory(&self.side.segment)) {
-            self.side.notify();
+        if self.cursor.publish(memory(&self.side.attached)) {
+            self.side.notify(Role::Sender);
         }
     }
 
     /// Gives a message's room back.
     #[inline(always)]
     fn release(&mut self, span: Span) {
-        self.cursor.release(memory(&self.side.segment), span);
+        self.cursor.release(memory(&self.side.attached), span);
         if self.cursor.release_is_due() {
             self.publish();
         }
@@ -538,7 +540,7 @@ impl ByteReceiver {
         let len = span.len();
         message.clear();
         message.reserve(len);
-        let words = span.words(memory(&self.side.segment));
+        let words = span.words(memory(&self.side.attached));
         // SAFETY: the vector has room for `len` bytes, and the span has the words for them.
         unsafe {
             payload::read(words, message.as_mut_ptr(), len);
@@ -554,7 +556,7 @@ impl ByteReceiver {
         if message.len() < len {
             return Err(RecvIntoError::TooSmall { len });
         }
-        let words = span.words(memory(&self.side.segment));
+        let words = span.words(memory(&self.side.attached));
         // SAFETY: `message` has room for `len` bytes, and the span has the words for them.
         unsafe { payload::read(words, message.as_mut_ptr(), len) };
         self.release(span);
@@ -719,7 +721,7 @@ impl ByteReceiver {
 
     /// Bytes that wait to be received, as of a moment ago, with what each message takes more.
     pub fn len(&self) -> usize {
-        self.side.segment.length() as usize
+        self.ring.segment.length() as usize
     }
 
     /// Whether nothing is waiting to be received, as of a moment ago.
@@ -794,7 +796,7 @@ impl Message<'_> {
     }
 
     fn words(&self) -> &[crate::sync::Word] {
-        self.span.words(memory(&self.receiver.side.segment))
+        self.span.words(memory(&self.receiver.side.attached))
     }
 }
 

@@ -121,7 +121,7 @@ mod api {
         ByteSendError, RecvError, RecvIntoError, RecvTimeoutError, Role, SendAllError, SendError,
         SendTimeoutError, SetupError, TryRecvError, TrySendError,
     };
-    pub use crate::ring::{Iter, Receiver, Ring, Sender, TryIter};
+    pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};
     pub use crate::segment::{Place, RingKind, Topology};
     pub use crate::stats::{Participant, Stats};
     pub use crate::untyped::{UntypedReceiver, UntypedRing, UntypedSender};

@@ -7,8 +7,8 @@
 use crate::error::{Failure, Role, SetupError};
 use crate::protocol::layout::{ACTIVE, Half};
 use crate::protocol::park::{self, Answered, Barrier};
-use crate::segment::{Segment, lock_of};
-use crate::sync::Ordering;
+use crate::segment::{Attached, Segment, lock_of};
+use crate::sync::{Ordering, spin_hint};
 use crate::sys::fork::{self, PrivateFd};
 use crate::sys::locks::{self, Outcome};
 use crate::sys::{clock, cpu, futex, membarrier};
@@ -17,13 +17,17 @@ use std::sync::Arc;
 
 /// Attempts in a row that find nothing between two questions to the kernel whether the peer lives.
 const POLLS_PER_PROBE: u32 = 1024;
+/// Messages without a wait between them that make a stream.
+const STREAM: u64 = 16;
+/// Pauses, of some ten nanoseconds each, that a streaming peer is given to get ahead.
+const HEADSTART: u32 = 64;
 /// A generation that no process has: the handle needs a closer look before it is used.
 const SUSPECT: u32 = 0;
 
 /// One side of a ring, as a handle holds it.
 #[derive(Debug)]
 pub(crate) struct Participant {
-    pub(crate) segment: Arc<Segment>,
+    pub(crate) attached: Attached,
     role: Role,
     /// The generation of the process that may use this handle, or [`SUSPECT`].
     generation: u32,
@@ -31,6 +35,8 @@ pub(crate) struct Participant {
     corrupt: bool,
     present: bool,
     empty_polls: u32,
+    /// Where this side last had to wait.
+    waited_at: u64,
     pub(crate) wait: Wait,
     pub(crate) budget: Budget,
     /// Holds the role's lock; gone only while dropping.
@@ -62,12 +68,13 @@ impl Participant {
         let fences = !membarrier::is_registered();
         Ok(Self {
             answered: Answered::up_to_now(segment.half(role.peer()), fences),
-            segment: Arc::clone(segment),
+            attached: Attached::new(segment),
             role,
             generation: fork::generation(),
             corrupt: false,
             present: false,
             empty_polls: 0,
+            waited_at: 0,
             wait: Wait::default(),
             budget: Budget::default(),
             lock: Some(lock),
@@ -95,11 +102,11 @@ impl Participant {
     /// Chooses how this side waits, and tells notifiers what that asks of them.
     pub(crate) fn set_wait(&mut self, wait: Wait) {
         self.wait = wait;
-        let alone = cpu::is_alone();
-        self.budget = Budget::new(alone);
+        self.look_at_processors();
+        self.budget = Budget::default();
         // One `membarrier` a sleep is cheap beside the sleep of a spinner, who sleeps seldom. A side
         // that sleeps for every message does better to ask the peer for a fence each time.
-        let asymmetric = membarrier::is_registered() && wait != Wait::Block && !alone;
+        let asymmetric = membarrier::is_registered() && wait != Wait::Block;
         let barrier = if asymmetric { Barrier::Membarrier } else { Barrier::Fence };
         park::choose_barrier(&self.own().presence, barrier);
         if membarrier::is_registered() {
@@ -108,16 +115,29 @@ impl Participant {
         self.budget.barrier = barrier;
     }
 
+    /// Tells the peer which processor this thread is bound to, if it is bound to one.
+    pub(crate) fn look_at_processors(&self) {
+        let pinned = cpu::pinned_to().map_or(0, |cpu| u64::from(cpu) + 1);
+        self.own().presence.pinned.store(pinned, Ordering::Relaxed);
+    }
+
+    /// Whether both sides are bound to the same processor, so that one waits for the other best by
+    /// letting it run.
+    pub(crate) fn shares_processor(&self) -> bool {
+        let own = self.own().presence.pinned.load(Ordering::Relaxed);
+        own != 0 && own == self.peer().presence.pinned.load(Ordering::Relaxed)
+    }
+
     /// The half that this side writes.
     #[inline(always)]
     pub(crate) fn own(&self) -> &Half {
-        self.segment.half(self.role)
+        self.attached.half(self.role)
     }
 
     /// The half that the peer writes.
     #[inline(always)]
     pub(crate) fn peer(&self) -> &Half {
-        self.segment.half(self.role.peer())
+        self.attached.half(self.role.peer())
     }
 
     /// Whether the handle may be used: one comparison, while all is well.
@@ -153,11 +173,12 @@ impl Participant {
         self.generation = SUSPECT;
     }
 
-    /// Wakes the peer if it sleeps, after something was published for it.
+    /// Wakes the peer if it sleeps, after something was published for it. `peer` is its role, said by
+    /// those who know it when they are compiled.
     #[inline(always)]
-    pub(crate) fn notify(&mut self) {
-        // Not `self.peer()`: the borrow would cover `answered`.
-        if self.answered.must_wake(self.segment.half(self.role.peer())) {
+    pub(crate) fn notify(&mut self, peer: Role) {
+        debug_assert_eq!(peer, self.role.peer());
+        if self.answered.must_wake(self.attached.half(peer)) {
             self.answer();
         }
     }
@@ -187,13 +208,27 @@ impl Participant {
     /// The truth: whether there was a peer, there is none now, and that ends the conversation.
     pub(crate) fn is_peer_gone(&self) -> bool {
         let was_there = self.peer().presence.state.load(Ordering::Acquire) != 0;
-        was_there && !self.segment.spec.persistent && !self.segment.is_held(self.role.peer())
+        was_there
+            && !self.attached.segment().spec.persistent
+            && !self.attached.segment().is_held(self.role.peer())
     }
 
     /// Whether the peer is there now.
     pub(crate) fn is_peer_present(&self) -> bool {
         self.peer().presence.state.load(Ordering::Acquire) & ACTIVE != 0
-            && self.segment.is_held(self.role.peer())
+            && self.attached.segment().is_held(self.role.peer())
+    }
+
+    /// Called before this side waits, at `position` in messages: lets a peer that is streaming get
+    /// ahead, so that the two do not fight over every line.
+    pub(crate) fn give_way(&mut self, position: u64) {
+        let run = position.wrapping_sub(self.waited_at);
+        self.waited_at = position;
+        if run >= STREAM && self.wait != Wait::Block && !self.shares_processor() {
+            for _ in 0..HEADSTART {
+                spin_hint();
+            }
+        }
     }
 
     /// Called when an attempt found nothing: whether to believe that the peer is gone. Asks the kernel
@@ -201,7 +236,7 @@ impl Participant {
     #[inline]
     pub(crate) fn seems_gone(&mut self) -> bool {
         self.empty_polls = self.empty_polls.wrapping_add(1);
-        let due = self.empty_polls % POLLS_PER_PROBE == 0;
+        let due = self.empty_polls.is_multiple_of(POLLS_PER_PROBE);
         (due || self.has_peer_left()) && self.is_peer_gone()
     }
 }

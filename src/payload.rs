@@ -22,13 +22,18 @@ pub const fn words_for(bytes: usize) -> usize {
 /// `to` must be long enough; a shorter one is a bug of ours and cuts the copy short.
 #[inline(always)]
 pub fn write(to: &[Word], from: &[u8]) {
+    write_from(to, from, wide::write(to, from));
+}
+
+/// The rest of it, when `done` words have been copied already.
+#[inline(always)]
+fn write_from(to: &[Word], from: &[u8], done: usize) {
     debug_assert!(to.len() >= words_for(from.len()));
     let whole = (from.len() / WORD).min(to.len());
-    let done = wide::write(&to[..whole], from);
-    for i in done..whole {
+    for (i, word) in to.iter().enumerate().take(whole).skip(done) {
         // SAFETY: `i < whole <= from.len() / 8`, so these eight bytes are inside `from`.
-        let word = unsafe { from.as_ptr().add(i * WORD).cast::<u64>().read_unaligned() };
-        to[i].write(u64::from_le(word));
+        let value = unsafe { from.as_ptr().add(i * WORD).cast::<u64>().read_unaligned() };
+        word.write(u64::from_le(value));
     }
     let rest = &from[whole * WORD..];
     if !rest.is_empty() && whole < to.len() {
@@ -92,73 +97,64 @@ pub unsafe fn read(from: &[Word], to: *mut u8, bytes: usize) {
 }
 
 /// Sixteen bytes an instruction, where every x86-64 has them.
+///
+/// Only the shared side of each copy is assembly. The private side is left to the compiler, which often
+/// has the message in registers and then stores nothing and loads nothing there. (Loading sixteen bytes
+/// that were stored as two words a moment ago would stall until both have left the store buffer.)
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 mod wide {
     use super::WORD;
     use crate::sync::Word;
     use core::arch::asm;
+    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128};
 
-    /// Words in the unit that one block copies.
-    const UNIT: usize = 8;
+    /// Words that one instruction moves.
+    const PAIR: usize = 2;
 
-    /// Copies as many whole units as fit and gives the number of words done.
+    /// Copies as many pairs of words as `to` and `from` have, and gives the number of words done.
     #[inline(always)]
     pub fn write(to: &[Word], from: &[u8]) -> usize {
-        let mut done = 0;
-        while done + UNIT <= to.len() && (done + UNIT) * WORD <= from.len() {
-            // SAFETY: both ranges of 64 bytes are in bounds by the loop's condition; `to` is only ever
-            // accessed atomically or by such a block, which the compiler must assume touches memory.
+        let pairs = to.len().min(from.len() / WORD) / PAIR;
+        for pair in 0..pairs {
+            // SAFETY: `pair < pairs`, so both sixteen bytes are in bounds. `Word`s may be written
+            // through a shared reference; the block may touch any memory as far as the compiler knows,
+            // so a racing access of another process is nothing that it reasons about.
             unsafe {
+                let value = _mm_loadu_si128(from.as_ptr().cast::<__m128i>().add(pair));
                 asm!(
-                    "movdqu {a}, [{from}]",
-                    "movdqu {b}, [{from} + 16]",
-                    "movdqu {c}, [{from} + 32]",
-                    "movdqu {d}, [{from} + 48]",
-                    "movdqu [{to}], {a}",
-                    "movdqu [{to} + 16], {b}",
-                    "movdqu [{to} + 32], {c}",
-                    "movdqu [{to} + 48], {d}",
-                    from = in(reg) from.as_ptr().add(done * WORD),
-                    to = in(reg) to.as_ptr().add(done),
-                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                    "movdqu [{to}], {value}",
+                    to = in(reg) to.as_ptr().add(pair * PAIR),
+                    value = in(xmm_reg) value,
                     options(nostack, preserves_flags),
                 );
             }
-            done += UNIT;
         }
-        done
+        pairs * PAIR
     }
 
-    /// Copies as many whole units as fit into `words` and gives the number of words done.
+    /// Copies as many pairs of words as there are in `words` words, and gives the number of words done.
     ///
     /// # Safety
     ///
     /// `from` must have `words` words and `to` room for as many.
     #[inline(always)]
     pub unsafe fn read(from: &[Word], to: *mut u8, words: usize) -> usize {
-        let mut done = 0;
-        while done + UNIT <= words {
-            // SAFETY: both ranges of 64 bytes are in bounds by the loop's condition and the caller's
-            // promise; a racing peer can only change which bytes arrive in `to`.
+        let pairs = words / PAIR;
+        for pair in 0..pairs {
+            // SAFETY: `pair < pairs`, so both sixteen bytes are in bounds by the caller's promise. The
+            // block only reads; what a racing peer writes meanwhile decides which bytes arrive.
             unsafe {
+                let value: __m128i;
                 asm!(
-                    "movdqu {a}, [{from}]",
-                    "movdqu {b}, [{from} + 16]",
-                    "movdqu {c}, [{from} + 32]",
-                    "movdqu {d}, [{from} + 48]",
-                    "movdqu [{to}], {a}",
-                    "movdqu [{to} + 16], {b}",
-                    "movdqu [{to} + 32], {c}",
-                    "movdqu [{to} + 48], {d}",
-                    from = in(reg) from.as_ptr().add(done),
-                    to = in(reg) to.add(done * WORD),
-                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-                    options(nostack, preserves_flags),
+                    "movdqu {value}, [{from}]",
+                    from = in(reg) from.as_ptr().add(pair * PAIR),
+                    value = out(xmm_reg) value,
+                    options(nostack, preserves_flags, readonly),
                 );
+                _mm_storeu_si128(to.cast::<__m128i>().add(pair), value);
             }
-            done += UNIT;
         }
-        done
+        pairs * PAIR
     }
 }
 

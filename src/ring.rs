@@ -7,7 +7,7 @@ use crate::error::{
 };
 use crate::protocol::slots::Typed;
 use crate::segment::{Place, RingKind, Segment};
-use crate::slots::{SlotReceiver, SlotSender, memory};
+use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -71,9 +71,7 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
     /// # Ok::<(), annulus::SetupError>(())
     /// ```
     pub fn builder(capacity: usize) -> Builder<Self> {
-        Builder::new(RingKind::Slots, capacity, Self::MESSAGE, |segment| {
-            memory(segment).initialise(Typed::<T>::new(), segment.spec.capacity);
-        })
+        Builder::new(RingKind::Slots, capacity, Self::MESSAGE)
     }
 
     /// Opens a ring that exists.
@@ -255,7 +253,7 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     /// assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)));
     /// # Ok::<(), annulus::SetupError>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>> {
         match self.slots.try_send(bytemuck::bytes_of(&message)) {
             Ok(()) => Ok(()),
@@ -269,12 +267,21 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     ///
     /// Each gives the message back: [`SendError::Disconnected`], [`SendError::Corrupt`] and
     /// [`SendError::Forked`] as for [`try_send`](Self::try_send).
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        match self.slots.send(bytemuck::bytes_of(&message), None) {
+        match self.slots.try_send(bytemuck::bytes_of(&message)) {
             Ok(()) => Ok(()),
-            Err(failure) => Err(SendError::new(failure, message)),
+            // A copy, so that only this path needs the message to have an address.
+            Err(failure) => self.send_again(failure, message),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_again(&mut self, failure: Failure, message: T) -> Result<(), SendError<T>> {
+        self.slots
+            .send_again(failure, bytemuck::bytes_of(&message), None)
+            .map_err(|failure| SendError::new(failure, message))
     }
 
     /// Sends, waiting for room for as long as `timeout`.
@@ -288,9 +295,9 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
         message: T,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<T>> {
-        match self.try_send(message) {
+        match self.slots.try_send(bytemuck::bytes_of(&message)) {
             Ok(()) => Ok(()),
-            Err(_) => self.send_until(message, deadline_in(timeout)),
+            Err(failure) => self.send_until(failure, message, deadline_in(timeout)),
         }
     }
 
@@ -299,23 +306,29 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     /// # Errors
     ///
     /// As for [`send`](Self::send), and [`SendTimeoutError::Timeout`].
+    #[inline]
     pub fn send_deadline(
         &mut self,
         message: T,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(message, Some(deadline))
+        match self.slots.try_send(bytemuck::bytes_of(&message)) {
+            Ok(()) => Ok(()),
+            Err(failure) => self.send_until(failure, message, Some(deadline)),
+        }
     }
 
+    #[cold]
+    #[inline(never)]
     fn send_until(
         &mut self,
+        failure: Failure,
         message: T,
         deadline: Option<Instant>,
     ) -> Result<(), SendTimeoutError<T>> {
-        match self.slots.send(bytemuck::bytes_of(&message), deadline) {
-            Ok(()) => Ok(()),
-            Err(failure) => Err(SendTimeoutError::new(failure, message)),
-        }
+        self.slots
+            .send_again(failure, bytemuck::bytes_of(&message), deadline)
+            .map_err(|failure| SendTimeoutError::new(failure, message))
     }
 
     /// Sends as many of `messages` as there is room for now, from the first on, and says how many. 0
@@ -333,6 +346,26 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     #[inline]
     pub fn try_send_batch(&mut self, messages: &[T]) -> usize {
         self.slots.try_send_batch(bytemuck::cast_slice(messages), messages.len()).unwrap_or(0)
+    }
+
+    /// Sends messages from `messages` for as long as there is room and there are any, and says how many.
+    /// They become visible at once, at the end. No message is taken from the iterator that there is no
+    /// room for, so `by_ref` keeps the rest. 0 also when the receiver is gone or its side damaged;
+    /// [`try_send`](Self::try_send) tells which.
+    ///
+    /// The fastest way to send many: each message goes from where it is made straight into the ring.
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(4).create(annulus::Place::memfd("numbers")?)?;
+    /// let mut tx = ring.sender()?;
+    /// let mut numbers = 1..=5;
+    /// assert_eq!(tx.try_send_from(numbers.by_ref()), 4);
+    /// assert_eq!(numbers.next(), Some(5));
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline(always)]
+    pub fn try_send_from(&mut self, messages: impl IntoIterator<Item = T>) -> usize {
+        self.slots.try_send_from(messages.into_iter()).unwrap_or(0)
     }
 
     /// Sends all of `messages`, waiting for room as often as needed.
@@ -415,11 +448,14 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
         Ok(unsafe { message.assume_init() })
     }
 
-    #[inline(always)]
+    /// Goes on after [`take`](Self::take) found nothing.
+    #[cold]
+    #[inline(never)]
     fn take_until(&mut self, deadline: Option<Instant>) -> Result<T, Failure> {
         loop {
+            self.slots.wait_for_message(deadline)?;
             match self.take() {
-                Err(Failure::NotReady) => self.slots.wait_for_message(deadline)?,
+                Err(Failure::NotReady) => {}
                 done => return done,
             }
         }
@@ -441,7 +477,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
     /// # Ok::<(), annulus::SetupError>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         Ok(self.take()?)
     }
@@ -454,9 +490,12 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// [`RecvError::Disconnected`] once the ring is empty and the sender has left or died (a death is
     /// noticed within 100 ms). A ring that no sender has ever joined is waited for.
     /// [`RecvError::Corrupt`] and [`RecvError::Forked`] as for [`try_recv`](Self::try_recv).
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        Ok(self.take_until(None)?)
+        match self.take() {
+            Err(Failure::NotReady) => Ok(self.take_until(None)?),
+            done => Ok(done?),
+        }
     }
 
     /// Receives, waiting for a message for as long as `timeout`.
@@ -487,8 +526,12 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// # Errors
     ///
     /// As for [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`].
+    #[inline]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        Ok(self.take_until(Some(deadline))?)
+        match self.take() {
+            Err(Failure::NotReady) => Ok(self.take_until(Some(deadline))?),
+            done => Ok(done?),
+        }
     }
 
     /// Receives as many messages as are there now and fit into `messages`, from its start on, and says
@@ -526,6 +569,25 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
                 done => return Ok(done?),
             }
         }
+    }
+
+    /// Up to `most` of the messages that are there now, each straight from the ring.
+    ///
+    /// They are taken from the ring when the iterator is dropped: the fastest way to receive many, for
+    /// the price that a receiver which is killed before leaves all of them to its successor.
+    ///
+    /// ```
+    /// # let ring = annulus::Ring::<u64>::builder(4).create(annulus::Place::memfd("numbers")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// tx.try_send_from(1..=4);
+    /// assert_eq!(rx.drain(3).sum::<u64>(), 6);
+    /// assert_eq!(rx.try_recv(), Ok(4));
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[inline(always)]
+    pub fn drain(&mut self, most: usize) -> Drain<'_, T> {
+        let left = if self.slots.side.admit().is_ok() { most } else { 0 };
+        Drain { receiver: self, left }
     }
 
     /// The messages as they come, until the sender has left or died and all are read (or the ring is
@@ -618,6 +680,37 @@ impl<T: NoUninit + AnyBitPattern> Iterator for TryIter<'_, T> {
     #[inline]
     fn next(&mut self) -> Option<T> {
         self.receiver.try_recv().ok()
+    }
+}
+
+/// Messages straight from the ring; made by [`Receiver::drain`], which says when they count as received.
+#[derive(Debug)]
+pub struct Drain<'a, T: NoUninit + AnyBitPattern> {
+    receiver: &'a mut Receiver<T>,
+    left: usize,
+}
+
+impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<T> {
+        self.left = self.left.checked_sub(1)?;
+        let mut message = MaybeUninit::<T>::uninit();
+        // SAFETY: `message` has room for a `T`, which is the shape's size.
+        if unsafe { self.receiver.slots.try_next(message.as_mut_ptr().cast()) }.is_err() {
+            self.left = 0;
+            return None;
+        }
+        // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+        Some(unsafe { message.assume_init() })
+    }
+}
+
+impl<T: NoUninit + AnyBitPattern> Drop for Drain<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.receiver.slots.note();
     }
 }
 

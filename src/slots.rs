@@ -4,19 +4,20 @@
 use crate::error::{Failure, Role, SetupError};
 use crate::participants::Participant;
 use crate::protocol::Blocked;
-use crate::protocol::slots::{RecvCursor, SendCursor, Shape, Slots};
-use crate::segment::Segment;
+use crate::protocol::slots::{RecvCursor, SendCursor, Shape, Slots, Typed};
+use crate::segment::{Attached, Segment};
 use crate::wait;
+use bytemuck::NoUninit;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The memory of the ring in `segment`.
+/// The memory of the ring in a segment.
 #[inline(always)]
-pub(crate) fn memory(segment: &Segment) -> Slots<'_> {
+fn memory(attached: &Attached) -> Slots<'_> {
     Slots {
-        sender: segment.half(Role::Sender),
-        receiver: segment.half(Role::Receiver),
-        words: segment.words(),
+        sender: attached.half(Role::Sender),
+        receiver: attached.half(Role::Receiver),
+        words: attached.words(),
     }
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct SlotSender<S> {
 impl<S: Shape> SlotSender<S> {
     pub(crate) fn join(segment: &Arc<Segment>, shape: S) -> Result<Self, SetupError> {
         let mut side = Participant::join(segment, Role::Sender)?;
-        let cursor = SendCursor::recover(memory(segment), shape, segment.spec.capacity)
+        let cursor = SendCursor::recover(memory(&side.attached), shape, segment.spec.capacity)
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
         Ok(Self { side, cursor, shape })
@@ -40,9 +41,9 @@ impl<S: Shape> SlotSender<S> {
     #[inline(always)]
     pub(crate) fn try_send(&mut self, message: &[u8]) -> Result<(), Failure> {
         self.side.admit()?;
-        match self.cursor.try_send(memory(&self.side.segment), self.shape, message) {
+        match self.cursor.try_send(memory(&self.side.attached), self.shape, message) {
             Ok(()) => {
-                self.side.notify();
+                self.side.notify(Role::Receiver);
                 Ok(())
             }
             Err(blocked) => Err(self.refused(blocked)),
@@ -57,20 +58,21 @@ impl<S: Shape> SlotSender<S> {
         messages: usize,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
-        let mem = memory(&self.side.segment);
+        let mem = memory(&self.side.attached);
         match self.cursor.try_send_batch(mem, self.shape, bytes, messages) {
             Ok(0) if messages > 0 => Err(self.refused(Blocked::NotReady)),
             Ok(count) => {
-                self.side.notify();
+                self.side.notify(Role::Receiver);
                 Ok(count)
             }
             Err(blocked) => Err(self.refused(blocked)),
         }
     }
 
+    /// Says why nothing was sent.
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, blocked: Blocked) -> Failure {
+    pub(crate) fn refused(&mut self, blocked: Blocked) -> Failure {
         match blocked {
             Blocked::Corrupt => {
                 self.side.poison();
@@ -81,17 +83,17 @@ impl<S: Shape> SlotSender<S> {
         }
     }
 
-    /// Sends, waiting for room until `deadline`.
-    #[inline]
-    pub(crate) fn send(
+    /// Sends after [`try_send`](Self::try_send) said `failure`, waiting for room until `deadline`.
+    pub(crate) fn send_again(
         &mut self,
+        failure: Failure,
         message: &[u8],
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        match self.try_send(message) {
-            Err(Failure::NotReady) => self.wait_for_room(deadline)?,
-            done => return done,
+        if failure != Failure::NotReady {
+            return Err(failure);
         }
+        self.wait_for_room(deadline)?;
         // There is room, and nobody but this sender takes it.
         self.try_send(message)
     }
@@ -120,9 +122,10 @@ impl<S: Shape> SlotSender<S> {
     #[inline(never)]
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
         let Self { side, cursor, .. } = self;
+        side.give_way(cursor.position());
         wait::wait(side, deadline, |side| {
             side.admit()?;
-            match cursor.find_room(memory(&side.segment)) {
+            match cursor.find_room(memory(&side.attached)) {
                 Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => Err(Failure::NotReady),
                 Err(Blocked::Corrupt) => {
@@ -131,6 +134,24 @@ impl<S: Shape> SlotSender<S> {
                 }
             }
         })
+    }
+}
+
+impl<T: NoUninit> SlotSender<Typed<T>> {
+    /// Sends messages from `messages` for as long as there is room and there are any.
+    #[inline(always)]
+    pub(crate) fn try_send_from(
+        &mut self,
+        messages: impl Iterator<Item = T>,
+    ) -> Result<usize, Failure> {
+        self.side.admit()?;
+        match self.cursor.try_send_from(memory(&self.side.attached), self.shape, messages) {
+            Ok(count) => {
+                self.side.notify(Role::Receiver);
+                Ok(count)
+            }
+            Err(blocked) => Err(self.refused(blocked)),
+        }
     }
 }
 
@@ -145,7 +166,7 @@ pub(crate) struct SlotReceiver<S> {
 impl<S: Shape> SlotReceiver<S> {
     pub(crate) fn join(segment: &Arc<Segment>, shape: S) -> Result<Self, SetupError> {
         let mut side = Participant::join(segment, Role::Receiver)?;
-        let cursor = RecvCursor::recover(memory(segment), shape, segment.spec.capacity)
+        let cursor = RecvCursor::recover(memory(&side.attached), shape, segment.spec.capacity)
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
         Ok(Self { side, cursor, shape })
@@ -160,7 +181,7 @@ impl<S: Shape> SlotReceiver<S> {
     pub(crate) unsafe fn try_recv(&mut self, to: *mut u8) -> Result<(), Failure> {
         self.side.admit()?;
         // SAFETY: the caller's promise.
-        match unsafe { self.cursor.try_recv(memory(&self.side.segment), self.shape, to) } {
+        match unsafe { self.cursor.try_recv(memory(&self.side.attached), self.shape, to) } {
             Ok(()) => {
                 if self.cursor.release_is_due() {
                     self.release();
@@ -183,7 +204,7 @@ impl<S: Shape> SlotReceiver<S> {
         most: usize,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
-        let mem = memory(&self.side.segment);
+        let mem = memory(&self.side.attached);
         // SAFETY: the caller's promise.
         match unsafe { self.cursor.try_recv_batch(mem, self.shape, to, most) } {
             Ok(count) => {
@@ -196,11 +217,37 @@ impl<S: Shape> SlotReceiver<S> {
         }
     }
 
+    /// Receives a message into `to` without noting it; [`note`](Self::note) does.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn try_next(&mut self, to: *mut u8) -> Result<(), Failure> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.cursor.try_next(memory(&self.side.attached), self.shape, to) } {
+            Ok(()) => Ok(()),
+            Err(Blocked::NotReady) => Err(Failure::NotReady),
+            Err(Blocked::Corrupt) => Err(Failure::Corrupt),
+        }
+    }
+
+    /// Notes what [`try_next`](Self::try_next) gave.
+    #[inline(always)]
+    pub(crate) fn note(&mut self) {
+        if self.side.admit().is_ok() {
+            self.cursor.note(memory(&self.side.attached));
+            if self.cursor.release_is_due() {
+                self.release();
+            }
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn release(&mut self) {
-        if self.cursor.release(memory(&self.side.segment)) {
-            self.side.notify();
+        if self.cursor.release(memory(&self.side.attached)) {
+            self.side.notify(Role::Sender);
         }
     }
 
@@ -228,7 +275,7 @@ impl<S: Shape> SlotReceiver<S> {
     }
 
     fn look(&mut self) -> Result<(), Failure> {
-        match self.cursor.look(memory(&self.side.segment), self.shape) {
+        match self.cursor.look(memory(&self.side.attached)) {
             Ok(()) => Ok(()),
             Err(Blocked::NotReady) => Err(Failure::NotReady),
             Err(Blocked::Corrupt) => {
@@ -242,15 +289,16 @@ impl<S: Shape> SlotReceiver<S> {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        let Self { side, cursor, shape } = self;
+        let Self { side, cursor, .. } = self;
+        side.give_way(cursor.position());
         wait::wait(side, deadline, |side| {
             side.admit()?;
-            let mem = memory(&side.segment);
-            match cursor.look(mem, *shape) {
+            let mem = memory(&side.attached);
+            match cursor.look(mem) {
                 Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => {
                     if cursor.release(mem) {
-                        side.notify();
+                        side.notify(Role::Sender);
                     }
                     Err(Failure::NotReady)
                 }
@@ -265,8 +313,8 @@ impl<S: Shape> SlotReceiver<S> {
 
 impl<S> Drop for SlotReceiver<S> {
     fn drop(&mut self) {
-        if self.side.admit().is_ok() && self.cursor.release(memory(&self.side.segment)) {
-            self.side.notify();
+        if self.side.admit().is_ok() && self.cursor.release(memory(&self.side.attached)) {
+            self.side.notify(Role::Sender);
         }
     }
 }

@@ -32,6 +32,10 @@ pub enum Edge {
     HeadStore,
     /// S3, load end: the sender's load of `head` when `released` shows no room.
     HeadLoad,
+    /// S4, store end: the sender's noted `tail`.
+    NoteStore,
+    /// S4, load end: a new receiver's load of it.
+    NoteLoad,
     /// R1, store end: the sender's header word of a record.
     RecordStore,
     /// R1, load end: the receiver's load of that header.
@@ -53,13 +57,15 @@ pub enum Edge {
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 14] = [
+    pub const ALL: [Edge; 16] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
         Edge::ReleaseLoad,
         Edge::HeadStore,
         Edge::HeadLoad,
+        Edge::NoteStore,
+        Edge::NoteLoad,
         Edge::RecordStore,
         Edge::RecordLoad,
         Edge::SpaceStore,
@@ -150,6 +156,24 @@ mod plain {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
     }
 
+    /// Asks for the line of `word`, to be written soon. Only a hint.
+    #[inline(always)]
+    pub fn prefetch_for_write(word: &Word) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch has no effect that a program can see; processors without `prefetchw`
+        // take it for a no-op.
+        #[allow(unsafe_code)]
+        unsafe {
+            core::arch::asm!(
+                "prefetchw [{line}]",
+                line = in(reg) word,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = word;
+    }
+
     /// Tells the processor that this is a spin loop.
     #[inline(always)]
     pub fn spin_hint() {
@@ -158,7 +182,7 @@ mod plain {
 }
 
 #[cfg(loom)]
-pub use model::{AtomicU32, AtomicU64, Word, fence, light_barrier, spin_hint};
+pub use model::{AtomicU32, AtomicU64, Word, fence, light_barrier, prefetch_for_write, spin_hint};
 
 /// loom's stand-ins, and the handles that the models in `loom-tests/` steer them by.
 #[cfg(loom)]
@@ -383,6 +407,9 @@ pub mod model {
             edge.fence();
         }
     }
+
+    /// Nothing that a model could see.
+    pub fn prefetch_for_write(_word: &Word) {}
 
     /// Lets the other threads run.
     pub fn spin_hint() {

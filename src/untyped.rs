@@ -4,12 +4,12 @@ use crate::builder::{Attach, Builder, Kind, Sealed};
 use crate::error::{ByteSendError, Failure, RecvIntoError, SetupError};
 use crate::protocol::slots::Untyped;
 use crate::segment::{Place, RingKind, Segment};
-use crate::slots::{SlotReceiver, SlotSender, memory};
+use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A [`Ring`](crate::Ring) whose message type this process does not know: for tools that move messages
 /// as bytes. Each message is exactly [`message_size`](Self::message_size) bytes.
@@ -39,10 +39,7 @@ impl Kind for UntypedRing {
 impl UntypedRing {
     /// Starts to make a ring for `capacity` messages of `message_size` bytes, aligned to one byte.
     pub fn builder(capacity: usize, message_size: usize) -> Builder<Self> {
-        Builder::new(RingKind::Slots, capacity, (message_size, 1), |segment| {
-            let shape = Untyped(segment.spec.message_size);
-            memory(segment).initialise(shape, segment.spec.capacity);
-        })
+        Builder::new(RingKind::Slots, capacity, (message_size, 1))
     }
 
     /// Opens a ring of slots, whatever its messages are.
@@ -159,7 +156,7 @@ impl UntypedSender {
     /// As for [`try_send`](Self::try_send), without `Full`.
     pub fn send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
         self.check(message)?;
-        Ok(self.slots.send(message, None)?)
+        self.send_until(message, None)
     }
 
     /// Sends, waiting for room for as long as `timeout`.
@@ -169,7 +166,18 @@ impl UntypedSender {
     /// As for [`send`](Self::send), and [`ByteSendError::Timeout`].
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), ByteSendError> {
         self.check(message)?;
-        Ok(self.slots.send(message, deadline_in(timeout))?)
+        self.send_until(message, deadline_in(timeout))
+    }
+
+    fn send_until(
+        &mut self,
+        message: &[u8],
+        deadline: Option<Instant>,
+    ) -> Result<(), ByteSendError> {
+        match self.slots.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(failure) => Ok(self.slots.send_again(failure, message, deadline)?),
+        }
     }
 
     /// Sends as many of the messages in `bytes`, which holds whole messages, as there is room for now.
@@ -179,7 +187,10 @@ impl UntypedSender {
     /// If `bytes` is not a whole number of messages.
     pub fn try_send_batch(&mut self, bytes: &[u8]) -> usize {
         let size = self.ring.message_size();
-        assert!(bytes.len() % size == 0, "a batch is a whole number of messages of {size} bytes");
+        assert!(
+            bytes.len().is_multiple_of(size),
+            "a batch is a whole number of messages of {size} bytes"
+        );
         self.slots.try_send_batch(bytes, bytes.len() / size).unwrap_or(0)
     }
 
@@ -250,7 +261,7 @@ impl UntypedReceiver {
     fn recv_until(
         &mut self,
         message: &mut [u8],
-        deadline: Option<std::time::Instant>,
+        deadline: Option<Instant>,
     ) -> Result<(), RecvIntoError> {
         self.check(message)?;
         loop {

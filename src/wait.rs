@@ -6,7 +6,7 @@ use crate::protocol::park::{Barrier, Sleep};
 use crate::sync::{Edge, spin_hint};
 use crate::sys::clock::Monotonic;
 use crate::sys::futex::{self, Woken};
-use crate::sys::{cpu, membarrier};
+use crate::sys::membarrier;
 use std::time::{Duration, Instant};
 
 /// How a side of a ring waits for the other.
@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 /// It is the handle's own affair: one side may spin while the other blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Wait {
-    /// Never sleep: the lowest latency, for the price of a processor. Where the thread may run on one
-    /// processor only, it yields between attempts.
+    /// Never sleep: the lowest latency, for the price of a processor. Where both
+    /// sides are bound to one processor, it yields between attempts.
     Spin,
-    /// Sleep at once: no processor time while waiting, and the latency of a wake by the kernel.
+    /// Sleep at once: no processor time while waiting, and the latency of a wake by the kernel. Where both
+    /// sides are bound to one processor, it first yields that a few times.
     Block,
     /// Spin for about as long as a sleep and a wake would cost, then sleep; spin less while that does
-    /// not pay, and not at all where the thread may run on one processor only.
+    /// not pay; where both sides are bound to one processor, yield that a few times instead.
     #[default]
     Adaptive,
 }
@@ -41,6 +42,9 @@ const EAGER: u32 = 200;
 const ATTEMPTS_PER_LOOK: u32 = 64;
 /// How long a spinner trusts that its peer lives.
 const TRUST: Duration = Duration::from_millis(10);
+/// Times that a side which shares its only processor with the peer hands it over before it sleeps: one
+/// system call where a sleep and its wake would be two.
+const YIELDS: u32 = 6;
 /// Sleeps between two looks at how many processors there are for us.
 const SLEEPS_PER_LOOK: u32 = 256;
 
@@ -48,36 +52,23 @@ const SLEEPS_PER_LOOK: u32 = 256;
 #[derive(Debug)]
 pub(crate) struct Budget {
     spin: Duration,
-    alone: bool,
     sleeps: u32,
     pub(crate) barrier: Barrier,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self::new(false)
+        Self { spin: LONGEST_SPIN, sleeps: 0, barrier: Barrier::Fence }
     }
 }
 
 impl Budget {
-    pub(crate) fn new(alone: bool) -> Self {
-        Self { spin: LONGEST_SPIN, alone, sleeps: 0, barrier: Barrier::Fence }
-    }
-
     fn paid(&mut self) {
         self.spin = (self.spin * 2).min(LONGEST_SPIN);
     }
 
     fn wasted(&mut self) {
         self.spin = (self.spin / 2).max(SHORTEST_SPIN);
-    }
-
-    /// Counts a sleep, and now and then looks whether this thread was moved to other processors.
-    fn slept(&mut self) {
-        self.sleeps = self.sleeps.wrapping_add(1);
-        if self.sleeps % SLEEPS_PER_LOOK == 0 {
-            self.alone = cpu::is_alone();
-        }
     }
 }
 
@@ -105,15 +96,23 @@ pub(crate) fn wait<R>(
         if side.has_peer_left() && side.is_peer_gone() {
             return last(side, &mut attempt);
         }
-        let now = Monotonic::now();
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(Failure::Timeout);
-        }
-        let slice = now + SLICE;
-        let until = deadline.map_or(slice, |deadline| deadline.min(slice));
         count(side);
-        let woken = futex::wait(&side.peer().presence.epoch, sleep.expected(), until);
-        side.budget.slept();
+        let epoch = &side.peer().presence.epoch;
+        let woken = match deadline {
+            None => futex::wait_slice(epoch, sleep.expected(), SLICE),
+            Some(deadline) => {
+                let now = Monotonic::now();
+                if deadline <= now {
+                    return Err(Failure::Timeout);
+                }
+                futex::wait(epoch, sleep.expected(), deadline.min(now + SLICE))
+            }
+        };
+        slept(side);
+        match attempt(side) {
+            Err(Failure::NotReady) => {}
+            done => return done,
+        }
         if woken == Woken::TimedOut && side.is_peer_gone() {
             return last(side, &mut attempt);
         }
@@ -138,12 +137,13 @@ fn spin<R>(
     deadline: Option<Instant>,
     attempt: &mut impl FnMut(&mut Participant) -> Result<R, Failure>,
 ) -> Option<Result<R, Failure>> {
-    let forever = match side.wait {
-        Wait::Spin => true,
-        Wait::Adaptive if !side.budget.alone => false,
-        Wait::Adaptive | Wait::Block => return None,
+    let forever = side.wait == Wait::Spin;
+    let mut yields = side.shares_processor();
+    let most = match side.wait {
+        Wait::Block | Wait::Adaptive if yields => YIELDS,
+        Wait::Block => return None,
+        Wait::Spin | Wait::Adaptive => u32::MAX,
     };
-    let yields = forever && side.budget.alone;
     let mut start = None;
     let mut probed = None;
     let mut attempts = 0_u32;
@@ -156,12 +156,14 @@ fn spin<R>(
             }
         }
         attempts = attempts.wrapping_add(1);
-        if yields {
+        if attempts >= most && !forever {
+            return None;
+        } else if yields {
             std::thread::yield_now();
         } else if attempts > EAGER {
             spin_hint();
         }
-        if attempts % ATTEMPTS_PER_LOOK != 0 {
+        if !attempts.is_multiple_of(ATTEMPTS_PER_LOOK) {
             continue;
         }
         let now = Instant::now();
@@ -176,6 +178,8 @@ fn spin<R>(
         let probe = probed.get_or_insert(now);
         if now - *probe >= TRUST || side.has_peer_left() {
             *probe = now;
+            side.look_at_processors();
+            yields = side.shares_processor();
             if side.is_peer_gone() {
                 return Some(last(side, attempt));
             }
@@ -201,6 +205,14 @@ pub(crate) fn wait_for_peer(side: &mut Participant, timeout: Duration) -> bool {
         count(side);
         let until = deadline.min(now + PEER_SLICE);
         futex::wait(&side.peer().presence.epoch, sleep.expected(), until);
+    }
+}
+
+/// Counts a sleep, and now and then looks whether this thread was moved to other processors.
+fn slept(side: &mut Participant) {
+    side.budget.sleeps = side.budget.sleeps.wrapping_add(1);
+    if side.budget.sleeps.is_multiple_of(SLEEPS_PER_LOOK) {
+        side.look_at_processors();
     }
 }
 

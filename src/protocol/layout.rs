@@ -124,6 +124,9 @@ pub struct Presence {
     pub pid: AtomicU64,
     /// Nanoseconds since 1970 when the role was taken, for people.
     pub since: AtomicU64,
+    /// The processor that this side's thread is bound to, plus one; 0 if it may run on several. A hint:
+    /// two sides bound to one processor do not spin.
+    pub pinned: AtomicU64,
 }
 
 /// Figures for people; each is written when a side sleeps, wakes its peer or takes a role over.
@@ -170,6 +173,7 @@ mod asserted {
         assert!(offset_of!(Presence, state) == 8);
         assert!(offset_of!(Presence, pid) == 16);
         assert!(offset_of!(Presence, since) == 24);
+        assert!(offset_of!(Presence, pinned) == 32);
         assert!(offset_of!(Counters, high_water) == 24);
     };
     static_assertions::assert_impl_all!(Header: Send, Sync);
@@ -189,6 +193,7 @@ impl Half {
                 state: AtomicU64::new(0),
                 pid: AtomicU64::new(0),
                 since: AtomicU64::new(0),
+                pinned: AtomicU64::new(0),
             },
             counters: Counters {
                 waits: AtomicU64::new(0),

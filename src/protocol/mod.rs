@@ -9,10 +9,11 @@
 //! ```text
 //!            cell 0                cell 1                cell 2
 //!   | stamp  m m m m m m m | stamp  m m m m . . . | stamp  . . . . . . . |
-//!     FULL(6)                FULL(10)               FREE(14) or FULL of the last lap
-//!              ^ head = 3                  ^ tail = 11
+//!     FULL(4), then            FREE(7)                FREE(14)
+//!     a batch: FULL(10)
+//!              ^ head = 3                  ^ tail = 11: the next send stamps the second cell
 //!
-//!   FREE(p) --the sender commits p--> FULL(p) --p+1 of the same cell--> FULL(p+1) --next lap--> ...
+//!   FREE(p) --a send starts here and ends with q--> FULL(q) --another one--> FULL(r) --next lap--> ...
 //! ```
 //!
 //! A ring of **records** ([`records`]). Positions count bytes and never wrap:
@@ -32,9 +33,10 @@
 //!
 //! | edge | store end | load end | carries |
 //! | --- | --- | --- | --- |
-//! | S1 commit | sender: stamp `FULL(p)`, Release | receiver: stamp, Acquire | the payload of all positions of the cell up to `p` |
+//! | S1 commit | sender: stamp `FULL(p)`, Release | receiver: stamp, Acquire | the payload of all positions up to `p` |
 //! | S2 release | receiver: `released`, Release | sender: `released`, Acquire | the receiver has read all it will ever read of the positions below |
 //! | S3 head | receiver: `head`, Release | sender: `head`, Acquire | the same, message by message; read only when S2 shows no room |
+//! | S4 note | sender: `tail`, Release | a new receiver, while the sender lives: `tail`, Acquire | as S1, up to `tail` |
 //! | R1 record | sender: header word, Release | receiver: header word, Acquire | the record's payload, and the zero in the header after it |
 //! | R2 space | receiver: `released`, Release | sender: `released`, Acquire | as S2, in bytes |
 //! | R3 space head | receiver: `head`, Release | sender: `head`, Acquire | as S3, in bytes |
@@ -42,7 +44,7 @@
 //!
 //! Relaxed, and why that is enough:
 //!
-//! * The sender's `tail` and each side's message count: their only readers are people (statistics) and
+//! * The records' `tail` and each side's message count: their only readers are people (statistics) and
 //!   a successor, which has taken the role's lock from the kernel after the predecessor gave it up or
 //!   was torn down, and that orders everything the predecessor did before.
 //! * A receiver's `head`, when a successor reads it: the same.

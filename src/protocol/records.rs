@@ -24,7 +24,7 @@ use super::layout::Half;
 use super::room::{self, Edges, Releases, Room};
 use super::{Blocked, release_period};
 use crate::payload::{WORD, words_for as words_of_bytes};
-use crate::sync::{Edge, Ordering, Word};
+use crate::sync::{Edge, Ordering, Word, prefetch_for_write};
 
 /// The longest message of any ring: a length has 32 bits.
 pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
@@ -141,8 +141,12 @@ impl SendCursor {
         let size = words_for(capacity) * WORD;
         assert!(size / WORD <= mem.words.len(), "a ring of {capacity} bytes needs {size} bytes");
         let usable = (size - HEADER) as u64;
-        let (mut tail, head) = room::recover_tail(mem.sender, mem.receiver, usable, ROOM.load.1)?;
-        if tail % WORD as u64 != 0 || head % WORD as u64 != 0 {
+        let noted = mem.sender.cursor.position.load(Ordering::Relaxed);
+        let head = mem.receiver.cursor.position.load(ROOM.load.1.load());
+        room::check(noted, head, usable)?;
+        // The last sender may have died before it noted a record that the receiver has taken already.
+        let mut tail = noted.max(head);
+        if !(tail | head).is_multiple_of(WORD as u64) {
             return Err(Blocked::Corrupt);
         }
         let mut offset = (tail % size as u64) as usize;
@@ -166,6 +170,11 @@ impl SendCursor {
         }
         mem.sender.cursor.position.store(tail, Ordering::Relaxed);
         Ok(Self { tail, offset, messages, room: Room::new(head, usable, ROOM), size })
+    }
+
+    /// Messages sent by this side of the ring.
+    pub fn position(&self) -> u64 {
+        self.messages
     }
 
     /// Finds room for a message of `len` bytes, which must be at most [`max_message`]. Nobody sees
@@ -213,6 +222,12 @@ impl SendCursor {
         self.messages = self.messages.wrapping_add(1);
         mem.sender.cursor.messages.store(self.messages, Ordering::Relaxed);
         self.step(mem, need);
+        // The header after the next record, if that is as long as this one, will have to be zeroed
+        // before the record can be published: have its line by then.
+        let ahead = self.offset + need;
+        if let Some(word) = mem.words.get(ahead / WORD) {
+            prefetch_for_write(word);
+        }
     }
 
     #[inline(always)]
@@ -244,8 +259,10 @@ impl RecvCursor {
     pub fn recover(mem: Records<'_>, capacity: usize) -> Result<Self, Blocked> {
         let size = words_for(capacity) * WORD;
         assert!(size / WORD <= mem.words.len(), "a ring of {capacity} bytes needs {size} bytes");
-        let head = room::recover_head(mem.sender, mem.receiver, size as u64)?;
-        if head % WORD as u64 != 0 {
+        let head = mem.receiver.cursor.position.load(Ordering::Relaxed);
+        let noted = mem.sender.cursor.position.load(Ordering::Relaxed);
+        room::check(noted, head, size as u64)?;
+        if !head.is_multiple_of(WORD as u64) {
             return Err(Blocked::Corrupt);
         }
         let releases = Releases::new(mem.receiver, head, release_period(size as u64, PERIOD), ROOM);
@@ -256,6 +273,11 @@ impl RecvCursor {
             releases,
             size,
         })
+    }
+
+    /// Messages received by this side of the ring.
+    pub fn position(&self) -> u64 {
+        self.messages
     }
 
     /// The oldest message, which stays where it is until [`release`](Self::release).

@@ -122,28 +122,11 @@ impl Releases {
     }
 }
 
-/// Where a new sender starts: at or after what the last one noted and what the receiver has taken, for
-/// the last one may have died between committing and noting. Gives `(start, head)`.
-pub fn recover_tail(
-    sender: &Half,
-    receiver: &Half,
-    capacity: u64,
-    head_edge: Edge,
-) -> Result<(u64, u64), Blocked> {
-    let noted = sender.cursor.position.load(Ordering::Relaxed);
-    let head = receiver.cursor.position.load(head_edge.load());
-    if noted.max(head) > MAX_POSITION || noted.abs_diff(head) > capacity {
+/// Whether these can be the positions that a sender and a receiver noted: the sender may have died
+/// between committing and noting, so it may trail the receiver, but by no more than a ring.
+pub fn check(tail: u64, head: u64, capacity: u64) -> Result<(), Blocked> {
+    if tail.max(head) > MAX_POSITION || tail.abs_diff(head) > capacity {
         return Err(Blocked::Corrupt);
     }
-    Ok((noted.max(head), head))
-}
-
-/// Where a new receiver starts: where the last one noted that it was.
-pub fn recover_head(sender: &Half, receiver: &Half, capacity: u64) -> Result<u64, Blocked> {
-    let head = receiver.cursor.position.load(Ordering::Relaxed);
-    let noted = sender.cursor.position.load(Ordering::Relaxed);
-    if noted.max(head) > MAX_POSITION || noted.abs_diff(head) > capacity {
-        return Err(Blocked::Corrupt);
-    }
-    Ok(head)
+    Ok(())
 }

@@ -13,9 +13,16 @@
 //!
 //! stamp = { position:62 | state:2 }
 //!   FREE(p) = 4p      nothing in this cell is committed yet; p is its first position (first lap only)
-//!   FULL(p) = 4p + 1  the positions of this cell up to and including p are committed
+//!   FULL(p) = 4p + 1  all positions up to and including p are committed, in whatever cell
 //!   the states 2 and 3 are for rings with shared sides
 //! ```
+//!
+//! A send, of one message or of a batch, stores all payload and then one stamp: that of the cell in which
+//! it **starts**, with the last position of the batch. So a batch appears at once or, if its sender is
+//! killed, not at all, and the receiver does not touch lines that are still being written. What a stamp
+//! says is true of the whole ring, so a stale one only says too little. The receiver looks at the
+//! cell of the first position that it does not know to be committed; since it learns of whole sends only,
+//! that is where the next send will leave its stamp.
 //!
 //! The receiver does not write the stamp back: that would bounce the line. It keeps `head` exact on a
 //! line of its own and publishes `released` every so many messages and whenever it finds the ring
@@ -30,6 +37,7 @@ use super::room::{self, Edges, Releases, Room};
 use super::{Blocked, release_period};
 use crate::payload;
 use crate::sync::{Edge, Ordering, Word};
+use bytemuck::NoUninit;
 
 /// Words in the smallest cell: one cache line.
 const LINE: usize = 8;
@@ -162,13 +170,27 @@ impl Slots<'_> {
     }
 }
 
-/// Where a position lies.
+/// Where a position lies, as indices among the words.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Index of the cell's stamp among the words.
-    base: usize,
-    /// Index of the message in its cell.
-    item: usize,
+    /// The cell's stamp.
+    cell: usize,
+    /// The message's first word, where a cell has several messages.
+    message: usize,
+}
+
+impl Place {
+    /// The message's first word.
+    #[inline(always)]
+    fn first_word(self, shape: impl Shape) -> usize {
+        if shape.per_cell() == 1 { self.cell + 1 } else { self.message }
+    }
+
+    /// Messages in the cell before this one.
+    #[inline(always)]
+    fn item(self, shape: impl Shape) -> usize {
+        if shape.per_cell() == 1 { 0 } else { (self.message - self.cell - 1) / shape.words() }
+    }
 }
 
 /// What neither side changes: the geometry, read once and checked at attach.
@@ -195,38 +217,117 @@ impl Geometry {
 
     fn place(&self, shape: impl Shape, position: u64) -> Place {
         let in_lap = (position % self.lap(shape)) as usize;
-        Place { base: in_lap / shape.per_cell() * shape.stride(), item: in_lap % shape.per_cell() }
+        let cell = in_lap / shape.per_cell() * shape.stride();
+        Place { cell, message: cell + 1 + in_lap % shape.per_cell() * shape.words() }
     }
 
-    /// `place` moved on by `items`, which must not leave the cell.
+    /// Moves `place` on by `messages`, which must not leave the cell.
+    ///
+    /// Written with branches, not selects: a mispredicted one is rare, and a select would put the
+    /// comparison into the chain from one message to the next.
     #[inline(always)]
-    fn advance(&self, shape: impl Shape, place: &mut Place, items: usize) {
-        place.item += items;
-        if place.item == shape.per_cell() {
-            place.item = 0;
-            place.base += shape.stride();
-            if place.base == self.words {
-                place.base = 0;
-            }
+    fn advance(&self, shape: impl Shape, place: &mut Place, messages: usize) {
+        let message = place.message + messages * shape.words();
+        if shape.per_cell() > 1 && message < place.cell + 1 + shape.per_cell() * shape.words() {
+            place.message = message;
+            return;
+        }
+        if shape.per_cell() > 1 {
+            seldom();
+        }
+        self.next_cell(shape, place);
+    }
+
+    /// Moves `place` to the start of the next cell.
+    #[inline(always)]
+    fn next_cell(&self, shape: impl Shape, place: &mut Place) {
+        place.cell += shape.stride();
+        if place.cell == self.words {
+            seldom();
+            place.cell = 0;
+        }
+        if shape.per_cell() > 1 {
+            place.message = place.cell + 1;
         }
     }
 }
 
-/// The words of the message at `place`, and of those that follow it in the cell.
+/// Tells the compiler that the branch around it is seldom taken.
+#[cold]
 #[inline(always)]
-fn items<'a>(mem: Slots<'a>, shape: impl Shape, place: Place, items: usize) -> &'a [Word] {
-    let start = place.base + 1 + place.item * shape.words();
-    // SAFETY: `base` is the index of a cell's stamp and `item + items <= per_cell`, so the range is
-    // inside that cell, and `Geometry::new` has checked that all cells are inside `words`. Both
-    // numbers are private to this process and only ever moved by `Geometry`.
-    unsafe { mem.words.get_unchecked(start..start + items * shape.words()) }
+fn seldom() {}
+
+/// The words of `messages` messages from `place` on.
+#[inline(always)]
+fn messages_at<'a>(mem: Slots<'a>, shape: impl Shape, place: Place, messages: usize) -> &'a [Word] {
+    let start = place.first_word(shape);
+    // SAFETY: `place` was made by `Geometry`, so `cell` is the index of a cell's stamp and `message`
+    // that of a message in the cell; no caller asks for more messages than the cell has from there on.
+    // `Geometry::new` has checked that all cells are inside `words`. Both numbers are private to this
+    // process.
+    unsafe { mem.words.get_unchecked(start..start + messages * shape.words()) }
+}
+
+/// Writes the messages at the start of `bytes` into the whole cell at `place`.
+#[inline(always)]
+fn write_cell(mem: Slots<'_>, shape: impl Shape, place: Place, bytes: &[u8]) {
+    let per_cell = shape.per_cell();
+    if shape.is_dense() || per_cell == 1 {
+        let words = messages_at(mem, shape, place, per_cell);
+        payload::write(words, &bytes[..per_cell * shape.size()]);
+    } else {
+        write_some(mem, shape, place, bytes, per_cell);
+    }
+}
+
+/// Writes `count` messages at the start of `bytes` one by one, from `place` on, in one cell.
+#[inline]
+fn write_some(mem: Slots<'_>, shape: impl Shape, place: Place, bytes: &[u8], count: usize) {
+    for (i, message) in bytes.chunks_exact(shape.size()).take(count).enumerate() {
+        let at = Place { message: place.message + i * shape.words(), ..place };
+        payload::write(messages_at(mem, shape, at, 1), message);
+    }
+}
+
+/// Reads the whole cell at `place` to `to`.
+///
+/// # Safety
+///
+/// `to` must be valid for writes of a cell's messages.
+#[inline(always)]
+unsafe fn read_cell(mem: Slots<'_>, shape: impl Shape, place: Place, to: *mut u8) {
+    let per_cell = shape.per_cell();
+    if shape.is_dense() || per_cell == 1 {
+        let words = messages_at(mem, shape, place, per_cell);
+        // SAFETY: the caller's promise; the words are those of a cell's messages.
+        unsafe { payload::read(words, to, per_cell * shape.size()) };
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { read_some(mem, shape, place, to, per_cell) };
+    }
+}
+
+/// Reads `count` messages one by one to `to`, from `place` on, in one cell.
+///
+/// # Safety
+///
+/// `to` must be valid for writes of `count` messages.
+#[inline]
+unsafe fn read_some(mem: Slots<'_>, shape: impl Shape, place: Place, to: *mut u8, count: usize) {
+    for i in 0..count {
+        let at = Place { message: place.message + i * shape.words(), ..place };
+        // SAFETY: the caller's promise covers message `i < count`.
+        unsafe {
+            payload::read(messages_at(mem, shape, at, 1), to.add(i * shape.size()), shape.size())
+        };
+    }
 }
 
 /// The stamp of the cell at `place`.
 #[inline(always)]
-fn stamp<'a>(mem: Slots<'a>, place: Place) -> &'a Word {
-    // SAFETY: as for `items`: `base` is the index of a cell's stamp.
-    unsafe { mem.words.get_unchecked(place.base) }
+fn stamp(mem: Slots<'_>, place: Place) -> &Word {
+    // SAFETY: as for `messages_at`: `cell` is the index of a cell's stamp.
+    unsafe { mem.words.get_unchecked(place.cell) }
 }
 
 /// The sender's private state.
@@ -243,23 +344,15 @@ impl SendCursor {
     /// lived to note that.
     pub fn recover(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Result<Self, Blocked> {
         let geometry = Geometry::new(mem, shape, capacity);
-        let capacity = geometry.capacity;
-        let (mut tail, head) = room::recover_tail(mem.sender, mem.receiver, capacity, ROOM.load.1)?;
-        let mut place = geometry.place(shape, tail);
-        while tail - head < capacity {
-            let found = stamp(mem, place).load(Edge::CommitLoad.load());
-            let more = (found >> 2).wrapping_sub(tail);
-            if found & STATE != FULL || more >= (shape.per_cell() - place.item) as u64 {
-                break;
-            }
-            tail += more + 1;
-            geometry.advance(shape, &mut place, more as usize + 1);
-        }
-        if tail - head > capacity {
-            return Err(Blocked::Corrupt);
-        }
-        mem.sender.cursor.position.store(tail, Ordering::Relaxed);
-        Ok(Self { tail, room: Room::new(head, capacity, ROOM), place, geometry })
+        let (tail, head) = committed(mem, shape, &geometry)?;
+        mem.sender.cursor.position.store(tail, Edge::NoteStore.store());
+        let room = Room::new(head, geometry.capacity, ROOM);
+        Ok(Self { tail, room, place: geometry.place(shape, tail), geometry })
+    }
+
+    /// The position of the next message.
+    pub fn position(&self) -> u64 {
+        self.tail
     }
 
     /// Sends one message.
@@ -270,14 +363,16 @@ impl SendCursor {
         shape: impl Shape,
         message: &[u8],
     ) -> Result<(), Blocked> {
-        if self.tail == self.room.limit {
+        let (tail, place) = (self.tail, self.place);
+        if tail == self.room.limit {
             self.find_room(mem)?;
         }
-        payload::write(items(mem, shape, self.place, 1), message);
+        payload::write(messages_at(mem, shape, place, 1), message);
         // S1 commit: all payload of the cell up to here is visible to whoever sees this stamp.
-        stamp(mem, self.place).store(full(self.tail), Edge::CommitStore.store());
-        self.tail += 1;
-        mem.sender.cursor.position.store(self.tail, Ordering::Relaxed);
+        stamp(mem, place).store(full(tail), Edge::CommitStore.store());
+        // S4 note.
+        mem.sender.cursor.position.store(tail + 1, Edge::NoteStore.store());
+        self.tail = tail + 1;
         self.geometry.advance(shape, &mut self.place, 1);
         Ok(())
     }
@@ -302,33 +397,58 @@ impl SendCursor {
             }
         }
         let count = messages.min(room);
-        let (size, per_cell) = (shape.size(), shape.per_cell());
+        if count == 0 {
+            return Ok(0);
+        }
+        let (start, mut place) = (self.place, self.place);
         let mut done = 0;
         while done < count {
-            let run = if shape.is_dense() && self.place.item == 0 && count - done >= per_cell {
-                payload::write(
-                    items(mem, shape, self.place, per_cell),
-                    &bytes[done * size..(done + per_cell) * size],
-                );
-                per_cell
+            let left = &bytes[done * shape.size()..];
+            let run = (shape.per_cell() - place.item(shape)).min(count - done);
+            if run == shape.per_cell() {
+                write_cell(mem, shape, place, left);
             } else {
-                let run = (per_cell - self.place.item).min(count - done);
-                for i in 0..run {
-                    let place = Place { item: self.place.item + i, ..self.place };
-                    let at = (done + i) * size;
-                    payload::write(items(mem, shape, place, 1), &bytes[at..at + size]);
-                }
-                run
-            };
-            // S1 commit, once a cell.
-            stamp(mem, self.place)
-                .store(full(self.tail + run as u64 - 1), Edge::CommitStore.store());
-            self.tail += run as u64;
+                write_some(mem, shape, place, left, run);
+            }
             done += run;
-            self.geometry.advance(shape, &mut self.place, run);
+            self.geometry.advance(shape, &mut place, run);
         }
+        self.tail += count as u64;
+        // S1 commit, once a batch.
+        stamp(mem, start).store(full(self.tail - 1), Edge::CommitStore.store());
+        // S4 note.
+        mem.sender.cursor.position.store(self.tail, Edge::NoteStore.store());
+        self.place = place;
+        Ok(count)
+    }
+
+    /// Sends messages from `messages` for as long as there is room and there are any, and says how many.
+    /// None is taken that there is no room for. A panic of the iterator sends nothing.
+    #[inline(always)]
+    pub fn try_send_from<T: NoUninit>(
+        &mut self,
+        mem: Slots<'_>,
+        shape: Typed<T>,
+        mut messages: impl Iterator<Item = T>,
+    ) -> Result<usize, Blocked> {
+        if self.tail == self.room.limit {
+            self.find_room(mem)?;
+        }
+        let (start, mut place) = (self.place, self.place);
+        let (mut tail, limit) = (self.tail, self.room.limit);
+        while tail < limit {
+            let Some(message) = messages.next() else { break };
+            payload::write(messages_at(mem, shape, place, 1), bytemuck::bytes_of(&message));
+            tail += 1;
+            self.geometry.advance(shape, &mut place, 1);
+        }
+        let count = (tail - self.tail) as usize;
         if count > 0 {
-            mem.sender.cursor.position.store(self.tail, Ordering::Relaxed);
+            // S1 commit, once a batch.
+            stamp(mem, start).store(full(tail - 1), Edge::CommitStore.store());
+            // S4 note.
+            mem.sender.cursor.position.store(tail, Edge::NoteStore.store());
+            (self.tail, self.place) = (tail, place);
         }
         Ok(count)
     }
@@ -340,11 +460,43 @@ impl SendCursor {
     }
 }
 
+/// How far messages are committed, as a new sender or receiver finds it, and how far they are received.
+///
+/// The last sender noted where its sends ended, except perhaps the last one; from there each stamp leads
+/// to the end of the send that starts in its cell.
+fn committed(
+    mem: Slots<'_>,
+    shape: impl Shape,
+    geometry: &Geometry,
+) -> Result<(u64, u64), Blocked> {
+    // S4 note: what is committed up to there may be read. S3 head: what is received may be overwritten.
+    let noted = mem.sender.cursor.position.load(Edge::NoteLoad.load());
+    let head = mem.receiver.cursor.position.load(ROOM.load.1.load());
+    room::check(noted, head, geometry.capacity)?;
+    let mut tail = noted;
+    loop {
+        // S1 commit.
+        let found = stamp(mem, geometry.place(shape, tail)).load(Edge::CommitLoad.load());
+        let position = found >> 2;
+        if found & STATE != FULL || position < tail {
+            break;
+        }
+        if position - tail >= 2 * geometry.capacity {
+            return Err(Blocked::Corrupt);
+        }
+        tail = position + 1;
+    }
+    match tail.checked_sub(head) {
+        Some(waiting) if waiting <= geometry.capacity => Ok((tail, head)),
+        _ => Err(Blocked::Corrupt),
+    }
+}
+
 /// The receiver's private state.
 #[derive(Debug)]
 pub struct RecvCursor {
     head: u64,
-    /// Positions below are known to be committed; never beyond the cell of `head`.
+    /// Positions below are known to be committed.
     ready: u64,
     place: Place,
     releases: Releases,
@@ -356,10 +508,15 @@ impl RecvCursor {
     /// is delivered again.
     pub fn recover(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Result<Self, Blocked> {
         let geometry = Geometry::new(mem, shape, capacity);
-        let head = room::recover_head(mem.sender, mem.receiver, geometry.capacity)?;
+        let (ready, head) = committed(mem, shape, &geometry)?;
         let period = release_period(geometry.capacity, PERIOD);
         let releases = Releases::new(mem.receiver, head, period, ROOM);
-        Ok(Self { head, ready: head, place: geometry.place(shape, head), releases, geometry })
+        Ok(Self { head, ready, place: geometry.place(shape, head), releases, geometry })
+    }
+
+    /// The position of the next message.
+    pub fn position(&self) -> u64 {
+        self.head
     }
 
     /// Whether `released` is due after what was just received.
@@ -381,13 +538,14 @@ impl RecvCursor {
         to: *mut u8,
     ) -> Result<(), Blocked> {
         if self.head == self.ready {
-            self.look(mem, shape)?;
+            self.look(mem)?;
         }
-        // SAFETY: the caller's promise; `items` gives the words of one message.
-        unsafe { payload::read(items(mem, shape, self.place, 1), to, shape.size()) };
-        self.head += 1;
+        let (head, place) = (self.head, self.place);
+        // SAFETY: the caller's promise; `messages_at` gives the words of one message.
+        unsafe { payload::read(messages_at(mem, shape, place, 1), to, shape.size()) };
         // S3 head: this message has been read for the last time.
-        self.releases.note(mem.receiver, self.head);
+        self.releases.note(mem.receiver, head + 1);
+        self.head = head + 1;
         self.geometry.advance(shape, &mut self.place, 1);
         Ok(())
     }
@@ -405,11 +563,10 @@ impl RecvCursor {
         to: *mut u8,
         most: usize,
     ) -> Result<usize, Blocked> {
-        let (size, per_cell) = (shape.size(), shape.per_cell());
         let mut done = 0;
         while done < most {
             if self.head == self.ready {
-                match self.look(mem, shape) {
+                match self.look(mem) {
                     Ok(()) => {}
                     Err(Blocked::NotReady) => break,
                     // What came before is whole: hand it over, and find the same thing next time.
@@ -417,26 +574,25 @@ impl RecvCursor {
                     Err(Blocked::Corrupt) => return Err(Blocked::Corrupt),
                 }
             }
-            let known = (self.ready - self.head) as usize;
-            let run = if shape.is_dense() && known == per_cell && most - done >= per_cell {
-                let words = items(mem, shape, self.place, per_cell);
-                // SAFETY: `done + per_cell <= most`, so the caller's promise covers the range.
-                unsafe { payload::read(words, to.add(done * size), per_cell * size) };
-                per_cell
-            } else {
-                let run = known.min(most - done);
-                for i in 0..run {
-                    let place = Place { item: self.place.item + i, ..self.place };
-                    // SAFETY: `done + i < most`, so the caller's promise covers the message.
-                    unsafe {
-                        payload::read(items(mem, shape, place, 1), to.add((done + i) * size), size)
-                    };
+            let count = ((self.ready - self.head) as usize).min(most - done);
+            let mut place = self.place;
+            let end = done + count;
+            while done < end {
+                let run = (shape.per_cell() - place.item(shape)).min(end - done);
+                // SAFETY: `done + run <= most`, so the caller's promise covers the range.
+                unsafe {
+                    let to = to.add(done * shape.size());
+                    if run == shape.per_cell() {
+                        read_cell(mem, shape, place, to);
+                    } else {
+                        read_some(mem, shape, place, to, run);
+                    }
                 }
-                run
-            };
-            self.head += run as u64;
-            done += run;
-            self.geometry.advance(shape, &mut self.place, run);
+                done += run;
+                self.geometry.advance(shape, &mut place, run);
+            }
+            self.head += count as u64;
+            self.place = place;
         }
         if done == 0 && most > 0 {
             return Err(Blocked::NotReady);
@@ -446,32 +602,58 @@ impl RecvCursor {
         Ok(done)
     }
 
+    /// Copies the next message to `to`, if one is there, without noting that: it is received again by a
+    /// successor until [`note`](Self::note) is called.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn try_next(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+    ) -> Result<(), Blocked> {
+        if self.head == self.ready {
+            self.look(mem)?;
+        }
+        // SAFETY: the caller's promise; `messages_at` gives the words of one message.
+        unsafe { payload::read(messages_at(mem, shape, self.place, 1), to, shape.size()) };
+        self.head += 1;
+        self.geometry.advance(shape, &mut self.place, 1);
+        Ok(())
+    }
+
+    /// S3 head: what was copied out has been read for the last time.
+    #[inline(always)]
+    pub fn note(&self, mem: Slots<'_>) {
+        self.releases.note(mem.receiver, self.head);
+    }
+
     /// Whether a message is there, without taking it.
     #[inline(always)]
-    pub fn look(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+    pub fn look(&mut self, mem: Slots<'_>) -> Result<(), Blocked> {
         // S1 commit.
         let found = stamp(mem, self.place).load(Edge::CommitLoad.load());
         let more = (found >> 2).wrapping_sub(self.head);
-        if found & STATE == FULL && more < (shape.per_cell() - self.place.item) as u64 {
+        if found & STATE == FULL && more < self.geometry.capacity {
             self.ready = self.head + more + 1;
             return Ok(());
         }
-        self.explain(shape, found)
+        self.explain(found)
     }
 
-    /// Tells an empty ring from a broken one.
+    /// Tells an empty ring from a broken one: a stale stamp says less than is known, never more.
     #[cold]
     #[inline(never)]
-    fn explain(&self, shape: impl Shape, found: u64) -> Result<(), Blocked> {
-        let lap = self.geometry.lap(shape);
-        let expected = if self.place.item > 0 {
-            full(self.head - 1)
-        } else if self.head < lap {
-            free(self.head)
-        } else {
-            full(self.head - lap + shape.per_cell() as u64 - 1)
+    fn explain(&self, found: u64) -> Result<(), Blocked> {
+        let stale = match found & STATE {
+            FREE => found >> 2 <= self.head,
+            FULL => found >> 2 < self.head,
+            _ => false,
         };
-        Err(if found == expected { Blocked::NotReady } else { Blocked::Corrupt })
+        Err(if stale { Blocked::NotReady } else { Blocked::Corrupt })
     }
 
     /// Tells the sender how far the receiver is; `false` if it had been told already.

@@ -14,11 +14,7 @@ use std::path::{Path, PathBuf};
 /// Attempts to open a name that its last user is just removing.
 const ATTEMPTS: usize = 8;
 
-pub(super) fn create(
-    path: PathBuf,
-    spec: Spec,
-    initialise: impl FnOnce(&Segment),
-) -> Result<Segment, SetupError> {
+pub(super) fn create(path: PathBuf, spec: Spec) -> Result<Segment, SetupError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -39,7 +35,7 @@ pub(super) fn create(
         return Err(SetupError::HugePages { reason });
     }
     let size = allocate(&file, &spec)?;
-    let mut segment = Segment::assemble(file.into(), spec, size, initialise)?;
+    let mut segment = Segment::assemble(file.into(), spec, size)?;
     segment.join()?;
     // The last step: from here on everybody sees it, complete.
     publish(segment.fd(), &path)?;

@@ -9,11 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-pub(super) fn create(
-    label: &CStr,
-    spec: Spec,
-    initialise: impl FnOnce(&Segment),
-) -> Result<Segment, SetupError> {
+pub(super) fn create(label: &CStr, spec: Spec) -> Result<Segment, SetupError> {
     let failed = |source: io::Error| match source.raw_os_error() {
         Some(libc::ENOENT | libc::ENODEV | libc::EINVAL | libc::ENOSYS) if spec.huge_pages => {
             SetupError::HugePages { reason: "the kernel has none; build it with hugetlbfs" }
@@ -22,7 +18,7 @@ pub(super) fn create(
     };
     let file = File::from(memfd::create(label, spec.huge_pages).map_err(failed)?);
     let size = allocate(&file, &spec)?;
-    let segment = Segment::assemble(file.into(), spec, size, initialise)?;
+    let segment = Segment::assemble(file.into(), spec, size)?;
     memfd::seal(segment.fd()).map_err(SetupError::os("sealing the memory file"))?;
     segment.join()?;
     Ok(segment)

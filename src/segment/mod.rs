@@ -18,6 +18,7 @@ pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
 
 use crate::error::{Role, SetupError};
 use crate::protocol::layout::{DATA, Half, Header, RECEIVER, SENDER};
+use crate::protocol::slots::{Slots, Untyped};
 use crate::stats::Stats;
 use crate::sync::Word;
 use crate::sys::fork::PrivateFd;
@@ -28,6 +29,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A segment that this process has mapped.
@@ -46,16 +49,12 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Creates a segment; `initialise` puts the data in order before anybody can see it.
-    pub(crate) fn create(
-        place: &Place,
-        spec: Spec,
-        initialise: impl FnOnce(&Segment),
-    ) -> Result<Self, SetupError> {
+    /// Creates a segment with an empty ring.
+    pub(crate) fn create(place: &Place, spec: Spec) -> Result<Self, SetupError> {
         spec.check()?;
         match (&place.0, place.file()) {
-            (PlaceKind::Memfd(label), _) => memfd::create(label, spec, initialise),
-            (_, Some(path)) => file::create(path, spec, initialise),
+            (PlaceKind::Memfd(label), _) => memfd::create(label, spec),
+            (_, Some(path)) => file::create(path, spec),
             (_, None) => unreachable!("only memory files have no path"),
         }
     }
@@ -78,20 +77,27 @@ impl Segment {
         memfd::attach(own, expected)
     }
 
-    /// Maps the `size` bytes of `fd`, a file just made, and writes the header.
-    fn assemble(
-        fd: OwnedFd,
-        spec: Spec,
-        size: u64,
-        initialise: impl FnOnce(&Segment),
-    ) -> Result<Self, SetupError> {
+    /// Maps the `size` bytes of `fd`, a file just made, and writes an empty ring into it.
+    fn assemble(fd: OwnedFd, spec: Spec, size: u64) -> Result<Self, SetupError> {
         let file = File::from(fd);
         let mapping = map(&file, size, &spec)?;
-        let words = spec.data_words()?;
+        let words_of_data = spec.data_words()?;
         let fd = PrivateFd::new(file.into());
-        let segment = Self { mapping, fd, path: None, kept: AtomicBool::new(false), spec, words };
-        initialise(&segment);
-        segment.spec.write(segment.header(), size);
+        let segment = Self {
+            mapping,
+            fd,
+            path: None,
+            kept: AtomicBool::new(false),
+            spec,
+            words: words_of_data,
+        };
+        if segment.spec.kind == RingKind::Slots {
+            let (sender, receiver) = (segment.half(Role::Sender), segment.half(Role::Receiver));
+            let words = words(&segment.mapping, words_of_data);
+            let shape = Untyped(segment.spec.message_size);
+            Slots { sender, receiver, words }.initialise(shape, segment.spec.capacity);
+        }
+        segment.spec.write(header(&segment.mapping), size);
         Ok(segment)
     }
 
@@ -112,32 +118,9 @@ impl Segment {
         Ok(Self { mapping, fd, path: None, kept: AtomicBool::new(false), spec, words })
     }
 
-    fn header(&self) -> &Header {
-        header(&self.mapping)
-    }
-
     /// The half that `role` writes.
-    #[inline(always)]
     pub(crate) fn half(&self, role: Role) -> &Half {
-        let offset = match role {
-            Role::Sender => SENDER,
-            Role::Receiver => RECEIVER,
-        };
-        // SAFETY: the mapping has at least `DATA` bytes from a page boundary on (checked at create and
-        // attach) and lives as long as `self`; a half is atomics only, valid whatever a peer writes.
-        unsafe { self.mapping.base().add(offset).cast::<Half>().as_ref() }
-    }
-
-    /// The data.
-    #[inline(always)]
-    pub(crate) fn words(&self) -> &[Word] {
-        // SAFETY: the mapping has `DATA + 8 * words` bytes at least (the file's size was computed from
-        // or checked against the spec that `words` was counted from) and lives as long as `self`; a
-        // word is an atomic, valid whatever a peer writes.
-        unsafe {
-            let data = self.mapping.base().add(DATA).cast::<Word>();
-            core::slice::from_raw_parts(data.as_ptr(), self.words)
-        }
+        half(&self.mapping, role)
     }
 
     /// The descriptor of the segment.
@@ -202,6 +185,63 @@ impl Segment {
     }
 }
 
+/// A segment with the addresses of its parts at hand, for those who need them for every message.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    /// The first byte of the segment's mapping.
+    base: NonNull<u8>,
+    /// Words of data.
+    words: usize,
+    segment: Arc<Segment>,
+}
+
+// SAFETY: `base` points into the mapping of `segment`, which is `Send` and `Sync` and is not unmapped
+// before `self` is dropped; all that is made of it are references to atomics.
+unsafe impl Send for Attached {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Attached {}
+
+impl Attached {
+    pub(crate) fn new(segment: &Arc<Segment>) -> Self {
+        let base = segment.mapping.base();
+        Self { base, words: segment.words, segment: Arc::clone(segment) }
+    }
+
+    /// The segment.
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// The half that `role` writes.
+    #[inline(always)]
+    pub(crate) fn half(&self, role: Role) -> &Half {
+        // SAFETY: the mapping has at least `DATA` bytes from a page boundary on (checked at create and
+        // attach) and lives as long as `self`; a half is atomics only, valid whatever a peer writes.
+        unsafe { self.base.add(offset_of(role)).cast::<Half>().as_ref() }
+    }
+
+    /// The data.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &[Word] {
+        // SAFETY: the mapping has `DATA + 8 * words` bytes at least (the file's size was computed from
+        // or checked against the spec that `words` was counted from) and lives as long as `self`; a
+        // word is an atomic, valid whatever a peer writes.
+        unsafe {
+            let data = self.base.add(DATA).cast::<Word>();
+            core::slice::from_raw_parts(data.as_ptr(), self.words)
+        }
+    }
+}
+
+/// Where the half of `role` lies.
+#[inline(always)]
+const fn offset_of(role: Role) -> usize {
+    match role {
+        Role::Sender => SENDER,
+        Role::Receiver => RECEIVER,
+    }
+}
+
 impl Drop for Segment {
     fn drop(&mut self) {
         let stays = self.spec.persistent || self.kept.load(Ordering::Relaxed);
@@ -234,12 +274,15 @@ pub(crate) fn header(mapping: &Mapping) -> &Header {
 /// One half of a mapping of at least [`DATA`] bytes, for those who only look.
 pub(crate) fn half(mapping: &Mapping, role: Role) -> &Half {
     assert!(mapping.len() >= DATA);
-    let offset = match role {
-        Role::Sender => SENDER,
-        Role::Receiver => RECEIVER,
-    };
     // SAFETY: as for `header`; the halves lie before `DATA`, each on a page of its own.
-    unsafe { mapping.base().add(offset).cast::<Half>().as_ref() }
+    unsafe { mapping.base().add(offset_of(role)).cast::<Half>().as_ref() }
+}
+
+/// The first `count` words of data of a mapping that has as many.
+fn words(mapping: &Mapping, count: usize) -> &[Word] {
+    assert!(mapping.len() - DATA >= count * size_of::<Word>());
+    // SAFETY: the mapping is long enough; a word is an atomic, valid whatever a peer writes.
+    unsafe { core::slice::from_raw_parts(mapping.base().add(DATA).cast::<Word>().as_ptr(), count) }
 }
 
 fn length(size: u64) -> Result<usize, SetupError> {
