@@ -355,10 +355,7 @@ pub mod model {
     impl Word {
         /// A new word.
         pub fn new(value: u64) -> Self {
-            Self {
-                atomic: loom::sync::atomic::AtomicU64::new(value),
-                tracked: UnsafeCell::new(()),
-            }
+            Self { atomic: loom::sync::atomic::AtomicU64::new(value), tracked: UnsafeCell::new(()) }
         }
         /// Loads a stamp or header.
         pub fn load(&self, ordering: Ordering) -> u64 {

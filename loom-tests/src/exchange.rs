@@ -104,8 +104,7 @@ impl Exchange {
     pub fn undisturbed(self) {
         let ring = self.ring();
         let there = Arc::clone(&ring);
-        let sender =
-            thread::spawn(move || self.send(&there, &Cell::new(self.begin()), self.end()));
+        let sender = thread::spawn(move || self.send(&there, &Cell::new(self.begin()), self.end()));
         let received = Cell::new(self.start);
         self.receive(&ring, &received, self.end());
         sender.join().unwrap();

@@ -20,10 +20,7 @@ struct Wakes {
 
 impl Default for Futex {
     fn default() -> Self {
-        Self {
-            wakes: Mutex::new(Wakes { count: 0, time_passes: false }),
-            changed: Condvar::new(),
-        }
+        Self { wakes: Mutex::new(Wakes { count: 0, time_passes: false }), changed: Condvar::new() }
     }
 }
 

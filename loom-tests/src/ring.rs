@@ -5,11 +5,11 @@
 
 use crate::futex::Futex;
 use annulus::payload;
+use annulus::protocol::Blocked;
 use annulus::protocol::layout::Half;
 use annulus::protocol::park::{self, Answered, Barrier, Sleep};
 use annulus::protocol::records::{self, Records};
 use annulus::protocol::slots::{self, Slots, Untyped};
-use annulus::protocol::Blocked;
 use annulus::sync::{Edge, Ordering, Word, model, spin_hint};
 use std::sync::Arc;
 
@@ -93,7 +93,8 @@ impl Kind {
         let lap = (records::words_for(capacity) * payload::WORD) as u64;
         let (mut end, mut number) = (0, 0);
         loop {
-            let record = ((1 + self.size_of(number).div_ceil(payload::WORD)) * payload::WORD) as u64;
+            let record =
+                ((1 + self.size_of(number).div_ceil(payload::WORD)) * payload::WORD) as u64;
             let rest = lap - end % lap;
             end += if record > rest { rest } else { 0 } + record;
             if end > position {
@@ -252,8 +253,7 @@ impl Side {
                 spin_hint();
                 continue;
             }
-            let sleep =
-                Sleep::announce(self.own(), self.peer(), || Edge::ParkAnnounce.fence());
+            let sleep = Sleep::announce(self.own(), self.peer(), || Edge::ParkAnnounce.fence());
             if ready(attempt(self)) {
                 return true;
             }
@@ -296,9 +296,9 @@ impl Sender {
             Kind::Slots { size, capacity } => SendCursor::Slots(
                 slots::SendCursor::recover(ring.slots(), Untyped(size), capacity).unwrap(),
             ),
-            Kind::Records { capacity, .. } => SendCursor::Records(
-                records::SendCursor::recover(ring.records(), capacity).unwrap(),
-            ),
+            Kind::Records { capacity, .. } => {
+                SendCursor::Records(records::SendCursor::recover(ring.records(), capacity).unwrap())
+            }
         };
         side.enter();
         Self { side, cursor }
@@ -406,9 +406,9 @@ impl Receiver {
             Kind::Slots { size, capacity } => RecvCursor::Slots(
                 slots::RecvCursor::recover(ring.slots(), Untyped(size), capacity).unwrap(),
             ),
-            Kind::Records { capacity, .. } => RecvCursor::Records(
-                records::RecvCursor::recover(ring.records(), capacity).unwrap(),
-            ),
+            Kind::Records { capacity, .. } => {
+                RecvCursor::Records(records::RecvCursor::recover(ring.records(), capacity).unwrap())
+            }
         };
         side.enter();
         Self { side, cursor }
@@ -424,14 +424,9 @@ impl Receiver {
             let Self { side, cursor } = self;
             let message = side.wait(|side| {
                 let ring = Arc::clone(&side.ring);
-                let found = match (&mut *cursor, ring.kind) {
-                    (RecvCursor::Slots(cursor), Kind::Slots { size, .. }) => {
-                        cursor.look(ring.slots(), Untyped(size))
-                    }
-                    (RecvCursor::Records(cursor), _) => {
-                        cursor.try_claim(ring.records()).map(|_| ())
-                    }
-                    (RecvCursor::Slots(_), Kind::Records { .. }) => unreachable!(),
+                let found = match cursor {
+                    RecvCursor::Slots(cursor) => cursor.look(ring.slots()),
+                    RecvCursor::Records(cursor) => cursor.try_claim(ring.records()).map(|_| ()),
                 };
                 if found == Err(Blocked::NotReady) {
                     cursor.release(side);

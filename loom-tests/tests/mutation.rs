@@ -50,7 +50,6 @@ fn models_with_a_weakened_edge() {
     let name = std::env::var(WEAKENED).expect("the name of an edge is in the environment");
     let edge = Edge::ALL.into_iter().find(|edge| format!("{edge:?}") == name);
     model::weaken(edge.expect("there is such an edge"));
-    let lists =
-        [models::SLOTS_UNDISTURBED, models::RECORDS_UNDISTURBED, models::PARK_UNDISTURBED];
+    let lists = [models::SLOTS_UNDISTURBED, models::RECORDS_UNDISTURBED, models::PARK_UNDISTURBED];
     lists.into_iter().flatten().for_each(models::Model::run);
 }
