@@ -203,42 +203,105 @@ pub mod model {
         WEAKENED.load(Ordering::SeqCst) == edge as u8
     }
 
+    /// What a thread of a model knows of its own end.
+    #[derive(Clone, Copy)]
+    struct Life {
+        /// Atomic accesses made.
+        taken: usize,
+        /// Atomic accesses that the thread may make.
+        allowed: usize,
+        /// Whether it was killed: it unwinds, and nothing that it does is seen by anybody.
+        dead: bool,
+        /// Whether its notifiers do without the light barrier.
+        without_light_barrier: bool,
+        /// From where to where the memory lies that only this thread's role writes.
+        own: [(usize, usize); 2],
+    }
+
+    const FRESH: Life = Life {
+        taken: 0,
+        allowed: usize::MAX,
+        dead: false,
+        without_light_barrier: false,
+        own: [(0, 0); 2],
+    };
+
     loom::thread_local! {
-        static LEFT: Cell<Option<usize>> = Cell::new(None);
-        static TAKEN: Cell<usize> = Cell::new(0);
+        static LIFE: Cell<Life> = Cell::new(FRESH);
     }
 
     /// What a killed thread unwinds with.
     #[derive(Debug)]
     pub struct Killed;
 
-    /// Lets this thread make `accesses` more atomic accesses; the next one kills it.
+    /// Lets this process make `accesses` atomic accesses in all; the next one kills it.
     pub fn kill_after(accesses: usize) {
-        LEFT.with(|left| left.set(Some(accesses)));
+        LIFE.with(|life| life.set(Life { allowed: accesses, ..life.get() }));
     }
 
-    /// How many atomic accesses this thread has made.
+    /// How many atomic accesses this thread has made since its last [`process`] began.
     pub fn accesses() -> usize {
-        TAKEN.with(Cell::get)
+        LIFE.with(Cell::get).taken
     }
 
-    /// Runs `body` as a process that may be killed; `None` when it was.
+    /// Takes the notifier's light barrier away from this thread, as it is where the notifier relies on
+    /// being told to fence by the waiter.
+    pub fn without_light_barrier() {
+        LIFE.with(|life| life.set(Life { without_light_barrier: true, ..life.get() }));
+    }
+
+    /// Says which memory only this thread writes: a half, and the data if it is the sender.
+    ///
+    /// loom 0.7 remembers one last access of an atomic, whosesoever it was. If a peer loads a word and
+    /// then its owner loads and stores it, the owner's load hides the peer's, and loom never tries the
+    /// store before the peer's load. An owner's load of its own word gives what the owner, or its
+    /// predecessor, stored last; so does adding zero, and that loom orders against every access.
+    pub fn own<T>(half: &T, words: &[Word]) {
+        let start = std::ptr::from_ref(half) as usize;
+        let half = (start, start + size_of::<T>());
+        let words = words.as_ptr_range();
+        let own = [half, (words.start as usize, words.end as usize)];
+        LIFE.with(|life| life.set(Life { own, ..life.get() }));
+    }
+
+    /// Whether only this thread writes the atomic at `place`.
+    fn is_own<T>(place: &T) -> bool {
+        let place = std::ptr::from_ref(place) as usize;
+        LIFE.with(Cell::get).own.iter().any(|&(start, end)| start <= place && place < end)
+    }
+
+    /// Runs `body` as a process that may be killed; `None` when it was. The thread goes on as another
+    /// process, which is ordered after the first as the kernel orders the next holder of a lock.
     pub fn process<R>(body: impl FnOnce() -> R) -> Option<R> {
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+        let before = LIFE.with(|life| life.replace(Life { taken: 0, ..life.get() }));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        LIFE.with(|life| life.set(Life { taken: life.get().taken, ..before }));
+        match outcome {
             Ok(value) => Some(value),
             Err(cause) if cause.is::<Killed>() => None,
             Err(cause) => std::panic::resume_unwind(cause),
         }
     }
 
-    /// Counts one access; unwinds if the thread has used up its last.
-    fn step() {
-        TAKEN.with(|taken| taken.set(taken.get() + 1));
-        LEFT.with(|left| match left.get() {
-            None => {}
-            Some(0) => std::panic::resume_unwind(Box::new(Killed)),
-            Some(n) => left.set(Some(n - 1)),
-        });
+    /// Counts one access; unwinds if the thread has used up its last. `false` for a thread that is
+    /// unwinding already: destructors run, but they reach nothing.
+    #[must_use]
+    fn step() -> bool {
+        let life = LIFE.with(Cell::get);
+        if life.dead {
+            return false;
+        }
+        if life.taken == life.allowed {
+            LIFE.with(|own| own.set(Life { dead: true, ..life }));
+            std::panic::resume_unwind(Box::new(Killed));
+        }
+        LIFE.with(|own| own.set(Life { taken: life.taken + 1, ..life }));
+        true
+    }
+
+    /// A place where a process may be killed without an access of its own: a system call.
+    pub fn system_call() {
+        let _ = step();
     }
 
     macro_rules! atomic {
@@ -254,18 +317,27 @@ pub mod model {
                 }
                 /// Loads.
                 pub fn load(&self, ordering: Ordering) -> $int {
-                    step();
-                    self.0.load(ordering)
+                    if !step() {
+                        0
+                    } else if is_own(self) {
+                        self.0.fetch_add(0, ordering)
+                    } else {
+                        self.0.load(ordering)
+                    }
                 }
                 /// Stores.
                 pub fn store(&self, value: $int, ordering: Ordering) {
-                    step();
-                    self.0.store(value, ordering);
+                    if step() {
+                        self.0.store(value, ordering);
+                    }
                 }
                 /// Adds, wrapping, and gives the value from before.
                 pub fn fetch_add(&self, value: $int, ordering: Ordering) -> $int {
-                    step();
-                    self.0.fetch_add(value, ordering)
+                    if step() { self.0.fetch_add(value, ordering) } else { 0 }
+                }
+                /// Loads on behalf of the kernel, which nobody kills.
+                pub fn load_in_kernel(&self) -> $int {
+                    self.0.load(Ordering::Relaxed)
                 }
             }
         };
@@ -276,45 +348,61 @@ pub mod model {
     /// One word of the data area, with a cell that tracks who may touch its payload.
     #[derive(Debug)]
     pub struct Word {
-        atomic: AtomicU64,
+        atomic: loom::sync::atomic::AtomicU64,
         tracked: UnsafeCell<()>,
     }
 
     impl Word {
         /// A new word.
         pub fn new(value: u64) -> Self {
-            Self { atomic: AtomicU64::new(value), tracked: UnsafeCell::new(()) }
+            Self { atomic: loom::sync::atomic::AtomicU64::new(value), tracked: UnsafeCell::new(()) }
         }
         /// Loads a stamp or header.
         pub fn load(&self, ordering: Ordering) -> u64 {
-            self.atomic.load(ordering)
+            if !step() {
+                0
+            } else if is_own(self) {
+                self.atomic.fetch_add(0, ordering)
+            } else {
+                self.atomic.load(ordering)
+            }
         }
         /// Stores a stamp or header.
         pub fn store(&self, value: u64, ordering: Ordering) {
-            self.atomic.store(value, ordering);
+            if step() {
+                self.atomic.store(value, ordering);
+            }
         }
         /// Reads eight bytes of payload.
         pub fn read(&self) -> u64 {
+            if !step() {
+                return 0;
+            }
             let value = self.atomic.load(Ordering::Relaxed);
             self.tracked.with(|_| ());
             value
         }
         /// Writes eight bytes of payload.
         pub fn write(&self, value: u64) {
-            self.atomic.store(value, Ordering::Relaxed);
-            self.tracked.with_mut(|_| ());
+            if step() {
+                self.atomic.store(value, Ordering::Relaxed);
+                self.tracked.with_mut(|_| ());
+            }
         }
     }
 
     /// loom's fence, counted.
     pub fn fence(ordering: Ordering) {
-        step();
-        loom::sync::atomic::fence(ordering);
+        if step() {
+            loom::sync::atomic::fence(ordering);
+        }
     }
 
-    /// loom has no `membarrier`: the model is of the form with fences on both sides.
+    /// loom has no `membarrier`: where there would be one, both sides fence in the model.
     pub fn light_barrier(edge: Edge) {
-        edge.fence();
+        if !LIFE.with(Cell::get).without_light_barrier {
+            edge.fence();
+        }
     }
 
     /// Nothing that a model could see.
@@ -322,6 +410,8 @@ pub mod model {
 
     /// Lets the other threads run.
     pub fn spin_hint() {
-        loom::thread::yield_now();
+        if !LIFE.with(Cell::get).dead {
+            loom::thread::yield_now();
+        }
     }
 }

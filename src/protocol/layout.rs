@@ -81,7 +81,9 @@ pub struct Header {
 }
 
 /// What one role writes and the other reads.
-#[repr(C, align(4096))]
+// loom builds halves on the small stacks of its threads.
+#[cfg_attr(loom, repr(C))]
+#[cfg_attr(not(loom), repr(C, align(4096)))]
 pub struct Half {
     /// How far this side is: exact at every instruction, so that a successor can go on from it.
     pub cursor: Cursor,

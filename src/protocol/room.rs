@@ -49,10 +49,16 @@ impl Room {
     #[inline(never)]
     pub fn look(&mut self, sender: &Half, receiver: &Half, tail: u64) -> Result<(), Blocked> {
         let before = self.limit;
-        // S2, R2: what lies below has been read for the last time.
-        self.believe(receiver.released.position.load(self.edges.load.0.load()), tail)?;
+        // S2, R2: what lies below has been read for the last time. It may trail what `head` has told us,
+        // by a batch or by a pad and a record: more than a ring in all, if the receiver stopped between
+        // noting its position and publishing it.
+        let released = receiver.released.position.load(self.edges.load.0.load());
+        if released >= self.released {
+            self.believe(released, tail)?;
+        }
         if self.limit == before {
-            // S3, R3: the exact position, at the price of the receiver's own line.
+            // S3, R3: the exact position, at the price of the receiver's own line. It never trails:
+            // `released` is stored after it.
             self.believe(receiver.cursor.position.load(self.edges.load.1.load()), tail)?;
         }
         let waiting = tail - self.released;
@@ -65,17 +71,12 @@ impl Room {
 
     /// Takes over a position that the receiver claims, if a correct one could be there.
     fn believe(&mut self, claimed: u64, tail: u64) -> Result<(), Blocked> {
-        if claimed.wrapping_sub(self.released) <= tail - self.released {
-            self.released = claimed;
-            self.limit = claimed + self.capacity;
-            return Ok(());
+        if claimed.wrapping_sub(self.released) > tail - self.released {
+            return Err(Blocked::Corrupt);
         }
-        // `released` may trail what `head` has already told us, but by no more than a ring.
-        if self.released.wrapping_sub(claimed) <= self.capacity {
-            Ok(())
-        } else {
-            Err(Blocked::Corrupt)
-        }
+        self.released = claimed;
+        self.limit = claimed + self.capacity;
+        Ok(())
     }
 }
 

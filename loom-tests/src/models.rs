@@ -1,0 +1,266 @@
+//! The models: each a scenario of [`exchange`](crate::exchange) with one ring and one number of messages.
+
+use crate::exchange::Exchange;
+use crate::explore::{explore, explore_kills};
+use crate::ring::{Kind, Waiting};
+
+/// What happens while messages pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// [`Exchange::undisturbed`].
+    Undisturbed,
+    /// [`Exchange::sender_dies`], at each of its accesses.
+    SenderDies,
+    /// [`Exchange::receiver_dies`], at each of its accesses.
+    ReceiverDies,
+    /// [`Exchange::sender_dies_alone`], at each of its accesses.
+    SenderDiesAlone,
+    /// [`Exchange::receiver_dies_alone`], at each of its accesses.
+    ReceiverDiesAlone,
+}
+
+/// A model.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// What it shows.
+    pub name: &'static str,
+    /// What happens.
+    pub scenario: Scenario,
+    /// The ring and the messages.
+    pub exchange: Exchange,
+    /// The most preemptions in an interleaving; `None` explores all interleavings.
+    pub preemptions: Option<usize>,
+}
+
+impl Model {
+    /// Explores it.
+    pub fn run(&self) {
+        let exchange = self.exchange;
+        let (name, preemptions) = (self.name, self.preemptions);
+        match self.scenario {
+            Scenario::Undisturbed => explore(name, preemptions, move || exchange.undisturbed()),
+            Scenario::SenderDies => {
+                explore_kills(name, preemptions, move |kill| exchange.sender_dies(kill));
+            }
+            Scenario::ReceiverDies => {
+                explore_kills(name, preemptions, move |kill| exchange.receiver_dies(kill));
+            }
+            Scenario::SenderDiesAlone => {
+                explore_kills(name, preemptions, move |kill| exchange.sender_dies_alone(kill));
+            }
+            Scenario::ReceiverDiesAlone => {
+                explore_kills(name, preemptions, move |kill| exchange.receiver_dies_alone(kill));
+            }
+        }
+    }
+}
+
+const SLOTS: Exchange = Exchange {
+    kind: Kind::Slots { size: 8, capacity: 1 },
+    waiting: Waiting::Never,
+    start: 0,
+    before: 0,
+    count: 3,
+    send_batch: 1,
+    receive_batch: 1,
+    tries: 2,
+};
+
+/// Messages of `size` bytes in a ring of `capacity`: 8 bytes are seven a cell, 12 and 16 three, 32 and
+/// more one.
+const fn slots(size: usize, capacity: usize, count: u64) -> Exchange {
+    Exchange { kind: Kind::Slots { size, capacity }, count, ..SLOTS }
+}
+
+/// Messages of `sizes` in a ring of `capacity` bytes, whose lap is 16 bytes longer.
+const fn records(sizes: &'static [usize], capacity: usize, count: u64) -> Exchange {
+    Exchange { kind: Kind::Records { sizes, capacity }, count, ..SLOTS }
+}
+
+/// `exchange` one 8-byte message short of the end of the first cell.
+const fn late(exchange: Exchange) -> Exchange {
+    Exchange { start: 6, ..exchange }
+}
+
+const fn batches(most: u64, exchange: Exchange) -> Exchange {
+    Exchange { send_batch: most, receive_batch: most, ..exchange }
+}
+
+const fn tries(tries: usize, exchange: Exchange) -> Exchange {
+    Exchange { tries, ..exchange }
+}
+
+const fn before(before: u64, exchange: Exchange) -> Exchange {
+    Exchange { before, ..exchange }
+}
+
+const fn waiting(waiting: Waiting, exchange: Exchange) -> Exchange {
+    Exchange { waiting, ..exchange }
+}
+
+const fn spin(exchange: Exchange) -> Exchange {
+    waiting(Waiting::Spin, exchange)
+}
+
+const fn park(exchange: Exchange) -> Exchange {
+    waiting(Waiting::Park, exchange)
+}
+
+const fn park_on_request(exchange: Exchange) -> Exchange {
+    waiting(Waiting::ParkOnRequest, exchange)
+}
+
+const fn model(
+    scenario: Scenario,
+    name: &'static str,
+    preemptions: Option<usize>,
+    exchange: Exchange,
+) -> Model {
+    Model { name, scenario, exchange, preemptions }
+}
+
+const fn undisturbed(name: &'static str, preemptions: Option<usize>, exchange: Exchange) -> Model {
+    model(Scenario::Undisturbed, name, preemptions, exchange)
+}
+
+/// Slots, nobody dies.
+pub const SLOTS_UNDISTURBED: &[Model] = &[
+    undisturbed("slots: 8 bytes, every interleaving", None, tries(1, slots(8, 1, 2))),
+    undisturbed("slots: 8 bytes, room for 1", Some(2), slots(8, 1, 3)),
+    undisturbed("slots: 8 bytes, room for 2", Some(2), tries(3, slots(8, 2, 4))),
+    undisturbed(
+        "slots: 8 bytes in pairs, into the next cell",
+        Some(2),
+        late(batches(2, slots(8, 2, 5))),
+    ),
+    undisturbed("slots: 8 bytes, whole cells at a time", Some(2), batches(7, slots(8, 7, 14))),
+    undisturbed("slots: 12 bytes in pairs, waiting", Some(1), spin(batches(2, slots(12, 2, 3)))),
+    undisturbed("slots: 32 bytes, room for 1", Some(2), slots(32, 1, 3)),
+    undisturbed("slots: 32 bytes, room for 2", Some(2), tries(3, slots(32, 2, 4))),
+    undisturbed("slots: 64 bytes, room for 1", Some(2), slots(64, 1, 3)),
+    undisturbed("slots: 8 bytes, room for 1, waiting", Some(1), spin(slots(8, 1, 3))),
+    undisturbed("slots: 8 bytes, next cell, waiting", Some(1), spin(late(slots(8, 2, 3)))),
+    undisturbed("slots: 32 bytes, room for 1, waiting", Some(1), spin(slots(32, 1, 3))),
+    undisturbed(
+        "slots: 8 bytes, room for 16 and full, published every second message",
+        Some(2),
+        tries(3, before(16, slots(8, 16, 19))),
+    ),
+];
+
+/// Slots, one side dies.
+pub const SLOTS_DEATHS: &[Model] = &[
+    model(Scenario::SenderDies, "slots: sender dies, 8 bytes", Some(1), slots(8, 2, 4)),
+    model(Scenario::SenderDies, "slots: sender dies, 32 bytes", Some(1), slots(32, 1, 3)),
+    model(
+        Scenario::SenderDies,
+        "slots: sender dies, pairs into the next cell",
+        Some(1),
+        late(batches(2, slots(8, 2, 4))),
+    ),
+    model(
+        Scenario::ReceiverDies,
+        "slots: receiver dies, 8 bytes",
+        Some(1),
+        before(1, slots(8, 1, 3)),
+    ),
+    model(
+        Scenario::ReceiverDies,
+        "slots: receiver dies, 32 bytes",
+        Some(1),
+        before(2, slots(32, 2, 4)),
+    ),
+    model(
+        Scenario::ReceiverDies,
+        "slots: receiver dies, pairs into the next cell",
+        Some(1),
+        before(2, late(batches(2, slots(8, 2, 4)))),
+    ),
+];
+
+/// Records, nobody dies.
+pub const RECORDS_UNDISTURBED: &[Model] = &[
+    undisturbed("records: every interleaving", None, tries(1, records(&[8], 8, 2))),
+    undisturbed("records: as long as the ring", Some(2), records(&[16], 16, 3)),
+    undisturbed("records: empty ones", Some(2), records(&[0], 8, 4)),
+    undisturbed("records: a pad each lap", Some(2), records(&[8, 3], 8, 3)),
+    undisturbed("records: mixed sizes", Some(2), records(&[8, 0, 16], 16, 4)),
+    undisturbed(
+        "records: a pad each lap, waiting; published position trails by more than a ring",
+        Some(2),
+        spin(records(&[8], 8, 3)),
+    ),
+];
+
+/// Records, one side dies.
+pub const RECORDS_DEATHS: &[Model] = &[
+    model(Scenario::SenderDies, "records: sender dies, pads", Some(1), records(&[8, 3], 8, 3)),
+    model(
+        Scenario::SenderDies,
+        "records: sender dies, mixed",
+        Some(1),
+        records(&[8, 0, 16], 16, 4),
+    ),
+    model(
+        Scenario::ReceiverDies,
+        "records: receiver dies, pads",
+        Some(1),
+        before(1, records(&[8, 3], 8, 3)),
+    ),
+    model(
+        Scenario::ReceiverDies,
+        "records: receiver dies, mixed",
+        Some(1),
+        before(1, records(&[8, 0, 16], 16, 4)),
+    ),
+];
+
+/// Sleeping, nobody dies.
+pub const PARK_UNDISTURBED: &[Model] = &[
+    undisturbed("park: the receiver sleeps", Some(2), park(slots(8, 2, 1))),
+    undisturbed("park: both sleep", Some(2), park(slots(8, 1, 2))),
+    undisturbed("park: both sleep and ask for a fence", Some(2), park_on_request(slots(8, 1, 2))),
+    undisturbed("park: a pad wakes", Some(1), park(records(&[8, 16], 16, 2))),
+];
+
+/// Sleeping, one side dies.
+pub const PARK_DEATHS: &[Model] = &[
+    model(Scenario::SenderDies, "park: notifying sender dies", Some(1), park(slots(8, 2, 2))),
+    model(
+        Scenario::SenderDies,
+        "park: sender that sleeps or notifies dies",
+        Some(1),
+        park(before(1, slots(8, 1, 3))),
+    ),
+    model(
+        Scenario::SenderDies,
+        "park: notifying sender of records dies",
+        Some(1),
+        park(records(&[8, 16], 16, 2)),
+    ),
+    model(Scenario::ReceiverDies, "park: sleeping receiver dies", Some(1), park(slots(8, 2, 2))),
+    model(
+        Scenario::ReceiverDies,
+        "park: notifying receiver dies",
+        Some(1),
+        park(before(1, slots(8, 1, 2))),
+    ),
+    model(
+        Scenario::SenderDiesAlone,
+        "park: notifying sender dies, and the slice ends",
+        Some(1),
+        park(slots(8, 2, 2)),
+    ),
+    model(
+        Scenario::SenderDiesAlone,
+        "park: sender that was asked to fence dies, and the slice ends",
+        Some(1),
+        park_on_request(slots(8, 2, 2)),
+    ),
+    model(
+        Scenario::ReceiverDiesAlone,
+        "park: notifying receiver dies, and the slice ends",
+        Some(1),
+        park(before(1, slots(8, 1, 2))),
+    ),
+];

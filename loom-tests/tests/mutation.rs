@@ -1,0 +1,55 @@
+//! Every end of every named edge is needed: with it weakened, some model fails.
+//!
+//! A model fails by a panic that leaves loom unusable, so each edge has a process of its own: this test
+//! starts itself again, and the name of the edge is in the environment. That all models pass with no
+//! edge weakened is what the other tests show.
+
+#![cfg(loom)]
+
+use annulus::sync::{Edge, model};
+use annulus_loom_tests::models;
+use std::process::Command;
+
+const WEAKENED: &str = "ANNULUS_WEAKENED_EDGE";
+
+#[test]
+fn every_end_of_every_edge_is_needed() {
+    let mut survivors = Vec::new();
+    println!("{:<15} | {:<55} | {}", "weakened", "caught by", "as");
+    for edge in Edge::ALL {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "models_with_a_weakened_edge", "--ignored", "--nocapture"])
+            .env(WEAKENED, format!("{edge:?}"))
+            .env("RUST_BACKTRACE", "0")
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            survivors.push(edge);
+            println!("{:<15} | nothing", format!("{edge:?}"));
+            continue;
+        }
+        let caught_by = stdout.lines().rev().find_map(|line| line.strip_prefix("model "));
+        let (_, complaint) = stderr.split_once("panicked at ").unwrap_or_default();
+        let complaint = complaint.lines().map(str::trim).skip(1).find(|line| !line.is_empty());
+        println!(
+            "{:<15} | {:<55} | {}",
+            format!("{edge:?}"),
+            caught_by.expect("it fails in a model"),
+            complaint.expect("a model says why it fails"),
+        );
+    }
+    assert!(survivors.is_empty(), "no model needs {survivors:?}");
+}
+
+/// What the processes of the test above run.
+#[test]
+#[ignore = "run by every_end_of_every_edge_is_needed"]
+fn models_with_a_weakened_edge() {
+    let name = std::env::var(WEAKENED).expect("the name of an edge is in the environment");
+    let edge = Edge::ALL.into_iter().find(|edge| format!("{edge:?}") == name);
+    model::weaken(edge.expect("there is such an edge"));
+    let lists = [models::SLOTS_UNDISTURBED, models::RECORDS_UNDISTURBED, models::PARK_UNDISTURBED];
+    lists.into_iter().flatten().for_each(models::Model::run);
+}

@@ -1,0 +1,15 @@
+//! Sleeping and waking: every interleaving of the models, and every death.
+
+#![cfg(loom)]
+
+use annulus_loom_tests::models;
+
+#[test]
+fn undisturbed() {
+    models::PARK_UNDISTURBED.iter().for_each(models::Model::run);
+}
+
+#[test]
+fn deaths() {
+    models::PARK_DEATHS.iter().for_each(models::Model::run);
+}
