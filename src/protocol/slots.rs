@@ -390,9 +390,9 @@ impl SendCursor {
     ) -> Result<usize, Blocked> {
         let mut room = (self.room.limit - self.tail) as usize;
         if room < messages {
-            match self.find_room(mem) {
-                Ok(()) => room = (self.room.limit - self.tail) as usize,
-                Err(Blocked::NotReady) => {}
+            let wanted = self.tail.saturating_add(messages as u64);
+            match self.room.look_for(mem.sender, mem.receiver, self.tail, wanted) {
+                Ok(()) | Err(Blocked::NotReady) => room = (self.room.limit - self.tail) as usize,
                 Err(Blocked::Corrupt) => return Err(Blocked::Corrupt),
             }
         }
