@@ -196,7 +196,7 @@ fn bytes(input: &mut Input<'_>, capacity: usize) {
                 let result = match side {
                     8 => tx.try_send(&vec![1; len]),
                     10 => tx.send_timeout(&vec![2; len], Duration::ZERO),
-                    12 => tx.try_reserve(len).map(|grant| drop(grant)),
+                    12 => tx.try_reserve(len).map(drop),
                     _ => tx.try_reserve(len).map(|mut grant| {
                         let at = input.below(len + 1);
                         grant.write(at, &vec![3; len - at]);

@@ -74,6 +74,11 @@ pub fn fork(body: impl FnOnce(&mut Line)) -> Child {
         ForkResult::Child => {
             drop(ours);
             nix::unistd::alarm::set(LIFE);
+            // What a test's thread prints is caught, and would be lost with this process.
+            std::panic::set_hook(Box::new(|panic| {
+                let text = format!("in a child: {panic}\n");
+                let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
+            }));
             let mut line = Line(theirs);
             let code = match catch_unwind(AssertUnwindSafe(|| body(&mut line))) {
                 Ok(()) => 0,
