@@ -481,10 +481,11 @@ fn committed(
         if found & STATE != FULL || position < tail {
             break;
         }
-        if position - tail >= 2 * geometry.capacity {
+        tail = position + 1;
+        // Also what keeps a peer that goes on writing stamps from leading us on for ever.
+        if tail > head + geometry.capacity {
             return Err(Blocked::Corrupt);
         }
-        tail = position + 1;
     }
     match tail.checked_sub(head) {
         Some(waiting) if waiting <= geometry.capacity => Ok((tail, head)),

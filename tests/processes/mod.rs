@@ -47,6 +47,11 @@ impl Line {
         word[0]
     }
 
+    /// Waits until the other side is gone.
+    pub fn wait_for_end(&mut self) {
+        let _ = self.0.read(&mut [0]);
+    }
+
     pub fn expect(&mut self, word: u8) {
         assert_eq!(self.hear(), word);
     }
@@ -70,7 +75,11 @@ pub fn fork(body: impl FnOnce(&mut Line)) -> Child {
     // the allocator, which the C library makes fit for use after a fork, and of nothing else that
     // another thread could have held.
     match unsafe { nix::unistd::fork() }.unwrap() {
-        ForkResult::Parent { child } => Child { pid: child, line: Line(ours), over: false },
+        ForkResult::Parent { child } => {
+            // What was moved into it is the child's alone.
+            std::mem::forget(body);
+            Child { pid: child, line: Line(ours), over: false }
+        }
         ForkResult::Child => {
             drop(ours);
             nix::unistd::alarm::set(LIFE);
