@@ -300,23 +300,51 @@ fn a_stopped_peer_is_not_dead() {
     child.finish();
 }
 
+/// Has this process, which is only for this, get a signal every millisecond.
+fn storm() {
+    extern "C" fn nothing(_: i32) {}
+    // SAFETY: a handler that does nothing is safe at any time; without SA_RESTART, every system call
+    // that can be interrupted is.
+    unsafe {
+        let action = nix::sys::signal::SigAction::new(
+            nix::sys::signal::SigHandler::Handler(nothing),
+            nix::sys::signal::SaFlags::empty(),
+            nix::sys::signal::SigSet::empty(),
+        );
+        nix::sys::signal::sigaction(Signal::SIGALRM, &action).unwrap();
+        let every = libc::timeval { tv_sec: 0, tv_usec: 1000 };
+        let timer = libc::itimerval { it_interval: every, it_value: every };
+        assert_eq!(libc::setitimer(libc::ITIMER_REAL, &timer, core::ptr::null_mut()), 0);
+    }
+}
+
+#[test]
+fn signals_do_not_hide_a_death() {
+    for wait in WAITS {
+        let (name, _ring) = ring("storm");
+        let mut sender = fork(|line| {
+            let _tx = open(&name).sender().unwrap();
+            line.say(1);
+            line.hear();
+        });
+        sender.line.expect(1);
+        let mut receiver = fork(|line| {
+            let mut rx = open(&name).receiver().unwrap().with_wait(wait);
+            storm();
+            line.say(1);
+            assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+        });
+        receiver.line.expect(1);
+        thread::sleep(SHORT);
+        sender.kill();
+        receiver.finish();
+    }
+}
+
 #[test]
 fn signals_do_not_move_a_deadline() {
     fork(|_| {
-        extern "C" fn nothing(_: i32) {}
-        // SAFETY: a handler that does nothing is safe at any time; without SA_RESTART, every system
-        // call that can be interrupted is.
-        unsafe {
-            let action = nix::sys::signal::SigAction::new(
-                nix::sys::signal::SigHandler::Handler(nothing),
-                nix::sys::signal::SaFlags::empty(),
-                nix::sys::signal::SigSet::empty(),
-            );
-            nix::sys::signal::sigaction(Signal::SIGALRM, &action).unwrap();
-            let every = libc::timeval { tv_sec: 0, tv_usec: 1000 };
-            let timer = libc::itimerval { it_interval: every, it_value: every };
-            assert_eq!(libc::setitimer(libc::ITIMER_REAL, &timer, core::ptr::null_mut()), 0);
-        }
+        storm();
         for wait in WAITS {
             let ring = Ring::<u64>::builder(1).create(memfd()).unwrap();
             let mut rx = ring.receiver().unwrap().with_wait(wait);
