@@ -97,9 +97,9 @@ fn scribble(words: &[AtomicU64], hostile: Hostile, until: Instant) {
                 1 => random(),
                 2 => u64::MAX,
                 3 => near,
-                4..6 => near << 2 | (r >> 24) % 4,
-                6 => 1 << 32 | (r >> 24) % 200,
-                7 => (r >> 24) % 3 << 32 | random() % (1 << 33),
+                4..6 => (near << 2) | ((r >> 24) % 4),
+                6 => (1 << 32) | ((r >> 24) % 200),
+                7 => (((r >> 24) % 3) << 32) | (random() % (1 << 33)),
                 8 => near & !7,
                 _ => 1 << (random() % 64),
             };
@@ -167,6 +167,7 @@ fn send<T: bytemuck::Pod>(hostile: Hostile) {
                 let _ = timed(|| tx.try_send(message));
                 let _ = timed(|| tx.try_send_batch(&[message; 60])) <= 60;
                 let _ = timed(|| tx.send_timeout(message, SHORT));
+                let _ = timed(|| tx.try_send_from([message; 60]));
                 let _ = timed(|| tx.send_deadline(message, Instant::now()));
                 assert!(tx.len() <= 50);
                 let _ = (ring.stats(), tx.is_empty());
@@ -196,6 +197,7 @@ fn receive<T: bytemuck::Pod>(hostile: Hostile) {
                 let _ = timed(|| rx.recv_timeout(SHORT).is_ok());
                 let _ = timed(|| rx.recv_deadline(Instant::now()).is_ok());
                 let _ = timed(|| rx.try_iter().take(60).count());
+                let _ = timed(|| rx.drain(60).count());
                 assert!(rx.len() <= 50);
             }
             let _ = timed(|| rx.wait_for_peer(Duration::ZERO));

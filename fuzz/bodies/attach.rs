@@ -63,7 +63,7 @@ fn image(input: &mut Input<'_>) -> Vec<u8> {
     let size = file.metadata().unwrap().len() as usize;
     let mut image = vec![0; size];
     file.read_exact_at(&mut image, 0).unwrap();
-    if input.byte() % 8 == 0 {
+    if input.byte().is_multiple_of(8) {
         let size = input.below(8 * PAGE);
         image.resize(if choice & 0x80 != 0 { size } else { size / PAGE * PAGE }, 0);
     }

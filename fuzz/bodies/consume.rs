@@ -134,6 +134,8 @@ fn slots<T: bytemuck::Pod>(input: &mut Input<'_>, capacity: usize) {
                     }
                     _ => {
                         tx.wait_for_peer(Duration::ZERO);
+                        let sent = tx.try_send_from(std::iter::repeat_n(message, 50));
+                        assert!(sent <= capacity.min(50) && !(tx_corrupt && sent > 0));
                         continue;
                     }
                 };
@@ -158,6 +160,8 @@ fn slots<T: bytemuck::Pod>(input: &mut Input<'_>, capacity: usize) {
                     }
                     _ => {
                         rx.try_iter().take(50).for_each(drop);
+                        let got = rx.drain(50).count();
+                        assert!(got <= 50 && !(rx_corrupt && got > 0));
                         continue;
                     }
                 };
@@ -200,7 +204,7 @@ fn bytes(input: &mut Input<'_>, capacity: usize) {
                     _ => tx.try_reserve(len).map(|mut grant| {
                         let at = input.below(len + 1);
                         grant.write(at, &vec![3; len - at]);
-                        if input.byte() % 2 == 0 {
+                        if input.byte().is_multiple_of(2) {
                             memory.scribble(input);
                         }
                         grant.commit();

@@ -197,7 +197,18 @@ fn send<T: Pod + PartialEq + std::fmt::Debug>(
             model.offered(result);
         }
         4 => {
-            for _ in 0..input.below(64) {
+            let count = input.byte();
+            if count & 0x80 != 0 {
+                let offered = some(u64::from(count & 0x7f));
+                let mut rest = offered.iter().copied();
+                let sent = tx.try_send_from(rest.by_ref());
+                assert_eq!(rest.len(), offered.len() - sent, "what was not sent is kept");
+                let most = model.room().min(offered.len() as u64);
+                assert!(sent as u64 <= most && (sent > 0 || most == 0 || ended));
+                model.sent += sent as u64;
+                return;
+            }
+            for _ in 0..count % 64 {
                 let result = tx.try_send(nth(model.sent));
                 model.offered(result);
             }
@@ -250,7 +261,16 @@ fn receive<T: Pod + PartialEq + std::fmt::Debug>(
             Err(error) => model.nothing(error == TryRecvError::Disconnected),
         },
         11 => {
-            for message in rx.try_iter().take(input.below(64)) {
+            let count = input.byte();
+            if count & 0x80 != 0 {
+                let most = usize::from(count & 0x7f);
+                let waiting = model.waiting();
+                let drained: Vec<T> = rx.drain(most).collect();
+                assert_eq!(drained.len() as u64, waiting.min(most as u64));
+                drained.into_iter().for_each(|message| model.took(message));
+                return;
+            }
+            for message in rx.try_iter().take(usize::from(count % 64)) {
                 model.took(message);
             }
         }
@@ -512,7 +532,7 @@ fn receive_bytes(
             Ok(claimed) => {
                 let there = claimed.to_vec();
                 assert_eq!((claimed.len(), claimed.is_empty()), (there.len(), there.is_empty()));
-                if input.byte() % 4 == 0 {
+                if input.byte().is_multiple_of(4) {
                     // Never released: it stays for the next.
                     std::mem::forget(claimed);
                     assert_eq!(model.front(), Some(&there));
