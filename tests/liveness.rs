@@ -337,7 +337,9 @@ fn signals_do_not_hide_a_death() {
         receiver.line.expect(1);
         thread::sleep(SHORT);
         sender.kill();
+        let start = Instant::now();
         receiver.finish();
+        assert!(start.elapsed() < PATIENCE / 4, "{wait:?} took {:?}", start.elapsed());
     }
 }
 
