@@ -9,7 +9,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 struct Counting;
 
@@ -172,7 +172,7 @@ fn system_calls(work: impl FnOnce() -> Box<dyn FnMut()>) -> Vec<u64> {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)).unwrap() {
             WaitStatus::StillAlive => {
                 assert!(Instant::now() < deadline, "the measured process does not end");
-                std::thread::yield_now();
+                std::thread::sleep(Duration::from_micros(200));
                 continue;
             }
             WaitStatus::Stopped(_, Signal::SIGSTOP) if !started => {
