@@ -121,13 +121,17 @@ impl<R: Kind> Builder<R> {
         let mut expected = self.expected();
         expected.label = Some(self.spec.label.clone()).filter(|label| !label.is_empty());
         for _ in 0..ATTEMPTS {
-            match Segment::create(&place, self.spec.clone()) {
-                Err(SetupError::AlreadyExists) => {}
-                done => return done.map(|segment| R::in_segment(Sealed(Arc::new(segment)))),
+            // Opened first: there need not be room for a second one only to find that there is one.
+            match place.file().map(|_| Segment::open(&place, &expected)) {
+                // Or its last user has just left: try to be the one who makes it anew.
+                None | Some(Err(SetupError::NotFound)) => {}
+                Some(done) => {
+                    return done.map(|segment| R::in_segment(Sealed(Arc::new(segment))));
+                }
             }
-            match Segment::open(&place, &expected) {
-                // Its last user has just left: try to be the one who makes it anew.
-                Err(SetupError::NotFound) => {}
+            match Segment::create(&place, self.spec.clone()) {
+                // Somebody was faster.
+                Err(SetupError::AlreadyExists) => {}
                 done => return done.map(|segment| R::in_segment(Sealed(Arc::new(segment)))),
             }
         }

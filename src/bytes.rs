@@ -406,8 +406,9 @@ impl Grant<'_> {
     ///
     /// # Panics
     ///
-    /// If they reach beyond the message.
+    /// If they reach beyond the message, or in a forked child.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.sender.side.assert_ours();
         let end = offset.checked_add(bytes.len());
         assert!(
             end.is_some_and(|end| end <= self.len()),
@@ -419,8 +420,13 @@ impl Grant<'_> {
     }
 
     /// Sends the message.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child, which has no right to the parent's grant.
     #[inline]
     pub fn commit(self) {
+        self.sender.side.assert_ours();
         let Self { sender, span } = self;
         sender.cursor.commit(memory(&sender.side.attached), span);
         sender.side.notify(Role::Receiver);
@@ -435,7 +441,12 @@ impl Grant<'_> {
     ///
     /// No process may access these bytes until the grant is committed or dropped. A correct peer does
     /// not; with a peer that may be hostile, use [`write`](Self::write).
+    ///
+    /// # Panics
+    ///
+    /// In a forked child.
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.sender.side.assert_ours();
         let words = self.span.words(memory(&self.sender.side.attached));
         // SAFETY: the span lies in the mapping, which outlives `self`; the caller keeps everybody else
         // away from it.
@@ -765,7 +776,7 @@ impl Message<'_> {
     ///
     /// # Panics
     ///
-    /// If `to` is shorter than the message.
+    /// If `to` is shorter than the message, or in a forked child.
     pub fn copy_to(&self, to: &mut [u8]) {
         let len = self.len();
         assert!(to.len() >= len, "a message of {len} bytes does not fit into {}", to.len());
@@ -774,6 +785,10 @@ impl Message<'_> {
     }
 
     /// A copy of the message.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child, which does not have the parent's ring.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut copy = vec![0; self.len()];
         self.copy_to(&mut copy);
@@ -789,6 +804,10 @@ impl Message<'_> {
     ///
     /// No process may write these bytes until the message is released. A correct peer does not; with a
     /// peer that may be hostile, use [`copy_to`](Self::copy_to).
+    ///
+    /// # Panics
+    ///
+    /// In a forked child.
     pub unsafe fn as_slice(&self) -> &[u8] {
         let words = self.words();
         // SAFETY: the span lies in the mapping, which outlives `self`; the caller keeps writers away.
@@ -796,6 +815,7 @@ impl Message<'_> {
     }
 
     fn words(&self) -> &[crate::sync::Word] {
+        self.receiver.side.assert_ours();
         self.span.words(memory(&self.receiver.side.attached))
     }
 }

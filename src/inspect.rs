@@ -1,4 +1,4 @@
-//! Looking at rings from outside, without joining them: a read-only mapping, no lock.
+//! Looking at rings from outside, without joining them: a copy of its figures, no lock.
 
 use crate::error::{Role, SetupError};
 use crate::segment::{
@@ -99,10 +99,12 @@ impl Snapshot {
         if metadata.blocks().saturating_mul(512) < size {
             return Err(SetupError::Sparse);
         }
-        // Only the header and the halves are looked at, never the data.
-        let mapping = Mapping::read_only(&file, crate::protocol::layout::DATA)
-            .map_err(SetupError::os("mmap"))?;
-        let (spec, origin) = Spec::read(header(&mapping), size, metadata.blksize())?;
+        // Only the header and the halves are looked at, never the data; and a copy of them, because the
+        // file may be anybody's.
+        let mapping = Mapping::copy_of(&file, crate::protocol::layout::DATA)
+            .map_err(SetupError::os("reading the file"))?;
+        let unit = metadata.blksize().max(crate::protocol::layout::PAGE as u64);
+        let (spec, origin) = Spec::read(header(&mapping), size, unit)?;
         let fd = file.as_fd();
         let is_held = |role| locks::is_held(fd, lock_of(role));
         let (sender, receiver) = (half(&mapping, Role::Sender), half(&mapping, Role::Receiver));

@@ -102,6 +102,9 @@ impl Participant {
     /// Chooses how this side waits, and tells notifiers what that asks of them.
     pub(crate) fn set_wait(&mut self, wait: Wait) {
         self.wait = wait;
+        if !self.is_ours() {
+            return;
+        }
         self.look_at_processors();
         self.budget = Budget::default();
         // One `membarrier` a sleep is cheap beside the sleep of a spinner, who sleeps seldom. A side
@@ -149,11 +152,11 @@ impl Participant {
     #[cold]
     #[inline(never)]
     fn reconsider(&mut self) -> Result<(), Failure> {
-        if self.corrupt {
-            return Err(Failure::Corrupt);
-        }
         if !self.is_ours() {
             return Err(Failure::Forked);
+        }
+        if self.corrupt {
+            return Err(Failure::Corrupt);
         }
         if self.is_peer_gone() {
             return Err(Failure::Disconnected);
@@ -162,6 +165,13 @@ impl Participant {
         Ok(())
     }
 
+    /// Panics in a fork child, which has no ring that the rest of the call could touch.
+    #[inline(always)]
+    pub(crate) fn assert_ours(&self) {
+        assert!(self.is_ours(), "the handle belongs to the parent process");
+    }
+
+    #[inline(always)]
     fn is_ours(&self) -> bool {
         self.lock.as_ref().is_some_and(PrivateFd::is_ours)
     }

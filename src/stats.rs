@@ -7,7 +7,7 @@ use crate::sync::Ordering;
 
 /// A snapshot of a ring. Each figure was true at some moment while the snapshot was taken, not all at
 /// the same one. Taking it costs the senders and receivers nothing but the transfer of the lines read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Messages sent since the ring was created.

@@ -105,6 +105,16 @@ impl UntypedRing {
         self.segment.stats()
     }
 
+    /// A new descriptor of the segment that survives `exec`, for a child program, which opens it with
+    /// [`from_fd`](Self::from_fd).
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Os`] if there is no descriptor left.
+    pub fn inheritable_fd(&self) -> Result<OwnedFd, SetupError> {
+        self.segment.inheritable_fd()
+    }
+
     /// Leaves the name behind when this process leaves, even if it is the last user.
     pub fn keep(&self) {
         self.segment.keep();

@@ -187,10 +187,17 @@ impl SendCursor {
         if need > self.size - self.offset {
             self.pad(mem)?;
         }
-        while self.tail + need as u64 > self.room.limit {
-            self.room.look(mem.sender, mem.receiver, self.tail)?;
-        }
+        self.find_room(mem, need)?;
         Ok(Span { start: (self.offset + HEADER) / WORD, len })
+    }
+
+    #[inline(always)]
+    fn find_room(&mut self, mem: Records<'_>, bytes: usize) -> Result<(), Blocked> {
+        let wanted = self.tail + bytes as u64;
+        if wanted <= self.room.limit {
+            return Ok(());
+        }
+        self.room.look_for(mem.sender, mem.receiver, self.tail, wanted)
     }
 
     /// Ends the lap.
@@ -198,9 +205,7 @@ impl SendCursor {
     #[inline(never)]
     fn pad(&mut self, mem: Records<'_>) -> Result<(), Blocked> {
         let rest = self.size - self.offset;
-        while self.tail + rest as u64 > self.room.limit {
-            self.room.look(mem.sender, mem.receiver, self.tail)?;
-        }
+        self.find_room(mem, rest)?;
         header(mem, 0).store(0, Ordering::Relaxed);
         // R1 record: the zero in the header after the pad.
         let pad = PAD | (rest - HEADER) as u64;

@@ -69,6 +69,24 @@ impl Room {
         if self.limit == before { Err(Blocked::NotReady) } else { Ok(()) }
     }
 
+    /// Looks for room up to `wanted`, at `released` and at `head`. A third look could only find what has
+    /// happened since, and a hostile receiver could go on inching forward for ever.
+    #[cold]
+    #[inline(never)]
+    pub fn look_for(
+        &mut self,
+        sender: &Half,
+        receiver: &Half,
+        tail: u64,
+        wanted: u64,
+    ) -> Result<(), Blocked> {
+        self.look(sender, receiver, tail)?;
+        if self.limit < wanted {
+            self.look(sender, receiver, tail)?;
+        }
+        if self.limit < wanted { Err(Blocked::NotReady) } else { Ok(()) }
+    }
+
     /// Takes over a position that the receiver claims, if a correct one could be there.
     fn believe(&mut self, claimed: u64, tail: u64) -> Result<(), Blocked> {
         if claimed.wrapping_sub(self.released) > tail - self.released {

@@ -390,9 +390,9 @@ impl SendCursor {
     ) -> Result<usize, Blocked> {
         let mut room = (self.room.limit - self.tail) as usize;
         if room < messages {
-            match self.find_room(mem) {
-                Ok(()) => room = (self.room.limit - self.tail) as usize,
-                Err(Blocked::NotReady) => {}
+            let wanted = self.tail.saturating_add(messages as u64);
+            match self.room.look_for(mem.sender, mem.receiver, self.tail, wanted) {
+                Ok(()) | Err(Blocked::NotReady) => room = (self.room.limit - self.tail) as usize,
                 Err(Blocked::Corrupt) => return Err(Blocked::Corrupt),
             }
         }
@@ -481,10 +481,11 @@ fn committed(
         if found & STATE != FULL || position < tail {
             break;
         }
-        if position - tail >= 2 * geometry.capacity {
+        tail = position + 1;
+        // Also what keeps a peer that goes on writing stamps from leading us on for ever.
+        if tail > head + geometry.capacity {
             return Err(Blocked::Corrupt);
         }
-        tail = position + 1;
     }
     match tail.checked_sub(head) {
         Some(waiting) if waiting <= geometry.capacity => Ok((tail, head)),

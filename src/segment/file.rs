@@ -2,6 +2,7 @@
 
 use super::{Expected, Place, Segment, Spec, allocate, blocks};
 use crate::error::{Role, SetupError};
+use crate::sys::fork::PrivateFd;
 use crate::sys::locks::{self, Byte, Outcome};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
@@ -23,24 +24,35 @@ pub(super) fn create(path: PathBuf, spec: Spec) -> Result<Segment, SetupError> {
         Some(libc::ENOENT | libc::ENOTDIR) => SetupError::NotFound,
         _ => SetupError::os("creating a file without a name")(source),
     };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
-        .open(directory)
-        .map_err(failed)?;
-    if spec.huge_pages && blocks(&file)? <= super::header::UNIT {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC);
+    let fd = PrivateFd::open(|| options.open(directory).map_err(failed))?;
+    if spec.huge_pages && blocks(fd.file())? <= super::header::UNIT {
         let reason = "the file system has none; use a memory file, or a path on hugetlbfs";
         return Err(SetupError::HugePages { reason });
     }
-    let size = allocate(&file, &spec)?;
-    let mut segment = Segment::assemble(file.into(), spec, size)?;
+    let size = allocate(fd.file(), &spec)?;
+    let mut segment = Segment::assemble(fd, spec, size)?;
     segment.join()?;
     // The last step: from here on everybody sees it, complete.
     publish(segment.fd(), &path)?;
+    if let Some(fd) = by_name(&path, segment.fd()) {
+        segment.fd = fd;
+    }
     segment.path = Some(path);
     Ok(segment)
+}
+
+/// The file at `path`, counted among the users, if it is the one behind `fd`. A descriptor from before
+/// the file had a name never learns it, and nor do those that are made from it, whose holder may be the
+/// last user one day. Without one, the ring works all the same.
+fn by_name(path: &Path, fd: BorrowedFd<'_>) -> Option<PrivateFd> {
+    let named = PrivateFd::open(|| open_file(path, true)).ok()?;
+    let there = named.file().metadata().ok()?;
+    let ours = nix::sys::stat::fstat(fd).ok()?;
+    let joined = locks::shared(named.as_fd(), Byte::Users).ok()?;
+    let same = (there.dev(), there.ino()) == (ours.st_dev, ours.st_ino);
+    (same && joined == Outcome::Locked).then_some(named)
 }
 
 /// Gives the file its name, which must be free.
@@ -95,27 +107,34 @@ pub(super) fn check(metadata: &Metadata, owner: Option<u32>) -> Result<(), Setup
     Ok(())
 }
 
+/// Checks that nobody more may access a file than was agreed: `created` by whoever made it.
+pub(super) fn check_mode(
+    metadata: &Metadata,
+    created: u32,
+    expected: &Expected,
+) -> Result<(), SetupError> {
+    let mode = metadata.mode() & 0o777;
+    let allowed = expected.mode.unwrap_or(created);
+    if mode & !allowed == 0 { Ok(()) } else { Err(SetupError::ModeTooWide { mode, allowed }) }
+}
+
 pub(super) fn open(path: PathBuf, expected: &Expected) -> Result<Segment, SetupError> {
     for _ in 0..ATTEMPTS {
-        let file = open_file(&path, true)?;
+        let fd = PrivateFd::open(|| open_file(&path, true))?;
         // Locked first: from here on nobody else is the last user and takes the name away.
-        let joined = locks::shared(file.as_fd(), Byte::Users);
+        let joined = locks::shared(fd.as_fd(), Byte::Users);
         if joined.map_err(SetupError::os("locking the segment"))? == Outcome::HeldElsewhere {
             std::thread::yield_now();
             continue;
         }
-        let metadata = file.metadata().map_err(SetupError::os("fstat"))?;
+        let metadata = fd.file().metadata().map_err(SetupError::os("fstat"))?;
         if metadata.nlink() == 0 {
             continue;
         }
         check(&metadata, expected.owner)?;
-        let unit = blocks(&file)?;
-        let mut segment = Segment::adopt(file, metadata.len(), unit, expected)?;
-        let mode = metadata.mode() & 0o777;
-        let allowed = expected.mode.unwrap_or(segment.spec.mode);
-        if mode & !allowed != 0 {
-            return Err(SetupError::ModeTooWide { mode, allowed });
-        }
+        let unit = blocks(fd.file())?;
+        let mut segment = Segment::adopt(fd, metadata.len(), unit, expected)?;
+        check_mode(&metadata, segment.spec.mode, expected)?;
         // Only now does it count as a user that may have to remove the name.
         segment.path = Some(path);
         return Ok(segment);

@@ -137,7 +137,7 @@ impl Spec {
     /// Checks the options before anything is made.
     pub(crate) fn check(&self) -> Result<(), SetupError> {
         self.data_words()?;
-        if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
+        if self.mode & !0o666 != 0 || self.mode & 0o600 != 0o600 {
             return Err(SetupError::InvalidMode { mode: self.mode });
         }
         if self.label.len() > LABEL || self.label.contains('\0') {

@@ -72,17 +72,19 @@ impl Segment {
 
     /// Opens a segment by a descriptor, which may be shared with others and is not kept.
     pub(crate) fn from_fd(fd: OwnedFd, expected: &Expected) -> Result<Self, SetupError> {
-        let own = reopen(fd.as_fd())?;
-        drop(fd);
+        let file = File::from(fd);
+        if !file.metadata().map_err(SetupError::os("fstat"))?.file_type().is_file() {
+            return Err(SetupError::NotAFile);
+        }
+        let own = PrivateFd::open(|| reopen(file.as_fd()))?;
+        drop(file);
         memfd::attach(own, expected)
     }
 
     /// Maps the `size` bytes of `fd`, a file just made, and writes an empty ring into it.
-    fn assemble(fd: OwnedFd, spec: Spec, size: u64) -> Result<Self, SetupError> {
-        let file = File::from(fd);
-        let mapping = map(&file, size, &spec)?;
+    fn assemble(fd: PrivateFd, spec: Spec, size: u64) -> Result<Self, SetupError> {
+        let mapping = map(fd.file(), size, &spec)?;
         let words_of_data = spec.data_words()?;
-        let fd = PrivateFd::new(file.into());
         let segment = Self {
             mapping,
             fd,
@@ -101,20 +103,19 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Maps `file`, which the kernel says has `size` bytes in pages of `unit`, and checks its header.
-    fn adopt(file: File, size: u64, unit: u64, expected: &Expected) -> Result<Self, SetupError> {
+    /// Maps `fd`, which the kernel says has `size` bytes in pages of `unit`, and checks its header.
+    fn adopt(fd: PrivateFd, size: u64, unit: u64, expected: &Expected) -> Result<Self, SetupError> {
         if size < DATA as u64 {
             return Err(SetupError::NotARing);
         }
         let (spec, _) = {
             let mapping =
-                Mapping::read_only(&file, length(size)?).map_err(SetupError::os("mmap"))?;
+                Mapping::read_only(fd.file(), length(size)?).map_err(SetupError::os("mmap"))?;
             Spec::read(header(&mapping), size, unit)?
         };
         expected.check(&spec)?;
-        let mapping = map(&file, size, &spec)?;
+        let mapping = map(fd.file(), size, &spec)?;
         let words = spec.data_words()?;
-        let fd = PrivateFd::new(file.into());
         Ok(Self { mapping, fd, path: None, kept: AtomicBool::new(false), spec, words })
     }
 
@@ -133,7 +134,7 @@ impl Segment {
         if !self.fd.is_ours() {
             return Err(SetupError::Forked);
         }
-        Ok(PrivateFd::new(reopen(self.fd())?))
+        PrivateFd::open(|| reopen(self.fd()))
     }
 
     /// Whether a process holds `role`, as the kernel knows it.
@@ -143,20 +144,39 @@ impl Segment {
 
     /// What is waiting, in the unit of the positions, as of a moment ago.
     pub(crate) fn length(&self) -> u64 {
+        if !self.is_ours() {
+            return 0;
+        }
         let position = |role| self.half(role).cursor.position.load(Ordering::Relaxed);
         // The receiver first: what it has read was sent before.
         let head = position(Role::Receiver);
-        position(Role::Sender).saturating_sub(head)
+        // Never more than there is room for, whatever a peer writes: callers allocate by it.
+        let most = match self.spec.kind {
+            RingKind::Slots => self.spec.capacity,
+            RingKind::Bytes => self.words * size_of::<Word>(),
+        };
+        position(Role::Sender).saturating_sub(head).min(most as u64)
     }
 
-    /// A snapshot of the ring's figures.
+    /// Whether this is the process that mapped it. A fork child has no mapping and no descriptor.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.fd.is_ours()
+    }
+
+    /// A snapshot of the ring's figures; a fork child sees none.
     pub(crate) fn stats(&self) -> Stats {
+        if !self.is_ours() {
+            return Stats::default();
+        }
         let (sender, receiver) = (self.half(Role::Sender), self.half(Role::Receiver));
         Stats::read(self.spec.kind, sender, receiver, |role| self.is_held(role))
     }
 
     /// A descriptor of the segment that survives `exec`.
     pub(crate) fn inheritable_fd(&self) -> Result<OwnedFd, SetupError> {
+        if !self.is_ours() {
+            return Err(SetupError::Forked);
+        }
         // SAFETY: `F_DUPFD` makes a new descriptor, without the close-on-exec flag, of a live one.
         let fd = unsafe { libc::fcntl(self.fd().as_raw_fd(), libc::F_DUPFD, 3) };
         if fd < 0 {
@@ -169,6 +189,7 @@ impl Segment {
     /// Removes the name, if the segment has one and it is still this segment's.
     pub(crate) fn unlink(&self) -> Result<(), SetupError> {
         match &self.path {
+            _ if !self.is_ours() => Err(SetupError::Forked),
             Some(path) => file::unlink_if_same(path, self.fd()),
             None => Ok(()),
         }
@@ -249,7 +270,9 @@ impl Drop for Segment {
             return;
         }
         // Only the last user gets the lock for itself; whoever opens the file meanwhile sees it locked
-        // or, right after, without a name.
+        // or, right after, without a name. The shared lock is given up first: two who leave at once and
+        // each hold on to theirs would both find that they are not the last.
+        locks::unlock(self.fd());
         if matches!(locks::exclusive(self.fd(), Byte::Users), Ok(Outcome::Locked)) {
             let _ = self.unlink();
         }
@@ -327,14 +350,21 @@ fn allocate(file: &File, spec: &Spec) -> Result<u64, SetupError> {
     };
     let length = i64::try_from(size).map_err(|_| SetupError::NoSpace { needed: size })?;
     nix::unistd::ftruncate(file, length).map_err(io::Error::from).map_err(failed)?;
-    loop {
-        let flags = nix::fcntl::FallocateFlags::empty();
-        match nix::fcntl::fallocate(file, flags, 0, length) {
-            Ok(()) => return Ok(size),
-            Err(nix::errno::Errno::EINTR) => continue,
+    let (mut done, mut step) = (0, length);
+    while done < length {
+        let next = step.min(length - done);
+        match nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::empty(), done, next) {
+            Ok(()) => done += next,
+            // tmpfs gives everything of this call back when a signal comes, so a process with a timer
+            // gets on only in steps that are shorter than the timer's.
+            Err(nix::errno::Errno::EINTR) => {
+                let unit = unit as i64;
+                step = (next / 2 / unit * unit).max(unit);
+            }
             Err(errno) => return Err(failed(errno.into())),
         }
     }
+    Ok(size)
 }
 
 /// The size of the file's pages.
@@ -359,12 +389,17 @@ fn memory_available() -> u64 {
         .map_or(u64::MAX, |kilobytes: u64| kilobytes * 1024)
 }
 
+/// What the kernel thinks the path of `fd` is.
+fn path_of(fd: BorrowedFd<'_>) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
+}
+
 /// Opens the file behind `fd` anew, for a description that nobody else has.
-fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd, SetupError> {
+fn reopen(fd: BorrowedFd<'_>) -> Result<File, SetupError> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let mut options = OpenOptions::new();
     match options.read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path) {
-        Ok(file) => Ok(file.into()),
+        Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SetupError::NoProc),
         Err(error) => Err(SetupError::os("opening the descriptor anew")(error)),
     }

@@ -5,7 +5,8 @@
 //! and closed in the child before `fork` returns there, and a generation number tells handles that they
 //! belong to another process. Mappings are `MADV_DONTFORK`, so the child has none to misuse.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -22,13 +23,14 @@ pub(crate) fn generation() -> u32 {
 /// A descriptor that a forked child does not keep.
 #[derive(Debug)]
 pub(crate) struct PrivateFd {
-    fd: Option<OwnedFd>,
+    fd: Option<File>,
     generation: u32,
 }
 
 impl PrivateFd {
-    /// Takes `fd` under care.
-    pub(crate) fn new(fd: OwnedFd) -> Self {
+    /// Takes the descriptor under care that `open` opens anew. No fork comes between: a child that had
+    /// the description would keep every lock that is taken through it later.
+    pub(crate) fn open<E>(open: impl FnOnce() -> Result<File, E>) -> Result<Self, E> {
         INSTALL.call_once(|| {
             // SAFETY: the handlers below do nothing that is forbidden around a fork: they lock and
             // unlock a mutex on one thread and, in the child, call `close`.
@@ -36,8 +38,15 @@ impl PrivateFd {
                 libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child))
             };
         });
-        registry().push(fd.as_raw_fd());
-        Self { fd: Some(fd), generation: generation() }
+        let mut registry = registry();
+        let fd = open()?;
+        registry.push(fd.as_raw_fd());
+        Ok(Self { fd: Some(fd), generation: generation() })
+    }
+
+    /// It as a file.
+    pub(crate) fn file(&self) -> &File {
+        self.fd.as_ref().expect("present until drop")
     }
 
     /// Whether this is the process that made it.
@@ -48,7 +57,7 @@ impl PrivateFd {
 
 impl AsFd for PrivateFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_ref().expect("present until drop").as_fd()
+        self.file().as_fd()
     }
 }
 
@@ -64,6 +73,7 @@ impl Drop for PrivateFd {
         if let Some(at) = registry.iter().position(|&known| known == fd.as_raw_fd()) {
             registry.swap_remove(at);
         }
+        super::locks::unlock(fd.as_fd());
         // Closed under the lock, so that no fork sees it open and unregistered.
         drop(fd);
     }

@@ -47,7 +47,8 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Monotonic) -> Woke
     }
 }
 
-/// Sleeps while `word` is `expected`, for about as long as `slice`; a signal may end the sleep early.
+/// Sleeps while `word` is `expected`, for about as long as `slice`. A signal ends the sleep early, as if
+/// the time were up: whoever gets one every few milliseconds must come to look at its peer, too.
 /// Cheaper than [`wait`]: no clock is read.
 pub(crate) fn wait_slice(word: &AtomicU32, expected: u32, slice: Duration) -> Woken {
     let slice = libc::timespec {
@@ -61,7 +62,7 @@ pub(crate) fn wait_slice(word: &AtomicU32, expected: u32, slice: Duration) -> Wo
     match result {
         0 => Woken::Rung,
         _ => match io::Error::last_os_error().raw_os_error() {
-            Some(libc::EAGAIN | libc::EINTR) => Woken::Rung,
+            Some(libc::EAGAIN) => Woken::Rung,
             _ => Woken::TimedOut,
         },
     }

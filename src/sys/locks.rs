@@ -65,6 +65,15 @@ pub(crate) fn shared(fd: BorrowedFd<'_>, byte: Byte) -> io::Result<Outcome> {
     set(fd, byte, libc::F_RDLCK)
 }
 
+/// Gives up everything that this description holds. Closing does the same, but only when the last
+/// descriptor of the description goes, and a child that was forked this moment still has one.
+pub(crate) fn unlock(fd: BorrowedFd<'_>) {
+    let mut all = Byte::Users.lock(libc::F_UNLCK);
+    all.l_len = 0;
+    // Giving up cannot fail.
+    let _ = fcntl(fd, FcntlArg::F_OFD_SETLK(&all));
+}
+
 /// Whether a description other than this one holds `byte`. An error counts as held: nobody is declared
 /// dead because a question failed.
 pub(crate) fn is_held(fd: BorrowedFd<'_>, byte: Byte) -> bool {

@@ -5,6 +5,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
 /// The mapping; unmapped on drop, in the process that made it.
@@ -23,6 +24,14 @@ impl Mapping {
     /// Maps the first `len` bytes of `file` to read only.
     pub(crate) fn read_only(file: &File, len: usize) -> io::Result<Self> {
         Self::keep(MmapOptions::new().len(len).map_raw_read_only(file)?)
+    }
+
+    /// A private copy of the first `len` bytes of `file`, which may shrink meanwhile: that is an error
+    /// here, and not a SIGBUS.
+    pub(crate) fn copy_of(file: &File, len: usize) -> io::Result<Self> {
+        let mut copy = MmapOptions::new().len(len).map_anon()?;
+        file.read_exact_at(&mut copy, 0)?;
+        Self::keep(copy.into())
     }
 
     fn keep(raw: MmapRaw) -> io::Result<Self> {

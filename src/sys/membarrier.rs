@@ -1,6 +1,6 @@
 //! A barrier on every processor that runs one of us, called by the side that can afford it.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 fn membarrier(command: libc::c_int) -> bool {
     // SAFETY: `membarrier` takes a command, flags and a processor number, and touches no memory.
@@ -8,13 +8,24 @@ fn membarrier(command: libc::c_int) -> bool {
 }
 
 /// Whether this process is registered, so that other processes' barriers reach it and it may leave its
-/// own fences out. Tried once; a fork child inherits the registration.
+/// own fences out. A fork child inherits the registration.
+///
+/// Not a `OnceLock`: registering takes milliseconds, and a child that another thread forks meanwhile would
+/// wait for ever for somebody who is not there. Whoever comes at the same time registers as well.
 pub(crate) fn is_registered() -> bool {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
-    *REGISTERED.get_or_init(|| {
-        membarrier(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)
-            && membarrier(libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED)
-    })
+    const UNKNOWN: u8 = 0;
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
+    match ANSWER.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let registered = membarrier(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)
+                && membarrier(libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED);
+            ANSWER.store(if registered { YES } else { NO }, Ordering::Relaxed);
+            registered
+        }
+        answer => answer == YES,
+    }
 }
 
 /// A full barrier here and on every processor that runs a registered process.

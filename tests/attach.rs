@@ -1,0 +1,755 @@
+//! What is created, and what is refused: segments of every wrong kind, places of every wrong kind, and
+//! how long a name lives.
+
+mod processes;
+
+use annulus::inspect::{Snapshot, State};
+use annulus::{ByteRing, Place, Ring, SetupError, UntypedRing};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use processes::{fork, skip, unique};
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
+
+const PAGE: u64 = 4096;
+
+/// Checks that a result is the error of a shape, with a sentence to show for it.
+macro_rules! refused {
+    ($result:expr, $error:pat $(if $guard:expr)?) => {
+        match $result {
+            Ok(_) => panic!("{} was taken", stringify!($result)),
+            Err(error @ $error) $(if $guard)? => assert!(error.to_string().len() > 10),
+            Err(error) => panic!("{}: {error:?}", stringify!($result)),
+        }
+    };
+}
+
+fn named(name: &str) -> Place {
+    Place::name(name).unwrap()
+}
+
+fn file_of(name: &str) -> PathBuf {
+    Path::new("/dev/shm").join(format!("annulus.{name}"))
+}
+
+/// A ring that was left behind in a directory of its own, to be tampered with.
+struct Left {
+    directory: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Left {
+    fn new() -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = directory.path().join("ring");
+        let builder = Ring::<u64>::builder(100).label("numbers/1").persistent(true);
+        drop(builder.create(Place::path(&path).unwrap()).unwrap());
+        Self { directory, path }
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn place(&self) -> Place {
+        Place::path(&self.path).unwrap()
+    }
+
+    fn file(&self) -> File {
+        File::options().read(true).write(true).open(&self.path).unwrap()
+    }
+
+    fn open(&self) -> Result<Ring<u64>, SetupError> {
+        Ring::open(self.place())
+    }
+}
+
+#[test]
+fn every_field_of_the_header_is_checked() {
+    type Check = fn(&SetupError) -> bool;
+    let cases: [(&str, u64, u64, Check); 14] = [
+        ("magic", 0, 0, |e| matches!(e, SetupError::NotARing)),
+        ("version", 8, 2, |e| matches!(e, SetupError::Version { expected: 1, actual: 2 })),
+        ("version", 8, 0, |e| matches!(e, SetupError::Version { .. })),
+        ("kind", 16, 3, |e| matches!(e, SetupError::Kind { .. })),
+        ("kind", 16, 2, |e| matches!(e, SetupError::Truncated { .. } | SetupError::Kind { .. })),
+        ("topology", 24, 2, |e| matches!(e, SetupError::Kind { .. })),
+        ("flags", 32, 1 << 40, |e| matches!(e, SetupError::Kind { .. })),
+        ("size", 40, 4096, |e| matches!(e, SetupError::Truncated { .. })),
+        ("capacity", 48, 0, |e| matches!(e, SetupError::Corrupt)),
+        ("capacity", 48, u64::MAX, |e| matches!(e, SetupError::Corrupt)),
+        ("capacity", 48, 1 << 20, |e| matches!(e, SetupError::Truncated { .. })),
+        ("message size", 56, 0, |e| matches!(e, SetupError::Corrupt)),
+        ("message align", 64, 3, |e| matches!(e, SetupError::Corrupt)),
+        ("label", 96, 0xff, |e| matches!(e, SetupError::Corrupt)),
+    ];
+    for (field, offset, value, check) in cases {
+        let left = Left::new();
+        left.file().write_all_at(&u64::to_le_bytes(value), offset).unwrap();
+        let error = left.open().err().unwrap_or_else(|| panic!("{field} {value} was taken"));
+        assert!(check(&error), "{field} {value}: {error:?}");
+        assert!(error.to_string().len() > 10);
+        assert!(UntypedRing::open(left.place()).is_err());
+    }
+}
+
+#[test]
+fn another_type_is_refused() {
+    let left = Left::new();
+    assert_eq!(left.open().unwrap().label(), "numbers/1");
+    refused!(Ring::<u32>::open(left.place()), SetupError::Payload { actual: (8, 8), .. });
+    refused!(Ring::<[u8; 8]>::open(left.place()), SetupError::Payload { actual: (8, 8), .. });
+    refused!(ByteRing::open(left.place()), SetupError::Kind { .. });
+    refused!(Ring::<u64>::attach().label("numbers/2").open(left.place()), SetupError::Label { .. });
+    refused!(
+        Ring::<u64>::builder(1).label("numbers/2").open_or_create(left.place()),
+        SetupError::Label { .. }
+    );
+    assert_eq!(UntypedRing::open(left.place()).unwrap().message_size(), 8);
+    let bytes = left.beside("bytes");
+    let place = || Place::path(&bytes).unwrap();
+    let _ring = ByteRing::builder(100).create(place()).unwrap();
+    refused!(Ring::<u64>::open(place()), SetupError::Kind { .. });
+    refused!(UntypedRing::open(place()), SetupError::Kind { .. });
+}
+
+#[test]
+fn a_file_of_another_size_is_refused() {
+    let size = fs::metadata(Left::new().path).unwrap().len();
+    for (cut, by) in [("all", size), ("the data", PAGE), ("a byte", 1)] {
+        let left = Left::new();
+        left.file().set_len(size - by).unwrap();
+        refused!(left.open(), SetupError::Truncated { .. } | SetupError::NotARing);
+        refused!(
+            Snapshot::open(&left.place()),
+            SetupError::Truncated { .. } | SetupError::NotARing
+        );
+        eprintln!("without {cut}: {}", left.open().unwrap_err());
+    }
+    let left = Left::new();
+    left.file().write_all_at(&[1; PAGE as usize], size).unwrap();
+    refused!(left.open(), SetupError::Truncated { .. });
+    let left = Left::new();
+    left.file().set_len(size + PAGE).unwrap();
+    refused!(left.open(), SetupError::Sparse);
+    let left = Left::new();
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(left.file(), hole, (size - PAGE) as i64, PAGE as i64).unwrap();
+    refused!(left.open(), SetupError::Sparse);
+    refused!(Snapshot::open(&left.place()), SetupError::Sparse);
+}
+
+#[test]
+fn what_is_no_ring_is_refused() {
+    let left = Left::new();
+    let open = |path: &Path| Ring::<u64>::open(Place::path(path).unwrap());
+    let link = left.beside("link");
+    symlink(&left.path, &link).unwrap();
+    refused!(open(&link), SetupError::NotAFile);
+    refused!(Snapshot::open(&Place::path(&link).unwrap()), SetupError::NotAFile);
+    let fifo = left.beside("fifo");
+    nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    refused!(open(&fifo), SetupError::NotAFile);
+    refused!(Snapshot::open(&Place::path(&fifo).unwrap()), SetupError::NotAFile);
+    let socket = left.beside("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    refused!(open(&socket), SetupError::NotAFile);
+    refused!(open(left.directory.path()), SetupError::NotAFile);
+    refused!(open(Path::new("/dev/null")), SetupError::NotAFile);
+    refused!(open(&left.beside("missing")), SetupError::NotFound);
+    refused!(open(&left.path.join("below")), SetupError::NotFound);
+    refused!(Ring::<u64>::open(Place::memfd("label").unwrap()), SetupError::InvalidName { .. });
+    for fd in [
+        File::open(left.directory.path()).unwrap(),
+        File::options().read(true).write(true).open(&fifo).unwrap(),
+        File::open("/dev/null").unwrap(),
+    ] {
+        refused!(Ring::<u64>::from_fd(fd.into()), SetupError::NotAFile);
+    }
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    refused!(Ring::<u64>::from_fd(socket.into()), SetupError::NotAFile);
+    for junk in [&b""[..], b"not a ring", &[0; 3 * PAGE as usize], &[0xff; 5 * PAGE as usize]] {
+        let path = left.beside("junk");
+        fs::write(&path, junk).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        refused!(open(&path), SetupError::NotARing);
+    }
+}
+
+#[test]
+fn a_second_name_is_refused() {
+    let left = Left::new();
+    fs::hard_link(&left.path, left.beside("second")).unwrap();
+    refused!(left.open(), SetupError::HardLinked { links: 2 });
+    refused!(Ring::<u64>::from_fd(left.file().into()), SetupError::HardLinked { links: 2 });
+}
+
+#[test]
+fn a_file_that_was_opened_up_is_refused() {
+    for mode in [0o604, 0o620, 0o666, 0o700] {
+        let left = Left::new();
+        fs::set_permissions(&left.path, Permissions::from_mode(mode)).unwrap();
+        refused!(left.open(), SetupError::ModeTooWide { allowed: 0o600, .. });
+        refused!(Ring::<u64>::from_fd(left.file().into()), SetupError::ModeTooWide { .. });
+        Ring::<u64>::attach().mode(mode).open(left.place()).unwrap();
+    }
+}
+
+#[test]
+fn a_foreigners_file_is_refused() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("a_foreigners_file_is_refused", "only root gives files away");
+    }
+    let left = Left::new();
+    std::os::unix::fs::chown(&left.path, Some(12345), None).unwrap();
+    refused!(left.open(), SetupError::ForeignOwner { uid: 12345 });
+    refused!(Ring::<u64>::from_fd(left.file().into()), SetupError::ForeignOwner { .. });
+    Ring::<u64>::attach().owner(12345).open(left.place()).unwrap();
+    refused!(Ring::<u64>::attach().owner(1).open(left.place()), SetupError::ForeignOwner { .. });
+    // The other way round: another user sees a ring of root's, and one of a third.
+    fs::set_permissions(&left.path, Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(left.directory.path(), Permissions::from_mode(0o755)).unwrap();
+    fork(|_| {
+        nix::unistd::setuid(23456.into()).unwrap();
+        let attach = || Ring::<u64>::attach().mode(0o666);
+        refused!(attach().open(left.place()), SetupError::ForeignOwner { uid: 12345 });
+        attach().owner(12345).open(left.place()).unwrap();
+    })
+    .finish();
+    fs::set_permissions(&left.path, Permissions::from_mode(0o600)).unwrap();
+    fork(|_| {
+        nix::unistd::setuid(23456.into()).unwrap();
+        refused!(left.open(), SetupError::PermissionDenied);
+        let create = Ring::<u64>::builder(1).create(Place::path(left.beside("mine")).unwrap());
+        refused!(create, SetupError::PermissionDenied);
+    })
+    .finish();
+}
+
+#[test]
+fn names_that_are_no_names_are_refused() {
+    let long = "x".repeat(248);
+    for name in ["", ".", "..", "a/b", "/a", "../a", "a\0b", "a\nb", "\u{1b}[0m", &long] {
+        refused!(Place::name(name), SetupError::InvalidName { .. });
+    }
+    Place::name(&"x".repeat(247)).unwrap();
+    for path in ["", "/", "..", "a/..", "a\0b"] {
+        refused!(Place::path(path), SetupError::InvalidName { .. });
+    }
+    refused!(Place::memfd("a\0b"), SetupError::InvalidName { .. });
+    refused!(Place::memfd(&"x".repeat(250)), SetupError::InvalidName { .. });
+    let labelled = |label: &str| {
+        Ring::<u64>::builder(1).label(label).create(Place::memfd(&"x".repeat(249)).unwrap())
+    };
+    refused!(labelled(&"x".repeat(65)), SetupError::InvalidName { .. });
+    refused!(labelled("a\0b"), SetupError::InvalidName { .. });
+    assert_eq!(labelled(&"é".repeat(32)).unwrap().label(), "é".repeat(32));
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    let memfd = || Place::memfd("size").unwrap();
+    let slots = |capacity| Ring::<u64>::builder(capacity).create(memfd());
+    let bytes = |capacity| ByteRing::builder(capacity).create(memfd());
+    let untyped = |capacity, size| UntypedRing::builder(capacity, size).create(memfd());
+    refused!(slots(0), SetupError::InvalidSize { .. });
+    refused!(bytes(0), SetupError::InvalidSize { .. });
+    refused!(untyped(0, 8), SetupError::InvalidSize { .. });
+    refused!(untyped(8, 0), SetupError::InvalidSize { .. });
+    refused!(Ring::<[u64; 0]>::builder(1).create(memfd()), SetupError::InvalidSize { .. });
+    for huge in [usize::MAX, usize::MAX / 2 + 1, 1 << 60, 1 << 46] {
+        refused!(slots(huge), SetupError::InvalidSize { .. });
+        refused!(bytes(huge), SetupError::InvalidSize { .. });
+        refused!(untyped(huge, huge), SetupError::InvalidSize { .. });
+        refused!(untyped(1, huge), SetupError::InvalidSize { .. });
+    }
+    refused!(untyped(1 << 40, 1 << 40), SetupError::InvalidSize { .. });
+    // Addressable, and more than the machine has.
+    refused!(slots(1 << 39), SetupError::NoSpace { .. });
+    refused!(bytes(1 << 42), SetupError::NoSpace { .. });
+    let named = Ring::<u64>::builder(1 << 39).create(named(&unique("huge")));
+    refused!(named, SetupError::NoSpace { .. });
+    for mode in [0o1600, 0o200, 0o400, 0, 0o10600, 0o700, 0o611] {
+        let result = Ring::<u64>::builder(1).mode(mode).create(memfd());
+        refused!(result, SetupError::InvalidMode { .. });
+    }
+}
+
+/// Runs `body` as root of a private mount namespace; says why not if that cannot be had.
+fn in_private_mounts(test: &str, body: impl FnOnce()) {
+    if !nix::unistd::geteuid().is_root() {
+        return skip(test, "needs root for a mount namespace");
+    }
+    let mut child = fork(|line| {
+        let private = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| {
+            mount(
+                None::<&str>,
+                "/",
+                None::<&str>,
+                MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+                None::<&str>,
+            )
+        });
+        line.say(u8::from(private.is_ok()));
+        if private.is_ok() {
+            body();
+        }
+    });
+    if child.line.hear() == 0 {
+        skip(test, "the kernel gives no mount namespace");
+    }
+    child.finish();
+}
+
+#[test]
+fn a_full_file_system_is_an_error_at_creation() {
+    in_private_mounts("a_full_file_system_is_an_error_at_creation", || {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let tmpfs = Some("tmpfs");
+        mount(tmpfs, directory.path(), tmpfs, MsFlags::empty(), Some("size=256k")).unwrap();
+        let place = |name: &str| Place::path(directory.path().join(name)).unwrap();
+        for _ in 0..3 {
+            let error = ByteRing::builder(1 << 20).create(place("large")).unwrap_err();
+            assert!(matches!(error, SetupError::NoSpace { needed } if needed > 1 << 20), "{error}");
+        }
+        // Nothing is left of it, so that a small one fits.
+        let ring = ByteRing::builder(140 * 1024).create(place("small")).unwrap();
+        refused!(ByteRing::builder(140 * 1024).create(place("second")), SetupError::NoSpace { .. });
+        // One that is there is opened, though there is no room for another.
+        let again = ByteRing::builder(140 * 1024).open_or_create(place("small")).unwrap();
+        let (mut tx, mut rx) = (ring.sender().unwrap(), again.receiver().unwrap());
+        for i in 0..1000 {
+            tx.try_send(&[i as u8; 1000]).unwrap();
+            assert_eq!(rx.claim().unwrap().to_vec(), [i as u8; 1000]);
+        }
+        let names: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(names.len(), 1);
+        drop((tx, rx, ring, again));
+        umount2(directory.path(), MntFlags::MNT_DETACH).unwrap();
+        drop(directory);
+    });
+}
+
+#[test]
+fn without_proc_the_error_says_so() {
+    let name = unique("no-proc");
+    let before = Ring::<u64>::builder(4).create(named(&name)).unwrap();
+    in_private_mounts("without_proc_the_error_says_so", || {
+        mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        refused!(Ring::<u64>::builder(4).create(named(&unique("nothing"))), SetupError::NoProc);
+        let ring = Ring::<u64>::builder(4).create(Place::memfd("m").unwrap()).unwrap();
+        refused!(ring.sender(), SetupError::NoProc);
+        refused!(Ring::<u64>::from_fd(ring.inheritable_fd().unwrap()), SetupError::NoProc);
+        let ring = Ring::<u64>::open(named(&name)).unwrap();
+        refused!(ring.receiver(), SetupError::NoProc);
+        assert_eq!(Snapshot::open(&named(&name)).unwrap().capacity, 4);
+    });
+    before.sender().unwrap().send(1).unwrap();
+}
+
+#[test]
+fn without_descriptors_nothing_is_lost() {
+    let name = unique("descriptors");
+    let ring = Ring::<u64>::builder(4).create(named(&name)).unwrap();
+    fork(|_| {
+        let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let mine = Ring::<u64>::open(named(&name)).unwrap();
+        let before = open();
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        for spare in 0..4 {
+            let null: Vec<_> = (0..64).map(|_| File::open("/dev/null").unwrap()).collect();
+            let highest = null.iter().map(AsRawFd::as_raw_fd).max().unwrap();
+            drop(null);
+            let mut taken: Vec<_> = (0..64).map(|_| File::open("/dev/null").unwrap()).collect();
+            setrlimit(Resource::RLIMIT_NOFILE, highest as u64 + 1, hard).unwrap();
+            taken.truncate(taken.len() - spare);
+            let results = [
+                Ring::<u64>::builder(4).create(named(&unique("never"))).map(drop),
+                Ring::<u64>::builder(4).create(Place::memfd("never").unwrap()).map(drop),
+                Ring::<u64>::open(named(&name)).map(drop),
+                mine.sender().map(drop),
+                mine.inheritable_fd().map(drop),
+            ];
+            for result in results {
+                match result {
+                    Ok(()) => assert!(spare > 0),
+                    Err(error) => assert!(matches!(error, SetupError::Os { .. }), "{error:?}"),
+                }
+            }
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+            drop(taken);
+            assert_eq!(open(), before, "a descriptor was lost");
+        }
+        mine.sender().unwrap().send(7).unwrap();
+    })
+    .finish();
+    assert_eq!(ring.receiver().unwrap().recv().unwrap(), 7);
+}
+
+#[test]
+fn the_umask_does_not_change_the_mode() {
+    for mask in [0o000, 0o077, 0o777] {
+        fork(|_| {
+            umask(Mode::from_bits_truncate(mask));
+            for mode in [0o600, 0o660, 0o666, 0o644] {
+                let name = unique("umask");
+                let builder = Ring::<u64>::builder(4).mode(mode);
+                let _ring = builder.create(named(&name)).unwrap();
+                assert_eq!(fs::metadata(file_of(&name)).unwrap().mode() & 0o7777, mode);
+                assert_eq!(Snapshot::open(&named(&name)).unwrap().mode, mode);
+                Ring::<u64>::open(named(&name)).unwrap();
+                let ring = Ring::<u64>::builder(4).mode(mode).create(Place::memfd("m").unwrap());
+                let file = File::from(ring.unwrap().inheritable_fd().unwrap());
+                assert_eq!(file.metadata().unwrap().mode() & 0o7777, mode);
+            }
+        })
+        .finish();
+    }
+}
+
+#[test]
+fn a_name_never_appears_half_built() {
+    let name = &unique("complete");
+    let rounds = 300;
+    let done = &std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let looker = scope.spawn(move || {
+            let mut seen = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                match Snapshot::open(&named(name)) {
+                    Ok(snapshot) => {
+                        assert_eq!((snapshot.capacity, snapshot.message_size), (20_000, 8));
+                        seen += 1;
+                    }
+                    Err(error) => assert!(matches!(error, SetupError::NotFound), "{error:?}"),
+                }
+                match Ring::<u64>::open(named(name)) {
+                    Ok(ring) => assert_eq!(ring.capacity(), 20_000),
+                    Err(error) => assert!(matches!(error, SetupError::NotFound), "{error:?}"),
+                }
+            }
+            seen
+        });
+        for _ in 0..rounds {
+            match Ring::<u64>::builder(20_000).create(named(name)) {
+                Ok(ring) => drop(ring),
+                // The looker has the last one open still.
+                Err(error) => assert!(matches!(error, SetupError::AlreadyExists), "{error:?}"),
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(looker.join().unwrap() > 0, "the looker never met a ring");
+    });
+    assert!(!file_of(name).exists());
+}
+
+#[test]
+fn what_is_taken_is_not_created() {
+    let left = Left::new();
+    let create = |path: PathBuf| Ring::<u64>::builder(4).create(Place::path(path).unwrap());
+    refused!(create(left.path.clone()), SetupError::AlreadyExists);
+    symlink("/nowhere", left.beside("link")).unwrap();
+    refused!(create(left.beside("link")), SetupError::AlreadyExists);
+    fs::create_dir(left.beside("directory")).unwrap();
+    refused!(create(left.beside("directory")), SetupError::AlreadyExists);
+    refused!(create(left.beside("missing").join("ring")), SetupError::NotFound);
+    refused!(create(left.path.join("ring")), SetupError::NotFound);
+    assert_eq!(left.open().unwrap().capacity(), 100);
+}
+
+/// An image of a ring in a memory file with just these seals.
+fn memfd_with(seals: SealFlag) -> File {
+    let ring = Ring::<u64>::builder(4).create(Place::memfd("image").unwrap()).unwrap();
+    let image = File::from(ring.inheritable_fd().unwrap());
+    let mut bytes = vec![0; image.metadata().unwrap().len() as usize];
+    image.read_exact_at(&mut bytes, 0).unwrap();
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create("copy", flags).unwrap());
+    file.write_all(&bytes).unwrap();
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+    file
+}
+
+#[test]
+fn a_memory_file_must_be_sealed() {
+    let (shrink, grow) = (SealFlag::F_SEAL_SHRINK, SealFlag::F_SEAL_GROW);
+    let seal = SealFlag::F_SEAL_SEAL;
+    for missing in [SealFlag::empty(), shrink | grow, shrink | seal, grow | seal] {
+        refused!(Ring::<u64>::from_fd(memfd_with(missing).into()), SetupError::NotSealed);
+    }
+    let all = shrink | grow | seal;
+    Ring::<u64>::from_fd(memfd_with(all).into()).unwrap();
+    // Sealed against us, too.
+    let read_only = memfd_with(all | SealFlag::F_SEAL_FUTURE_WRITE);
+    refused!(
+        Ring::<u64>::from_fd(read_only.into()),
+        SetupError::PermissionDenied | SetupError::Os { .. }
+    );
+}
+
+#[test]
+fn ours_are_sealed_and_not_executable() {
+    let ring = Ring::<u64>::builder(4).create(Place::memfd("sealed").unwrap()).unwrap();
+    let file = File::from(ring.inheritable_fd().unwrap());
+    let seals = fcntl(&file, FcntlArg::F_GET_SEALS).unwrap();
+    let complete = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    assert!(SealFlag::from_bits_retain(seals).contains(complete));
+    let size = file.metadata().unwrap().len();
+    for other in [0, size - 1, size + 1, size + PAGE] {
+        assert!(file.set_len(other).is_err());
+    }
+    assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+    let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    if memfd_create("probe", no_exec).is_err() {
+        return skip("ours_are_sealed_and_not_executable", "the kernel has no MFD_NOEXEC_SEAL");
+    }
+    const F_SEAL_EXEC: i32 = 0x20;
+    assert_ne!(seals & F_SEAL_EXEC, 0);
+    assert!(file.set_permissions(Permissions::from_mode(0o700)).is_err());
+}
+
+#[test]
+fn an_anonymous_ring_lives_as_long_as_its_handles() {
+    let ring = Ring::<u64>::builder(4).create(Place::memfd("anonymous").unwrap()).unwrap();
+    let fd = ring.inheritable_fd().unwrap();
+    ring.sender().unwrap().send(5).unwrap();
+    drop(ring);
+    let ring = Ring::<u64>::from_fd(fd).unwrap();
+    assert_eq!(ring.receiver().unwrap().recv().unwrap(), 5);
+    ring.remove().unwrap();
+}
+
+#[test]
+fn a_name_goes_with_its_last_user() {
+    let name = unique("last");
+    let first = Ring::<u64>::builder(4).create(named(&name)).unwrap();
+    let tx = first.sender().unwrap();
+    let second = Ring::<u64>::open(named(&name)).unwrap();
+    assert_eq!(Snapshot::open(&named(&name)).unwrap().state, State::Live);
+    drop((first, tx));
+    assert_eq!(Snapshot::open(&named(&name)).unwrap().state, State::Idle);
+    refused!(annulus::remove(&named(&name), false), SetupError::InUse);
+    // A failed attempt to open counts for nothing.
+    refused!(Ring::<u32>::open(named(&name)), SetupError::Payload { .. });
+    drop(second);
+    assert!(!file_of(&name).exists());
+    refused!(Ring::<u64>::open(named(&name)), SetupError::NotFound);
+    refused!(annulus::remove(&named(&name), true), SetupError::NotFound);
+}
+
+#[test]
+fn two_who_leave_at_once_leave_no_name() {
+    for _ in 0..500 {
+        let name = unique("both");
+        let first = Ring::<u64>::builder(4).create(named(&name)).unwrap();
+        let second = Ring::<u64>::open(named(&name)).unwrap();
+        let barrier = &Barrier::new(2);
+        thread::scope(|scope| {
+            for ring in [first, second] {
+                scope.spawn(move || {
+                    barrier.wait();
+                    drop(ring);
+                });
+            }
+        });
+        assert!(!file_of(&name).exists(), "both left, and the name stayed");
+    }
+}
+
+#[test]
+fn a_name_goes_with_its_last_user_by_descriptor() {
+    let name = unique("descriptor");
+    let ring = Ring::<u64>::builder(4).create(named(&name)).unwrap();
+    let other = Ring::<u64>::from_fd(ring.inheritable_fd().unwrap()).unwrap();
+    drop(ring);
+    assert!(file_of(&name).exists());
+    drop(other);
+    assert!(!file_of(&name).exists());
+}
+
+#[test]
+fn a_name_that_is_kept_stays() {
+    let name = unique("kept");
+    let ring = Ring::<u64>::builder(4).create(named(&name)).unwrap();
+    ring.sender().unwrap().send(3).unwrap();
+    ring.keep();
+    drop(ring);
+    assert_eq!(Snapshot::open(&named(&name)).unwrap().state, State::Stale);
+    assert!(annulus::inspect::list().unwrap().contains(&name));
+    // Its next user is an ordinary one.
+    let ring = Ring::<u64>::open(named(&name)).unwrap();
+    assert_eq!(ring.receiver().unwrap().recv().unwrap(), 3);
+    drop(ring);
+    assert!(!file_of(&name).exists());
+}
+
+#[test]
+fn a_persistent_name_stays_until_it_is_removed() {
+    let name = unique("persistent");
+    drop(Ring::<u64>::builder(4).persistent(true).create(named(&name)).unwrap());
+    for i in 0..3 {
+        Ring::<u64>::open(named(&name)).unwrap().sender().unwrap().send(i).unwrap();
+    }
+    let ring = Ring::<u64>::open(named(&name)).unwrap();
+    let got: Vec<u64> = ring.receiver().unwrap().try_iter().collect();
+    assert_eq!(got, [0, 1, 2]);
+    refused!(annulus::remove(&named(&name), false), SetupError::InUse);
+    drop(ring);
+    annulus::remove(&named(&name), false).unwrap();
+    assert!(!file_of(&name).exists());
+}
+
+#[test]
+fn a_name_is_removed_only_by_its_own_ring() {
+    let name = unique("own");
+    let old = Ring::<u64>::builder(4).create(named(&name)).unwrap();
+    annulus::remove(&named(&name), true).unwrap();
+    let new = Ring::<u64>::builder(8).create(named(&name)).unwrap();
+    refused!(old.remove(), SetupError::NotFound);
+    // Both go on working, apart.
+    old.sender().unwrap().send(1).unwrap();
+    assert!(new.receiver().unwrap().try_recv().is_err());
+    drop(old);
+    assert_eq!(Ring::<u64>::open(named(&name)).unwrap().capacity(), 8);
+    drop(new);
+    assert!(!file_of(&name).exists());
+}
+
+#[test]
+fn the_name_of_a_killed_user_goes_with_the_next() {
+    let name = unique("stale");
+    let mut child = fork(|line| {
+        let ring = Ring::<u64>::builder(4).create(named(&name)).unwrap();
+        ring.sender().unwrap().send(9).unwrap();
+        line.say(1);
+        line.hear();
+    });
+    child.line.expect(1);
+    child.kill();
+    assert_eq!(Snapshot::open(&named(&name)).unwrap().state, State::Stale);
+    let ring = Ring::<u64>::builder(4).open_or_create(named(&name)).unwrap();
+    assert_eq!(ring.receiver().unwrap().recv().unwrap(), 9);
+    drop(ring);
+    assert!(!file_of(&name).exists());
+}
+
+#[test]
+fn whoever_comes_first_creates() {
+    let name = &unique("race");
+    let barrier = &Barrier::new(8);
+    thread::scope(|scope| {
+        let handles: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(move || {
+                    barrier.wait();
+                    let ring = Ring::<u64>::builder(64).open_or_create(named(name)).unwrap();
+                    let inode = fs::metadata(file_of(name)).unwrap().ino();
+                    barrier.wait();
+                    drop(ring);
+                    inode
+                })
+            })
+            .collect();
+        let inodes: Vec<u64> = handles.into_iter().map(|h| h.join().unwrap()).collect();
+        assert!(inodes.iter().all(|&inode| inode == inodes[0]), "two rings of one name");
+    });
+    assert!(!file_of(name).exists());
+}
+
+#[test]
+fn processes_that_come_and_go_always_get_a_ring() {
+    let name = &unique("come-and-go");
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            fork(|_| {
+                for _ in 0..300 {
+                    let ring = Ring::<u64>::builder(64).open_or_create(named(name)).unwrap();
+                    assert_eq!(ring.capacity(), 64);
+                }
+            })
+        })
+        .collect();
+    children.into_iter().for_each(processes::Child::finish);
+    assert!(!file_of(name).exists(), "the last one out left the name");
+}
+
+#[test]
+fn huge_pages_or_a_clear_error() {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let free = meminfo.lines().find_map(|line| {
+        line.strip_prefix("HugePages_Free:").and_then(|count| count.trim().parse::<u64>().ok())
+    });
+    let create = |place| Ring::<u64>::builder(100).huge_pages(true).create(place);
+    match create(Place::memfd("huge").unwrap()) {
+        Ok(ring) => {
+            assert!(free > Some(0));
+            let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+            tx.send(1).unwrap();
+            assert_eq!(rx.recv().unwrap(), 1);
+            let again = Ring::<u64>::from_fd(ring.inheritable_fd().unwrap()).unwrap();
+            assert_eq!(again.capacity(), 100);
+        }
+        Err(error) => assert!(matches!(error, SetupError::HugePages { .. }), "{error:?}"),
+    }
+    refused!(create(named(&unique("huge"))), SetupError::HugePages { .. });
+}
+
+#[test]
+fn a_large_ring_is_created_under_a_storm_of_signals() {
+    fork(|_| {
+        extern "C" fn nothing(_: i32) {}
+        // SAFETY: a handler that does nothing is safe at any time.
+        unsafe {
+            let handler = nix::sys::signal::SigHandler::Handler(nothing);
+            nix::sys::signal::signal(nix::sys::signal::Signal::SIGALRM, handler).unwrap();
+            let every = libc::timeval { tv_sec: 0, tv_usec: 1000 };
+            let timer = libc::itimerval { it_interval: every, it_value: every };
+            assert_eq!(libc::setitimer(libc::ITIMER_REAL, &timer, core::ptr::null_mut()), 0);
+        }
+        let start = std::time::Instant::now();
+        let ring = ByteRing::builder(64 << 20).create(Place::memfd("large").unwrap()).unwrap();
+        ring.sender().unwrap().try_send(&[1; 1000]).unwrap();
+        assert!(start.elapsed() < processes::PATIENCE);
+        // SAFETY: as above: the timer is put out.
+        unsafe {
+            let never = core::mem::zeroed();
+            libc::setitimer(libc::ITIMER_REAL, &never, core::ptr::null_mut());
+        }
+    })
+    .finish();
+}
+
+#[test]
+fn a_thousand_rings_leave_nothing_behind() {
+    fork(|_| {
+        let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let mappings = || fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+        let round = |i: usize| {
+            let name = unique("thousand");
+            let place = if i % 2 == 0 { named(&name) } else { Place::memfd(&name).unwrap() };
+            let ring = Ring::<u64>::builder(16).create(place).unwrap();
+            let again = Ring::<u64>::from_fd(ring.inheritable_fd().unwrap()).unwrap();
+            let (mut tx, mut rx) = (ring.sender().unwrap(), again.receiver().unwrap());
+            refused!(ring.sender(), SetupError::RoleTaken { .. });
+            tx.send(1).unwrap();
+            assert_eq!(rx.recv().unwrap(), 1);
+            drop((ring, again, tx, rx));
+            assert!(!file_of(&name).exists());
+        };
+        (0..4).for_each(round);
+        let before = (open(), mappings());
+        (0..1000).for_each(round);
+        assert_eq!(open(), before.0, "descriptors were lost");
+        assert!(mappings() <= before.1 + 8, "mappings were lost");
+    })
+    .finish();
+}

@@ -1,0 +1,48 @@
+//! The bodies of the fuzz targets on stable Rust: the kept corpus, and random bytes.
+
+#[path = "../fuzz/bodies/mod.rs"]
+mod bodies;
+
+use proptest::prelude::*;
+use std::path::Path;
+
+/// Runs `body` over every input that was kept for `target`, and says which one fails.
+fn replay(target: &str, body: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut count = 0;
+    for entry in std::fs::read_dir(&corpus).unwrap() {
+        let path = entry.unwrap().path();
+        let data = std::fs::read(&path).unwrap();
+        if std::panic::catch_unwind(|| body(&data)).is_err() {
+            panic!("{target} fails on {}", path.display());
+        }
+        count += 1;
+    }
+    assert!(count > 10, "the corpus of {target} is missing");
+}
+
+#[test]
+fn the_kept_corpus_passes() {
+    replay("attach", bodies::attach);
+    replay("consume", bodies::consume);
+    replay("operations", bodies::operations);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn attaching_to_anything_only_answers(data in prop::collection::vec(any::<u8>(), 0..200)) {
+        bodies::attach(&data);
+    }
+
+    #[test]
+    fn a_scribbling_peer_gets_only_errors(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::consume(&data);
+    }
+
+    #[test]
+    fn calls_answer_as_a_queue_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::operations(&data);
+    }
+}

@@ -1,0 +1,318 @@
+//! A peer that writes anything anywhere it may, at full speed, while the victim uses every verb that has
+//! an end: only errors come of it. The victim is a process of its own, so a signal shows.
+
+mod processes;
+
+use annulus::{ByteRing, Place, Ring, UntypedRing};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+use processes::{Line, fork};
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const PAGE: usize = 4096;
+/// Offsets from `src/protocol/layout.rs`.
+const RECEIVER: usize = PAGE;
+const SENDER: usize = 2 * PAGE;
+const DATA: usize = 3 * PAGE;
+
+/// How long each victim has to stand it.
+const SIEGE: Duration = Duration::from_millis(900);
+/// How long one call may take that has no time-out or a short one: much, on a machine that is busy.
+const LONGEST: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_micros(200);
+
+/// What the hostile peer writes to.
+#[derive(Clone, Copy)]
+enum Hostile {
+    /// The sender's half and the data, as a sender may.
+    Sender,
+    /// The receiver's half.
+    Receiver,
+    /// Everything, the header too.
+    All,
+}
+
+/// The whole segment, as words.
+fn map(fd: OwnedFd) -> &'static [AtomicU64] {
+    let file = File::from(fd);
+    let size = file.metadata().unwrap().len() as usize;
+    let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let length = NonZeroUsize::new(size).unwrap();
+    // SAFETY: a new mapping of a whole file, never unmapped; its words are used as atomics only.
+    unsafe {
+        let base = mmap(None, length, both, MapFlags::MAP_SHARED, &file, 0).unwrap();
+        std::slice::from_raw_parts(base.as_ptr().cast(), size / 8)
+    }
+}
+
+/// Writes as only an enemy would, with pauses in which everything looks right: in them the victim gets in.
+fn scribble(words: &[AtomicU64], hostile: Hostile, until: Instant) {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let at = |offset: usize| words[offset / 8].load(Ordering::Relaxed);
+    for burst in 0.. {
+        if Instant::now() >= until {
+            return;
+        }
+        if burst % 32 == 0 {
+            let position = at(if matches!(hostile, Hostile::Receiver) { SENDER } else { RECEIVER });
+            let position = if position < 1 << 60 { position & !7 } else { 0 };
+            match hostile {
+                Hostile::Receiver => {}
+                Hostile::Sender | Hostile::All => {
+                    words[SENDER / 8].store(position, Ordering::Relaxed);
+                    words[DATA / 8..].iter().for_each(|word| word.store(0, Ordering::Relaxed));
+                }
+            }
+            if !matches!(hostile, Hostile::Sender) {
+                words[RECEIVER / 8].store(position, Ordering::Relaxed);
+                words[RECEIVER / 8 + 16].store(position, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        for _ in 0..64 {
+            let r = random();
+            let range = match (hostile, r % 8) {
+                (Hostile::Receiver, _) => RECEIVER..RECEIVER + 512,
+                (Hostile::Sender, 0..3) => SENDER..SENDER + 512,
+                (Hostile::Sender, _) => DATA..words.len() * 8,
+                (Hostile::All, 0) => 0..256,
+                (Hostile::All, 1) => RECEIVER..RECEIVER + 512,
+                (Hostile::All, 2) => SENDER..SENDER + 512,
+                (Hostile::All, _) => DATA..words.len() * 8,
+            };
+            let near = at(if r & 0x100 == 0 { SENDER } else { RECEIVER })
+                .wrapping_add((r >> 16) % 64)
+                .wrapping_sub(32);
+            let value = match (r >> 32) % 10 {
+                0 => 0,
+                1 => random(),
+                2 => u64::MAX,
+                3 => near,
+                4..6 => (near << 2) | ((r >> 24) % 4),
+                6 => (1 << 32) | ((r >> 24) % 200),
+                7 => (((r >> 24) % 3) << 32) | (random() % (1 << 33)),
+                8 => near & !7,
+                _ => 1 << (random() % 64),
+            };
+            // Half of the writes go to the words that matter most.
+            let offset = if random() % 2 == 0 {
+                range.start + [0, 0, 8, 128, 256, 264][random() as usize % 6]
+            } else {
+                range.start + random() as usize % (range.end - range.start) / 8 * 8
+            };
+            words[offset / 8].store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Puts a page that nobody may touch on each side of the segment's mappings, where there is room.
+fn guard(label: &str) {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    for line in maps.lines().filter(|line| line.contains(label)) {
+        let range = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let [start, end] = [range.0, range.1].map(|hex| usize::from_str_radix(hex, 16).unwrap());
+        for address in [start - PAGE, end] {
+            let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
+            let (address, page) = (NonZeroUsize::new(address), NonZeroUsize::new(PAGE).unwrap());
+            // SAFETY: the flag keeps it from replacing anything; where something is already, that stays.
+            let _ = unsafe { mmap_anonymous(address, page, ProtFlags::PROT_NONE, flags) };
+        }
+    }
+}
+
+/// Runs `victim` in one process and a scribbler in another, on the segment behind `fd`.
+fn besiege(hostile: Hostile, fd: OwnedFd, victim: impl FnOnce(&mut Line, Instant)) {
+    let until = Instant::now() + SIEGE;
+    let mut victim = fork(|line| victim(line, until));
+    // It has the segment open: the header is never looked at again.
+    victim.line.expect(0);
+    let scribbler = fork(|_| scribble(map(fd), hostile, until));
+    let calls = u64::from(victim.line.hear());
+    victim.finish();
+    scribbler.finish();
+    assert!(calls > 0, "the victim never got to do anything");
+}
+
+/// Runs one call and checks that it came back.
+fn timed<R>(call: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = call();
+    assert!(start.elapsed() < LONGEST, "a call took {:?}", start.elapsed());
+    result
+}
+
+fn send<T: bytemuck::Pod>(hostile: Hostile) {
+    let ring = Ring::<T>::builder(50).create(Place::memfd("besieged").unwrap()).unwrap();
+    let fd = || ring.inheritable_fd().unwrap();
+    let (theirs, ours) = (fd(), fd());
+    besiege(hostile, theirs, |line, until| {
+        let ring = Ring::<T>::from_fd(ours).unwrap();
+        guard("besieged");
+        line.say(0);
+        let mut calls = 0_u32;
+        let message = T::zeroed();
+        while Instant::now() < until {
+            let Ok(mut tx) = timed(|| ring.sender()) else { continue };
+            for _ in 0..20 {
+                calls += 1;
+                let _ = timed(|| tx.try_send(message));
+                let _ = timed(|| tx.try_send_batch(&[message; 60])) <= 60;
+                let _ = timed(|| tx.send_timeout(message, SHORT));
+                let _ = timed(|| tx.try_send_from([message; 60]));
+                let _ = timed(|| tx.send_deadline(message, Instant::now()));
+                assert!(tx.len() <= 50);
+                let _ = (ring.stats(), tx.is_empty());
+            }
+            let _ = timed(|| tx.wait_for_peer(Duration::ZERO));
+        }
+        line.say(calls.min(255) as u8);
+    });
+}
+
+fn receive<T: bytemuck::Pod>(hostile: Hostile) {
+    let ring = Ring::<T>::builder(50).create(Place::memfd("besieged").unwrap()).unwrap();
+    let fd = || ring.inheritable_fd().unwrap();
+    let (theirs, ours) = (fd(), fd());
+    besiege(hostile, theirs, |line, until| {
+        let ring = Ring::<T>::from_fd(ours).unwrap();
+        guard("besieged");
+        line.say(0);
+        let mut calls = 0_u32;
+        let mut messages = [T::zeroed(); 60];
+        while Instant::now() < until {
+            let Ok(mut rx) = timed(|| ring.receiver()) else { continue };
+            for _ in 0..20 {
+                calls += 1;
+                let _ = timed(|| rx.try_recv().is_ok());
+                assert!(timed(|| rx.try_recv_batch(&mut messages)) <= 60);
+                let _ = timed(|| rx.recv_timeout(SHORT).is_ok());
+                let _ = timed(|| rx.recv_deadline(Instant::now()).is_ok());
+                let _ = timed(|| rx.try_iter().take(60).count());
+                let _ = timed(|| rx.drain(60).count());
+                assert!(rx.len() <= 50);
+            }
+            let _ = timed(|| rx.wait_for_peer(Duration::ZERO));
+        }
+        line.say(calls.min(255) as u8);
+    });
+}
+
+#[test]
+fn a_sender_stands_a_hostile_receiver() {
+    send::<u64>(Hostile::Receiver);
+    send::<[u64; 9]>(Hostile::Receiver);
+    send::<[u8; 12]>(Hostile::Receiver);
+}
+
+#[test]
+fn a_receiver_stands_a_hostile_sender() {
+    receive::<u64>(Hostile::Sender);
+    receive::<[u64; 9]>(Hostile::Sender);
+    receive::<[u8; 12]>(Hostile::Sender);
+}
+
+#[test]
+fn both_stand_somebody_who_writes_everywhere() {
+    send::<u64>(Hostile::All);
+    receive::<u64>(Hostile::All);
+}
+
+#[test]
+fn a_sender_of_bytes_stands_it() {
+    for hostile in [Hostile::Receiver, Hostile::All] {
+        let ring = ByteRing::builder(1000).create(Place::memfd("besieged").unwrap()).unwrap();
+        let fd = || ring.inheritable_fd().unwrap();
+        let (theirs, ours) = (fd(), fd());
+        besiege(hostile, theirs, |line, until| {
+            let ring = ByteRing::from_fd(ours).unwrap();
+            guard("besieged");
+            line.say(0);
+            let mut calls = 0_u32;
+            while Instant::now() < until {
+                let Ok(mut tx) = timed(|| ring.sender()) else { continue };
+                for i in 0..20 {
+                    calls += 1;
+                    let _ = timed(|| tx.try_send(&[1; 17]).is_ok());
+                    let _ = timed(|| tx.try_send(&[1; 1000]).is_ok());
+                    let _ = timed(|| tx.send_timeout(&[2; 100], SHORT).is_ok());
+                    let _ = timed(|| tx.send_deadline(&[2; 3], Instant::now()).is_ok());
+                    let _ = timed(|| tx.try_reserve(0).map(drop).is_ok());
+                    if let Ok(mut grant) = timed(|| tx.try_reserve(31 * i)) {
+                        grant.write(31 * i / 2, &vec![3; 31 * i / 2]);
+                        grant.commit();
+                    }
+                    assert!(tx.len() <= 1024);
+                }
+            }
+            line.say(calls.min(255) as u8);
+        });
+    }
+}
+
+#[test]
+fn a_receiver_of_bytes_stands_it() {
+    for hostile in [Hostile::Sender, Hostile::All] {
+        let ring = ByteRing::builder(1000).create(Place::memfd("besieged").unwrap()).unwrap();
+        let fd = || ring.inheritable_fd().unwrap();
+        let (theirs, ours) = (fd(), fd());
+        besiege(hostile, theirs, |line, until| {
+            let ring = ByteRing::from_fd(ours).unwrap();
+            guard("besieged");
+            line.say(0);
+            let (mut calls, mut message) = (0_u32, Vec::new());
+            while Instant::now() < until {
+                let Ok(mut rx) = timed(|| ring.receiver()) else { continue };
+                for _ in 0..20 {
+                    calls += 1;
+                    let _ = timed(|| rx.try_recv(&mut message).is_ok());
+                    let _ = timed(|| rx.recv_timeout(&mut message, SHORT).is_ok());
+                    let _ = timed(|| rx.recv_deadline(&mut message, Instant::now()).is_ok());
+                    let _ = timed(|| rx.try_recv_into(&mut [0; 100]).is_ok());
+                    if let Ok(claimed) = timed(|| rx.try_claim()) {
+                        message = claimed.to_vec();
+                        claimed.release();
+                    }
+                    let _ = timed(|| rx.try_recv_batch(60, |claimed| drop(claimed.to_vec())));
+                    assert!(message.capacity() < 8192, "memory by a peer's word");
+                }
+            }
+            line.say(calls.min(255) as u8);
+        });
+    }
+}
+
+#[test]
+fn an_untyped_ring_stands_it() {
+    let ring = UntypedRing::builder(50, 20).create(Place::memfd("besieged").unwrap()).unwrap();
+    let fd = ring.inheritable_fd().unwrap();
+    let ours = ring.inheritable_fd().unwrap();
+    besiege(Hostile::All, fd, |line, until| {
+        let ring = UntypedRing::from_fd(ours).unwrap();
+        guard("besieged");
+        line.say(0);
+        let mut calls = 0_u32;
+        while Instant::now() < until {
+            if let Ok(mut tx) = timed(|| ring.sender()) {
+                calls += 1;
+                let _ = timed(|| tx.try_send(&[0; 20]).is_ok());
+                let _ = timed(|| tx.try_send_batch(&[0; 200]));
+            }
+            if let Ok(mut rx) = timed(|| ring.receiver()) {
+                calls += 1;
+                let _ = timed(|| rx.try_recv(&mut [0; 20]).is_ok());
+                let _ = timed(|| rx.recv_timeout(&mut [0; 20], SHORT).is_ok());
+                let _ = timed(|| rx.try_recv_batch(&mut [0; 500]));
+            }
+        }
+        line.say(calls.min(255) as u8);
+    });
+}
