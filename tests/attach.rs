@@ -735,7 +735,8 @@ fn a_thousand_rings_leave_nothing_behind() {
         let mappings = || fs::read_to_string("/proc/self/maps").unwrap().lines().count();
         let round = |i: usize| {
             let name = unique("thousand");
-            let place = if i % 2 == 0 { named(&name) } else { Place::memfd(&name).unwrap() };
+            let place =
+                if i.is_multiple_of(2) { named(&name) } else { Place::memfd(&name).unwrap() };
             let ring = Ring::<u64>::builder(16).create(place).unwrap();
             let again = Ring::<u64>::from_fd(ring.inheritable_fd().unwrap()).unwrap();
             let (mut tx, mut rx) = (ring.sender().unwrap(), again.receiver().unwrap());
