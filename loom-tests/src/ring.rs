@@ -112,6 +112,8 @@ impl Ring {
             Kind::Slots { size, capacity } => slots::words_for(Untyped(size), capacity).unwrap(),
             Kind::Records { capacity, .. } => records::words_for(capacity),
         };
+        // loom's cells are not `Sync`: it is loom that checks who touches them.
+        #[allow(clippy::arc_with_non_send_sync)]
         let ring = Arc::new(Self {
             kind,
             waiting,
