@@ -15,7 +15,7 @@ use crate::sys::{clock, cpu, futex, membarrier};
 use crate::wait::{Budget, Wait};
 use std::sync::Arc;
 
-/// Attempts in a row that find nothing between two questions to the kernel whether the peer lives.
+/// Attempts that find nothing between two questions to the kernel whether the peer lives.
 const POLLS_PER_PROBE: u32 = 1024;
 /// Messages without a wait between them that make a stream.
 const STREAM: u64 = 16;

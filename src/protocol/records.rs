@@ -141,7 +141,8 @@ impl SendCursor {
         let size = words_for(capacity) * WORD;
         assert!(size / WORD <= mem.words.len(), "a ring of {capacity} bytes needs {size} bytes");
         let usable = (size - HEADER) as u64;
-        let noted = mem.sender.cursor.position.load(Ordering::Relaxed);
+        // S4 note.
+        let noted = mem.sender.cursor.position.load(Edge::NoteLoad.load());
         let head = mem.receiver.cursor.position.load(ROOM.load.1.load());
         room::check(noted, head, usable)?;
         // The last sender may have died before it noted a record that the receiver has taken already.
@@ -242,7 +243,8 @@ impl SendCursor {
         if self.offset == self.size {
             self.offset = 0;
         }
-        mem.sender.cursor.position.store(self.tail, Ordering::Relaxed);
+        // S4 note: never ahead of what is published, in whatever order the two become visible.
+        mem.sender.cursor.position.store(self.tail, Edge::NoteStore.store());
     }
 }
 
