@@ -143,7 +143,8 @@ fn wrong_input_is_an_error_that_says_where() {
     let slots = &["--kind", "slots", "--message-size", "4"][..];
     let small = &["--capacity", "1000"][..];
     let long = [b"short\n", &[b'x'; 2000][..]].concat();
-    let cases: [(&[&str], &str, &[u8], &str, &[u8]); 8] = [
+    type Case<'a> = (&'a [&'a str], &'a str, &'a [u8], &'a str, &'a [u8]);
+    let cases: [Case<'_>; 8] = [
         (slots, "--raw", b"fourfour12", "ends with 2 bytes, less than a message of 4", b"fourfour"),
         (slots, "--lines", b"four\nfive!\n", "line 2 has more than the 4 bytes", b"four"),
         (slots, "--lines", b"four\nsix\n", "line 2 has 3 bytes", b"four"),

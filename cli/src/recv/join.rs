@@ -54,6 +54,11 @@ impl Joiner {
         (self.credit, self.start, self.end) = (start, start, 0);
     }
 
+    /// Whether messages follow one another with nothing between them.
+    pub fn joins_bare(&self) -> bool {
+        self.framing == Framing::Raw
+    }
+
     /// Whether it is time to write.
     #[inline]
     pub fn is_full(&self) -> bool {

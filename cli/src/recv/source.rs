@@ -71,6 +71,10 @@ impl Source {
                 let most = usize::try_from(most).unwrap_or(usize::MAX).saturating_mul(*size);
                 let end = most.min(buffer.len());
                 let count = side.try_peek_batch(&mut buffer[..end])?;
+                if joiner.joins_bare() && limit == usize::MAX {
+                    joiner.add(count * *size, |to| to.copy_from_slice(&buffer[..count * *size]));
+                    return Ok(count);
+                }
                 let mut added = 0;
                 for message in buffer.chunks_exact(*size).take(count) {
                     if !joiner.fits(*size, limit) {

@@ -16,7 +16,7 @@ impl Progress {
             ProgressBar::hidden,
             |length| {
                 let style = ProgressStyle::with_template(
-                    "{bar:30} {percent:>3} %  {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left",
+                    "{wide_bar} {percent:>3} %  {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta}",
                 )
                 .expect("the template is valid");
                 let bar = ProgressBar::new(length);
