@@ -73,11 +73,10 @@ enum Verb {
 
 fn main() -> ExitCode {
     let verb = CommandLine::parse().verb;
-    if let Verb::Bench(args) = &verb {
-        // It has processes of its own to end, and handles signals itself.
-        return bench::run(args);
+    // The benchmark has processes of its own to end, and handles signals itself.
+    if !matches!(verb, Verb::Bench(_)) {
+        signals::exit_at_once();
     }
-    signals::exit_at_once();
     let outcome = match verb {
         Verb::Create(args) => create::run(&args),
         Verb::Ls(args) => ls::run(&args),
@@ -85,7 +84,7 @@ fn main() -> ExitCode {
         Verb::Rm(args) => rm::run(&args),
         Verb::Send(args) => send::run(&args),
         Verb::Recv(args) => recv::run(&args),
-        Verb::Bench(_) => unreachable!("it has been run"),
+        Verb::Bench(args) => return bench::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

@@ -75,7 +75,8 @@ fn a_receiver_that_leaves_early_is_7_with_what_it_left() {
     let name = Name::created(&[]);
     let receiver = start(annulus(&["recv", &name, "-n", "4"]));
     let done = run_with_input(&["send", &name], &numbers(10));
-    done.assert_fails(7, "6 messages were left unread");
+    // It may notice before it has sent the rest.
+    done.assert_fails(7, "the receiver has left");
     assert_eq!(receiver.wait().text(), "1\n2\n3\n4\n");
 }
 
