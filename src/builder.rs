@@ -41,6 +41,23 @@ pub struct Builder<R> {
     ring: PhantomData<fn() -> R>,
 }
 
+impl Builder<crate::UntypedRing> {
+    /// Alignment of a message in bytes, a power of two: a [`Ring<T>`](crate::Ring) opens only a ring whose
+    /// messages have the size and the alignment of its `T`. Default: 1.
+    ///
+    /// ```
+    /// use annulus::{Place, Ring, UntypedRing};
+    ///
+    /// let raw = UntypedRing::builder(64, 8).message_align(8).create(Place::memfd("numbers")?)?;
+    /// assert!(Ring::<u64>::from_fd(raw.inheritable_fd()?).is_ok());
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn message_align(mut self, align: usize) -> Self {
+        self.spec.message_align = align;
+        self
+    }
+}
+
 impl<R: Kind> Builder<R> {
     pub(crate) fn new(kind: RingKind, capacity: usize, message: (usize, usize)) -> Self {
         let spec = Spec {

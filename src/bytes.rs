@@ -126,6 +126,11 @@ impl ByteRing {
         &self.segment.spec.label
     }
 
+    /// Whether the ring outlives its users, so that an absent peer ends no conversation.
+    pub fn is_persistent(&self) -> bool {
+        self.segment.spec.persistent
+    }
+
     /// A snapshot of the ring's figures.
     pub fn stats(&self) -> Stats {
         self.segment.stats()
@@ -708,6 +713,68 @@ impl ByteReceiver {
         most
     }
 
+    /// Waits until a message is there, for as long as `timeout`, and takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    pub fn wait_ready(&mut self, timeout: Duration) -> Result<(), RecvTimeoutError> {
+        match self.try_span() {
+            Err(Failure::NotReady) => self.wait_for_message(deadline_in(timeout))?,
+            done => done?,
+        };
+        Ok(())
+    }
+
+    /// Shows the messages that are there now to `each`, oldest first, until it says `false`, and says how
+    /// many it accepted. None is taken: [`skip`](Self::skip) does that, once they are dealt with, so that
+    /// whoever is killed in between leaves them to the next receiver.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_recv`](Self::try_recv), if there is no message.
+    ///
+    /// ```
+    /// # let ring = annulus::ByteRing::builder(64).create(annulus::Place::memfd("lines")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// tx.send(b"one")?;
+    /// tx.send(b"two")?;
+    /// let mut all = [0; 6];
+    /// let mut end = 0;
+    /// let count = rx.try_peek_batch(|message| {
+    ///     message.copy_to(&mut all[end..]);
+    ///     end += message.len();
+    ///     true
+    /// })?;
+    /// assert_eq!((&all, count, rx.is_empty()), (b"onetwo", 2, false));
+    /// assert_eq!((rx.skip(count), rx.is_empty()), (2, true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_peek_batch(
+        &mut self,
+        mut each: impl FnMut(Peek<'_>) -> bool,
+    ) -> Result<usize, TryRecvError> {
+        // Not only `try_peek`: this one skips a pad for good, and knows when the sender has gone.
+        self.try_span()?;
+        let mem = memory(&self.side.attached);
+        let mut ahead = self.cursor.ahead();
+        let mut count = 0;
+        // What is broken behind whole messages is found again when they have been taken.
+        while let Ok(span) = self.cursor.try_peek(mem, &mut ahead) {
+            if !each(Peek { mem, span }) {
+                break;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Takes the `count` oldest messages, or as many as there are, unread; says how many.
+    pub fn skip(&mut self, count: usize) -> usize {
+        self.try_recv_batch(count, |message| message.release())
+    }
+
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
         self.side.set_wait(wait);
@@ -751,6 +818,45 @@ impl Drop for ByteReceiver {
         if self.side.admit().is_ok() {
             self.publish();
         }
+    }
+}
+
+/// A message in place that is not taken by looking at it.
+#[derive(Clone, Copy)]
+pub struct Peek<'a> {
+    mem: Records<'a>,
+    span: Span,
+}
+
+impl Peek<'_> {
+    /// Bytes of the message.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.span.len()
+    }
+
+    /// Whether the message is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies the message to the start of `to`.
+    ///
+    /// # Panics
+    ///
+    /// If `to` is shorter than the message.
+    #[inline]
+    pub fn copy_to(&self, to: &mut [u8]) {
+        let len = self.len();
+        assert!(to.len() >= len, "a message of {len} bytes does not fit into {}", to.len());
+        // SAFETY: `to` has room for `len` bytes, and the span has the words for them.
+        unsafe { payload::read(self.span.words(self.mem), to.as_mut_ptr(), len) };
+    }
+}
+
+impl std::fmt::Debug for Peek<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peek").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -121,7 +121,7 @@ struct Readme;
 #[cfg(not(loom))]
 mod api {
     pub use crate::builder::{Attach, Builder};
-    pub use crate::bytes::{ByteReceiver, ByteRing, ByteSender, Grant, Message};
+    pub use crate::bytes::{ByteReceiver, ByteRing, ByteSender, Grant, Message, Peek};
     pub use crate::error::{
         ByteSendError, RecvError, RecvIntoError, RecvTimeoutError, Role, SendAllError, SendError,
         SendTimeoutError, SetupError, TryRecvError, TrySendError,

@@ -172,6 +172,11 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
         &self.segment.spec.label
     }
 
+    /// Whether the ring outlives its users, so that an absent peer ends no conversation.
+    pub fn is_persistent(&self) -> bool {
+        self.segment.spec.persistent
+    }
+
     /// A snapshot of the ring's figures.
     ///
     /// ```

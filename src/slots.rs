@@ -243,6 +243,35 @@ impl<S: Shape> SlotReceiver<S> {
         }
     }
 
+    /// Copies up to `most` messages into `to` and takes none of them.
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv_batch`](Self::try_recv_batch).
+    pub(crate) unsafe fn try_peek_batch(
+        &mut self,
+        to: *mut u8,
+        most: usize,
+    ) -> Result<usize, Failure> {
+        self.side.admit()?;
+        let mem = memory(&self.side.attached);
+        // SAFETY: the caller's promise.
+        match unsafe { self.cursor.try_peek_batch(mem, self.shape, to, most) } {
+            Ok(count) => Ok(count),
+            Err(blocked) => self.refused(blocked).map(|()| 0),
+        }
+    }
+
+    /// Takes up to `most` messages, unread.
+    pub(crate) fn skip(&mut self, most: usize) -> Result<usize, Failure> {
+        self.side.admit()?;
+        let count = self.cursor.skip(memory(&self.side.attached), self.shape, most);
+        if self.cursor.release_is_due() {
+            self.release();
+        }
+        Ok(count)
+    }
+
     #[cold]
     #[inline(never)]
     fn release(&mut self) {

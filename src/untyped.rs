@@ -1,13 +1,15 @@
 //! [`UntypedRing`]: a ring of slots for programs that do not know the type of its messages.
 
 use crate::builder::{Attach, Builder, Kind, Sealed};
-use crate::error::{ByteSendError, Failure, RecvIntoError, SetupError};
+use crate::error::{
+    ByteSendError, Failure, RecvIntoError, RecvTimeoutError, SetupError, TryRecvError,
+};
 use crate::protocol::slots::Untyped;
 use crate::segment::{Place, RingKind, Segment};
 use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,9 +102,19 @@ impl UntypedRing {
         &self.segment.spec.label
     }
 
+    /// Whether the ring outlives its users, so that an absent peer ends no conversation.
+    pub fn is_persistent(&self) -> bool {
+        self.segment.spec.persistent
+    }
+
     /// A snapshot of the ring's figures.
     pub fn stats(&self) -> Stats {
         self.segment.stats()
+    }
+
+    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.segment.fd()
     }
 
     /// A new descriptor of the segment that survives `exec`, for a child program, which opens it with
@@ -281,6 +293,44 @@ impl UntypedReceiver {
                 done => return Ok(done?),
             }
         }
+    }
+
+    /// Waits until a message is there, for as long as `timeout`, and takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    pub fn wait_ready(&mut self, timeout: Duration) -> Result<(), RecvTimeoutError> {
+        Ok(self.slots.wait_for_message(deadline_in(timeout))?)
+    }
+
+    /// Copies as many messages as are there now and fit into `bytes`, one after the other, and says how
+    /// many. None is taken: [`skip`](Self::skip) does that, once they are dealt with, so that whoever is
+    /// killed in between leaves them to the next receiver.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receiver::try_recv`](crate::Receiver::try_recv), if there is no message.
+    ///
+    /// ```
+    /// # let ring = annulus::UntypedRing::builder(8, 3).create(annulus::Place::memfd("raw")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// tx.send(b"one")?;
+    /// tx.send(b"two")?;
+    /// let mut all = [0; 9];
+    /// assert_eq!((rx.try_peek_batch(&mut all)?, &all[..6]), (2, b"onetwo".as_slice()));
+    /// assert_eq!((rx.skip(2), rx.try_peek_batch(&mut all).is_err()), (2, true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_peek_batch(&mut self, bytes: &mut [u8]) -> Result<usize, TryRecvError> {
+        let most = bytes.len() / self.ring.message_size();
+        // SAFETY: `bytes` has room for `most` messages.
+        Ok(unsafe { self.slots.try_peek_batch(bytes.as_mut_ptr(), most) }?)
+    }
+
+    /// Takes the `count` oldest messages, or as many as there are, unread; says how many.
+    pub fn skip(&mut self, count: usize) -> usize {
+        self.slots.skip(count).unwrap_or(0)
     }
 
     /// Receives as many messages as are there now and fit into `bytes`, one after the other, and says

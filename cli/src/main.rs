@@ -1,26 +1,107 @@
-//! The `annulus` command.
-
-use std::process::ExitCode;
-
-use clap::{Parser, Subcommand};
+//! The `annulus` command: shared-memory rings from the shell.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `create`, `ls`, `inspect`, `rm`, `doctor/`, `completions`, `man` | a verb each |
+//! | `send/`, `recv/` | streams into messages, and back |
+//! | `bench/` | our rings against the kernel's IPC |
+//! | `exit` | what can go wrong, and the exit code of each |
+//! | `signals` | Ctrl-C |
+//! | `ring` | a ring of either kind, by name |
+//! | `framing` | where a message ends in a stream |
+//! | `report` | what is said of a ring, as text and as JSON |
+//! | `output`, `table`, `units`, `calendar` | how it is shown |
 
 mod bench;
+mod calendar;
+mod completions;
+mod create;
+mod doctor;
+mod exit;
+mod framing;
+mod inspect;
+mod ls;
+mod man;
+mod output;
+mod recv;
+mod report;
+mod ring;
+mod rm;
+mod send;
+mod signals;
+mod table;
+mod units;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Rings in shared memory between the processes of a machine
-#[derive(Parser)]
-#[command(name = "annulus", version)]
-struct Command {
+///
+/// A ring carries messages from one sender to one receiver. A NAME is that of a ring in /dev/shm, or a
+/// path if it contains a slash.
+#[derive(Debug, Parser)]
+#[command(name = "annulus", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct CommandLine {
     #[command(subcommand)]
     verb: Verb,
 }
 
-#[derive(Subcommand)]
+const AFTER_HELP: &str = "\
+Examples:
+  annulus recv q --create > copy &         wait for messages
+  annulus send q --create < file           send a file, line by line
+  annulus ls                               rings on this machine
+
+Exit codes:
+  0 done            3 not found       6 would block, or in use         124 timed out
+  1 failure         4 exists          7 peer gone                      130 interrupted
+  2 usage           5 permission      8 corrupt, or another layout";
+
+#[derive(Debug, Subcommand)]
 enum Verb {
+    Create(create::CreateArgs),
+    Ls(ls::LsArgs),
+    Inspect(inspect::InspectArgs),
+    Rm(rm::RmArgs),
+    Send(send::SendArgs),
+    Recv(recv::RecvArgs),
     Bench(bench::BenchArgs),
+    Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 fn main() -> ExitCode {
-    match Command::parse().verb {
-        Verb::Bench(args) => bench::run(&args),
+    let verb = CommandLine::parse().verb;
+    // The benchmark has processes of its own to end, and handles signals itself.
+    if !matches!(verb, Verb::Bench(_)) {
+        signals::exit_at_once();
+    }
+    let outcome = match verb {
+        Verb::Create(args) => create::run(&args),
+        Verb::Ls(args) => ls::run(&args),
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Rm(args) => rm::run(&args),
+        Verb::Send(args) => send::run(&args),
+        Verb::Recv(args) => recv::run(&args),
+        Verb::Bench(args) => return bench::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
     }
 }

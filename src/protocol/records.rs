@@ -260,6 +260,15 @@ pub struct RecvCursor {
     size: usize,
 }
 
+/// A position ahead of a receiver's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead {
+    /// Within the data.
+    offset: usize,
+    /// Bytes of records between the receiver and here.
+    passed: usize,
+}
+
 impl RecvCursor {
     /// Goes on where the last receiver stopped. A message that it copied out but did not live to note
     /// is delivered again.
@@ -306,6 +315,39 @@ impl RecvCursor {
         self.step(mem, self.size - self.offset);
         // No pad starts a lap, so this looks once more and no further.
         self.try_claim(mem)
+    }
+
+    /// A position to look at messages from that are not taken yet: first the oldest one.
+    #[inline(always)]
+    pub fn ahead(&self) -> Ahead {
+        Ahead { offset: self.offset, passed: 0 }
+    }
+
+    /// The message at `ahead`, which then stands after it. Nothing is written: the messages stay this
+    /// receiver's next ones.
+    #[inline(always)]
+    pub fn try_peek(&self, mem: Records<'_>, ahead: &mut Ahead) -> Result<Span, Blocked> {
+        loop {
+            // R1 record.
+            let found = header(mem, ahead.offset).load(Edge::RecordLoad.load());
+            let (length, span) = match parse(found, ahead.offset, self.size) {
+                Header::Data(len) => {
+                    (record(len), Some(Span { start: (ahead.offset + HEADER) / WORD, len }))
+                }
+                Header::Nothing => return Err(Blocked::NotReady),
+                Header::Pad => (self.size - ahead.offset, None),
+                Header::Broken => return Err(Blocked::Corrupt),
+            };
+            ahead.passed += length;
+            ahead.offset = (ahead.offset + length) % self.size;
+            // A zero word follows the last record of a full ring; who gets past it goes in circles.
+            if ahead.passed > self.size - HEADER {
+                return Err(Blocked::Corrupt);
+            }
+            if let Some(span) = span {
+                return Ok(span);
+            }
+        }
     }
 
     /// Gives the message's space back: it has been read for the last time.

@@ -564,6 +564,64 @@ impl RecvCursor {
         to: *mut u8,
         most: usize,
     ) -> Result<usize, Blocked> {
+        // SAFETY: the caller's promise.
+        let done = unsafe { self.copy_batch(mem, shape, to, most) }?;
+        // S3 head, once a batch.
+        self.releases.note(mem.receiver, self.head);
+        Ok(done)
+    }
+
+    /// Copies up to `most` messages into `to` and stays where it is: nothing is written to the ring.
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv_batch`](Self::try_recv_batch).
+    pub unsafe fn try_peek_batch(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+        most: usize,
+    ) -> Result<usize, Blocked> {
+        let (head, place) = (self.head, self.place);
+        // SAFETY: the caller's promise.
+        let done = unsafe { self.copy_batch(mem, shape, to, most) };
+        (self.head, self.place) = (head, place);
+        done
+    }
+
+    /// Takes up to `most` messages without reading them, and says how many.
+    pub fn skip(&mut self, mem: Slots<'_>, shape: impl Shape, most: usize) -> usize {
+        let mut done = 0;
+        while done < most {
+            if self.head == self.ready && self.look(mem).is_err() {
+                break;
+            }
+            let known = ((self.ready - self.head) as usize).min(most - done);
+            let run = known.min(shape.per_cell() - self.place.item(shape));
+            self.head += run as u64;
+            done += run;
+            self.geometry.advance(shape, &mut self.place, run);
+        }
+        // S3 head, once a batch.
+        self.releases.note(mem.receiver, self.head);
+        done
+    }
+
+    /// Moves over up to `most` messages, copying them into `to`, and says how many; nobody else knows of
+    /// it before [`Releases::note`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv_batch`](Self::try_recv_batch).
+    #[inline(always)]
+    unsafe fn copy_batch(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+        most: usize,
+    ) -> Result<usize, Blocked> {
         let mut done = 0;
         while done < most {
             if self.head == self.ready {
@@ -598,8 +656,6 @@ impl RecvCursor {
         if done == 0 && most > 0 {
             return Err(Blocked::NotReady);
         }
-        // S3 head, once a batch.
-        self.releases.note(mem.receiver, self.head);
         Ok(done)
     }
 

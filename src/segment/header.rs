@@ -116,6 +116,13 @@ impl Spec {
                 if self.message_size == 0 {
                     return Err(invalid("a message needs at least one byte"));
                 }
+                if !self.message_align.is_power_of_two()
+                    || !self.message_size.is_multiple_of(self.message_align)
+                {
+                    return Err(invalid(
+                        "a message's alignment is a power of two that divides its size",
+                    ));
+                }
                 if self.capacity > slots::MAX_CAPACITY || self.message_size > slots::MAX_CAPACITY {
                     return Err(invalid(too_large));
                 }
@@ -229,9 +236,6 @@ impl Spec {
                 .to_owned(),
         };
         spec.check().map_err(|_| SetupError::Corrupt)?;
-        if spec.kind == RingKind::Slots && !spec.message_align.is_power_of_two() {
-            return Err(SetupError::Corrupt);
-        }
         let size = header.size.load(Ordering::Relaxed);
         let computed = spec.size(if spec.huge_pages { unit } else { UNIT })?;
         if size != actual || computed != actual {

@@ -1,0 +1,105 @@
+//! `annulus inspect`: everything about one ring.
+
+use crate::exit::{Failure, Outcome};
+use crate::ls::colour;
+use crate::output::{print, print_json, printable};
+use crate::report::{Member, Report};
+use crate::ring::place;
+use crate::{calendar, units};
+use annulus::inspect::Snapshot;
+use clap::Args;
+use std::fmt::Write;
+
+/// Show everything about a ring, without joining it
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct InspectArgs {
+    /// The ring: a name in /dev/shm, or a path if it contains a slash
+    name: String,
+
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  annulus inspect q
+  annulus inspect q --json | jq .participants";
+
+pub fn run(args: &InspectArgs) -> Outcome {
+    let snapshot =
+        Snapshot::open(&place(&args.name)?).map_err(|error| Failure::setup(&args.name, &error))?;
+    let report = Report::new(&args.name, snapshot);
+    if args.json { print_json(&report) } else { print(&text(&report)) }
+}
+
+fn text(ring: &Report) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{:<14}{value}", format!("{name}:"));
+    };
+    let style = colour(ring.state);
+    line("name", printable(&ring.name));
+    line("state", format!("{style}{}{style:#}", ring.state));
+    line("kind", format!("{}, {}", ring.kind, ring.topology));
+    let (what, unit) = match ring.kind {
+        "bytes" => ("longest message", String::new()),
+        _ => ("message", " messages".to_owned()),
+    };
+    line("capacity", format!("{}{unit}", ring.amount(ring.capacity as u64)));
+    let size = units::bytes(ring.message_size as u64);
+    line(
+        "messages",
+        match ring.kind {
+            "bytes" => format!("{what} {size}"),
+            _ => format!("{what} {size}, aligned to {}", ring.message_align),
+        },
+    );
+    line("label", if ring.label.is_empty() { "none".to_owned() } else { printable(&ring.label) });
+    line("lifetime", lifetime(ring).to_owned());
+    let pages = if ring.huge_pages { ", in huge pages" } else { "" };
+    line(
+        "segment",
+        format!("{}, layout version {}{pages}", units::bytes(ring.size), ring.layout_version),
+    );
+    line("file", format!("mode {}, owner {}", ring.mode, ring.owner()));
+    line("created", format!("{} by process {}", calendar::utc(ring.created_ns), ring.creator));
+    line(
+        "used",
+        format!("{}{unit}, at most {}", ring.amount(ring.used), ring.amount(ring.high_water)),
+    );
+    line("sent", units::messages(ring.sent));
+    line("received", units::messages(ring.received));
+    line("sleeps", format!("{}, wakes {}, repairs {}", ring.waits, ring.wakes, ring.repairs));
+    for role in ["sender", "receiver"] {
+        let member = ring.participants.iter().find(|member| member.role == role);
+        line(role, member.map_or_else(|| "nobody yet".to_owned(), participant));
+    }
+    text
+}
+
+fn lifetime(ring: &Report) -> &'static str {
+    if ring.persistent { "persistent" } else { "until the last user leaves" }
+}
+
+fn participant(member: &Member) -> String {
+    let style = colour(member.state);
+    format!(
+        "process {}, {style}{}{style:#}, since {}, the {}",
+        member.pid,
+        member.state,
+        calendar::utc(member.since_ns),
+        ordinal(member.incarnation)
+    )
+}
+
+fn ordinal(number: u64) -> String {
+    let suffix = match (number % 10, number % 100) {
+        (1, rest) if rest != 11 => "st",
+        (2, rest) if rest != 12 => "nd",
+        (3, rest) if rest != 13 => "rd",
+        _ => "th",
+    };
+    format!("{number}{suffix}")
+}
