@@ -92,7 +92,7 @@ impl<'a> Barrier<'a> {
         let mut looks = 0u32;
         while arrivals.load(Ordering::Acquire) < 2 * self.passed {
             looks = looks.wrapping_add(1);
-            if looks % 64 == 0 {
+            if looks.is_multiple_of(64) {
                 nix::sched::sched_yield().ok();
             } else {
                 std::hint::spin_loop();
