@@ -127,7 +127,7 @@ fn iceoryx<const N: usize>(round_trip: bool, run: usize) -> Result<f64> {
             let ((_a, there), (_b, back)) = (service("there")?, service("back")?);
             let tx = there
                 .publisher_builder()
-                .unable_to_deliver_strategy(UnableToDeliverStrategy::Block)
+                .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
                 .create()?;
             let rx = back.subscriber_builder().create()?;
             start.wait();
