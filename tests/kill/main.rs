@@ -1,0 +1,23 @@
+//! Kill tests: processes that die by SIGKILL at every instruction of what they do with a ring, and the others
+//! that go on. `DESIGN.md` says what is promised; here it is tried.
+//!
+//! Run them in release: `cargo test --release --test kill`. Each test prints a table of its points to standard
+//! error. `support::sweep` tells how to run one failing point alone.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;
+mod leave;
+mod message;
+mod operation;
+mod paths;
+mod pause;
+mod random;
+mod shape;
+mod site;
+mod state;
+mod steps;
+mod survive;
+mod takeover;
+mod wakes;

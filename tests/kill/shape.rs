@@ -1,0 +1,377 @@
+//! The rings under test behind one face, for everything in a test that is not the operation under test.
+
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use annulus::{
+    ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvTimeoutError, Ring,
+};
+use annulus::{SendTimeoutError, Sender, SetupError, TryRecvError, TrySendError, Wait};
+
+use super::message::{LONGEST, Tagged, bytes, tag_of_bytes};
+
+/// What came of an attempt to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is in the ring.
+    Yes,
+    /// There is no room, or there was none in time.
+    Full,
+    /// Every receiver is gone.
+    Disconnected,
+}
+
+/// What came of an attempt to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// A whole message.
+    Tag(u64),
+    /// Nothing is there, or nothing came in time.
+    Empty,
+    /// Nothing is there and every sender is gone.
+    Disconnected,
+}
+
+/// A kind of ring and message. A torn message and a `Corrupt` ring are errors of the test.
+pub trait Shape: 'static {
+    /// The ring.
+    type Ring: Send;
+    /// Its sending handle.
+    type Sender: Send;
+    /// Its receiving handle.
+    type Receiver: Send;
+    /// For the table.
+    const LABEL: &'static str;
+
+    /// Tags, in a ring of eight messages that sends them from 0 on, at which the layout does something else:
+    /// a new cell, the end of the lap, a record that does not fit before it.
+    fn turns() -> Vec<u64>;
+
+    fn create(capacity: usize, place: Place) -> Result<Self::Ring, SetupError>;
+    fn open(place: Place) -> Result<Self::Ring, SetupError>;
+    fn open_or_create(capacity: usize, place: Place) -> Result<Self::Ring, SetupError>;
+    fn from_fd(fd: OwnedFd) -> Result<Self::Ring, SetupError>;
+    /// A descriptor for a forked child.
+    fn share(ring: &Self::Ring) -> OwnedFd;
+    fn sender(ring: &Self::Ring) -> Result<Self::Sender, SetupError>;
+    fn receiver(ring: &Self::Ring) -> Result<Self::Receiver, SetupError>;
+
+    fn sender_waits(tx: &mut Self::Sender, wait: Wait);
+    fn receiver_waits(rx: &mut Self::Receiver, wait: Wait);
+
+    fn try_send(tx: &mut Self::Sender, tag: u64) -> Result<Sent, String>;
+    fn send_within(tx: &mut Self::Sender, tag: u64, limit: Duration) -> Result<Sent, String>;
+    /// Tries the tags `first..first + count` in one call, where the shape has one: how many it took.
+    fn send_batch(tx: &mut Self::Sender, first: u64, count: usize) -> Result<usize, String>;
+
+    /// Sends in the way that builds the message in the ring, where the shape has one.
+    fn build_within(tx: &mut Self::Sender, tag: u64, limit: Duration) -> Result<Sent, String> {
+        Self::send_within(tx, tag, limit)
+    }
+
+    fn try_recv(rx: &mut Self::Receiver) -> Result<Got, String>;
+    fn recv_within(rx: &mut Self::Receiver, limit: Duration) -> Result<Got, String>;
+    /// Takes up to `count` messages in one call and gives their tags to `each`: how many there were.
+    fn recv_batch(
+        rx: &mut Self::Receiver,
+        count: usize,
+        each: impl FnMut(u64),
+    ) -> Result<usize, String>;
+
+    /// Whether `memory`, to which a batch was received, holds the whole message `tag` at `index`.
+    fn is_in_hand(memory: &[u64], index: usize, tag: u64) -> bool;
+
+    /// Whether [`Shape::claim_within`] calls `note` while the message is still in the ring.
+    const CLAIMS: bool = false;
+
+    /// Receives and calls `note` with the tag.
+    fn claim_within(
+        rx: &mut Self::Receiver,
+        limit: Duration,
+        note: impl FnOnce(u64),
+    ) -> Result<Got, String> {
+        let got = Self::recv_within(rx, limit)?;
+        if let Got::Tag(tag) = got {
+            note(tag);
+        }
+        Ok(got)
+    }
+}
+
+/// `Ring<T>`.
+pub struct Slots<T>(PhantomData<T>);
+
+impl<T: Tagged + 'static> Shape for Slots<T> {
+    type Ring = Ring<T>;
+    type Sender = Sender<T>;
+    type Receiver = Receiver<T>;
+    const LABEL: &'static str = T::LABEL;
+
+    fn turns() -> Vec<u64> {
+        // As many messages as fit share a cell of seven words; a larger one has a cell to itself. One cell more
+        // than what seven messages can begin in is a lap.
+        let per_cell = (7 / size_of::<T>().div_ceil(8) as u64).max(1);
+        let lap = (7u64.div_ceil(per_cell) + 1) * per_cell;
+        let mut turns = vec![lap - 1, lap];
+        if per_cell > 1 {
+            turns.insert(0, per_cell);
+        }
+        turns
+    }
+
+    fn create(capacity: usize, place: Place) -> Result<Ring<T>, SetupError> {
+        Ring::<T>::builder(capacity).create(place)
+    }
+
+    fn open(place: Place) -> Result<Ring<T>, SetupError> {
+        Ring::<T>::open(place)
+    }
+
+    fn open_or_create(capacity: usize, place: Place) -> Result<Ring<T>, SetupError> {
+        Ring::<T>::builder(capacity).open_or_create(place)
+    }
+
+    fn from_fd(fd: OwnedFd) -> Result<Ring<T>, SetupError> {
+        Ring::<T>::from_fd(fd)
+    }
+
+    fn share(ring: &Ring<T>) -> OwnedFd {
+        ring.inheritable_fd().expect("a descriptor more")
+    }
+
+    fn sender(ring: &Ring<T>) -> Result<Sender<T>, SetupError> {
+        ring.sender()
+    }
+
+    fn receiver(ring: &Ring<T>) -> Result<Receiver<T>, SetupError> {
+        ring.receiver()
+    }
+
+    fn sender_waits(tx: &mut Sender<T>, wait: Wait) {
+        tx.set_wait(wait);
+    }
+
+    fn receiver_waits(rx: &mut Receiver<T>, wait: Wait) {
+        rx.set_wait(wait);
+    }
+
+    fn try_send(tx: &mut Sender<T>, tag: u64) -> Result<Sent, String> {
+        match tx.try_send(T::make(tag)) {
+            Ok(()) => Ok(Sent::Yes),
+            Err(TrySendError::Full(_)) => Ok(Sent::Full),
+            Err(TrySendError::Disconnected(_)) => Ok(Sent::Disconnected),
+            Err(error) => Err(format!("try_send: {error}")),
+        }
+    }
+
+    fn send_within(tx: &mut Sender<T>, tag: u64, limit: Duration) -> Result<Sent, String> {
+        match tx.send_timeout(T::make(tag), limit) {
+            Ok(()) => Ok(Sent::Yes),
+            Err(SendTimeoutError::Timeout(_)) => Ok(Sent::Full),
+            Err(SendTimeoutError::Disconnected(_)) => Ok(Sent::Disconnected),
+            Err(error) => Err(format!("send: {error}")),
+        }
+    }
+
+    fn send_batch(tx: &mut Sender<T>, first: u64, count: usize) -> Result<usize, String> {
+        let batch: Vec<T> = (first..).take(count).map(T::make).collect();
+        Ok(tx.try_send_batch(&batch))
+    }
+
+    fn try_recv(rx: &mut Receiver<T>) -> Result<Got, String> {
+        match rx.try_recv() {
+            Ok(message) => message.tag().map(Got::Tag),
+            Err(TryRecvError::Empty) => Ok(Got::Empty),
+            Err(TryRecvError::Disconnected) => Ok(Got::Disconnected),
+            Err(error) => Err(format!("try_recv: {error}")),
+        }
+    }
+
+    fn recv_within(rx: &mut Receiver<T>, limit: Duration) -> Result<Got, String> {
+        match rx.recv_timeout(limit) {
+            Ok(message) => message.tag().map(Got::Tag),
+            Err(RecvTimeoutError::Timeout) => Ok(Got::Empty),
+            Err(RecvTimeoutError::Disconnected) => Ok(Got::Disconnected),
+            Err(error) => Err(format!("recv: {error}")),
+        }
+    }
+
+    fn recv_batch(
+        rx: &mut Receiver<T>,
+        count: usize,
+        mut each: impl FnMut(u64),
+    ) -> Result<usize, String> {
+        let mut batch = vec![T::make(0); count];
+        let received = rx.try_recv_batch(&mut batch);
+        for message in &batch[..received] {
+            each(message.tag()?);
+        }
+        Ok(received)
+    }
+
+    fn is_in_hand(memory: &[u64], index: usize, tag: u64) -> bool {
+        let size = size_of::<T>();
+        let memory: &[u8] = bytemuck::cast_slice(memory);
+        memory[index * size..][..size] == *bytemuck::bytes_of(&T::make(tag))
+    }
+}
+
+/// `ByteRing`.
+pub struct Bytes;
+
+impl Shape for Bytes {
+    type Ring = ByteRing;
+    type Sender = ByteSender;
+    type Receiver = ByteReceiver;
+    const LABEL: &'static str = "bytes";
+
+    fn turns() -> Vec<u64> {
+        // A record is a word and the payload in whole words; one word more than the capacity's record is a lap.
+        let lap = 8 * LONGEST + 2 * 8;
+        let (mut offset, mut turns) = (0, Vec::new());
+        for tag in 0..40 {
+            let record = 8 + bytes(tag).len().next_multiple_of(8);
+            if offset + record > lap {
+                turns.push(tag);
+                offset = 0;
+            }
+            offset = (offset + record) % lap;
+        }
+        turns
+    }
+
+    fn create(capacity: usize, place: Place) -> Result<ByteRing, SetupError> {
+        ByteRing::builder(capacity * LONGEST).create(place)
+    }
+
+    fn open(place: Place) -> Result<ByteRing, SetupError> {
+        ByteRing::open(place)
+    }
+
+    fn open_or_create(capacity: usize, place: Place) -> Result<ByteRing, SetupError> {
+        ByteRing::builder(capacity * LONGEST).open_or_create(place)
+    }
+
+    fn from_fd(fd: OwnedFd) -> Result<ByteRing, SetupError> {
+        ByteRing::from_fd(fd)
+    }
+
+    fn share(ring: &ByteRing) -> OwnedFd {
+        ring.inheritable_fd().expect("a descriptor more")
+    }
+
+    fn sender(ring: &ByteRing) -> Result<ByteSender, SetupError> {
+        ring.sender()
+    }
+
+    fn receiver(ring: &ByteRing) -> Result<ByteReceiver, SetupError> {
+        ring.receiver()
+    }
+
+    fn sender_waits(tx: &mut ByteSender, wait: Wait) {
+        tx.set_wait(wait);
+    }
+
+    fn receiver_waits(rx: &mut ByteReceiver, wait: Wait) {
+        rx.set_wait(wait);
+    }
+
+    fn try_send(tx: &mut ByteSender, tag: u64) -> Result<Sent, String> {
+        sent(tx.try_send(&bytes(tag)))
+    }
+
+    fn send_within(tx: &mut ByteSender, tag: u64, limit: Duration) -> Result<Sent, String> {
+        sent(tx.send_timeout(&bytes(tag), limit))
+    }
+
+    fn send_batch(tx: &mut ByteSender, first: u64, count: usize) -> Result<usize, String> {
+        for taken in 0..count {
+            match sent(tx.try_send(&bytes(first + taken as u64)))? {
+                Sent::Yes => {}
+                Sent::Full | Sent::Disconnected => return Ok(taken),
+            }
+        }
+        Ok(count)
+    }
+
+    /// The shape has no reserve with a limit: a full ring is the limit reached.
+    fn build_within(tx: &mut ByteSender, tag: u64, _limit: Duration) -> Result<Sent, String> {
+        let message = bytes(tag);
+        let mut grant = match tx.try_reserve(message.len()) {
+            Ok(grant) => grant,
+            Err(error) => return sent(Err(error)),
+        };
+        grant.write(0, &message);
+        grant.commit();
+        Ok(Sent::Yes)
+    }
+
+    fn try_recv(rx: &mut ByteReceiver) -> Result<Got, String> {
+        let mut message = Vec::new();
+        match rx.try_recv(&mut message) {
+            Ok(_) => tag_of_bytes(&message).map(Got::Tag),
+            Err(TryRecvError::Empty) => Ok(Got::Empty),
+            Err(TryRecvError::Disconnected) => Ok(Got::Disconnected),
+            Err(error) => Err(format!("try_recv: {error}")),
+        }
+    }
+
+    fn recv_within(rx: &mut ByteReceiver, limit: Duration) -> Result<Got, String> {
+        let mut message = Vec::new();
+        match rx.recv_timeout(&mut message, limit) {
+            Ok(_) => tag_of_bytes(&message).map(Got::Tag),
+            Err(RecvTimeoutError::Timeout) => Ok(Got::Empty),
+            Err(RecvTimeoutError::Disconnected) => Ok(Got::Disconnected),
+            Err(error) => Err(format!("recv: {error}")),
+        }
+    }
+
+    fn recv_batch(
+        rx: &mut ByteReceiver,
+        count: usize,
+        mut each: impl FnMut(u64),
+    ) -> Result<usize, String> {
+        let mut torn = None;
+        let received = rx.try_recv_batch(count, |message| match tag_of_bytes(&message.to_vec()) {
+            Ok(tag) => each(tag),
+            Err(error) => torn = Some(error),
+        });
+        torn.map_or(Ok(received), Err)
+    }
+
+    fn is_in_hand(memory: &[u64], index: usize, tag: u64) -> bool {
+        let message = bytes(tag);
+        let memory: &[u8] = bytemuck::cast_slice(memory);
+        memory[index * LONGEST..][..message.len()] == message
+    }
+
+    const CLAIMS: bool = true;
+
+    /// The shape has no claim with a limit: an empty ring is the limit reached.
+    fn claim_within(
+        rx: &mut ByteReceiver,
+        _limit: Duration,
+        note: impl FnOnce(u64),
+    ) -> Result<Got, String> {
+        match rx.try_claim() {
+            Ok(message) => {
+                let tag = tag_of_bytes(&message.to_vec())?;
+                note(tag);
+                Ok(Got::Tag(tag))
+            }
+            Err(TryRecvError::Empty) => Ok(Got::Empty),
+            Err(TryRecvError::Disconnected) => Ok(Got::Disconnected),
+            Err(error) => Err(format!("try_claim: {error}")),
+        }
+    }
+}
+
+fn sent(outcome: Result<(), ByteSendError>) -> Result<Sent, String> {
+    match outcome {
+        Ok(()) => Ok(Sent::Yes),
+        Err(ByteSendError::Full | ByteSendError::Timeout) => Ok(Sent::Full),
+        Err(ByteSendError::Disconnected) => Ok(Sent::Disconnected),
+        Err(error) => Err(format!("send: {error}")),
+    }
+}

@@ -1,0 +1,7 @@
+//! What the tests that start, stop and kill processes share.
+
+pub mod deadline;
+pub mod process;
+pub mod ptrace;
+pub mod shared;
+pub mod sweep;

@@ -1,0 +1,405 @@
+//! Killing a process at many points of one operation, and the table of what came of it.
+//!
+//! One point that fails can be run alone, with its label from the report:
+//!
+//! ```text
+//! ANNULUS_KILL='u64 try_send, full @ 17' cargo test --release --test kill
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::deadline::Watchdog;
+use super::process::{pin, say};
+use super::ptrace::{Tracee, Walk};
+
+/// How long a stepped child may live: far longer than any section needs, shorter than the watchdog's patience.
+pub const CHILD_LIFE: Duration = Duration::from_secs(20);
+
+/// Sections longer than this are a mistake.
+const LONGEST: usize = 400_000;
+
+/// How many failing points of one case are told in full.
+const TOLD: usize = 5;
+
+/// A case with so many failures is given up: each may have waited long for what did not come.
+const GIVEN_UP: usize = 50;
+
+/// Which points of the section a sweep kills at.
+#[derive(Clone, Copy, Debug)]
+pub enum Points {
+    /// In front of every instruction, and after the last.
+    Every,
+    /// Before and after every system call, and at this many points spread evenly.
+    Spread(usize),
+    /// At `count` points spread evenly, moved on by `shift / of` of the distance between two.
+    Comb {
+        /// How many points.
+        count: usize,
+        /// Which of the combs this is.
+        shift: usize,
+        /// How many combs there are.
+        of: usize,
+    },
+}
+
+/// An operation in one state of the ring, run in a child that is killed on the way.
+pub trait Case: Sync {
+    /// What is left to judge by when the child is dead: the rings, handles and peers of the test.
+    type Survivor;
+
+    /// Operation and state, unique among all cases.
+    fn label(&self) -> String;
+
+    /// Everything anew: the ring in the wanted state and the child at the opening mark of its section.
+    fn start(&self) -> Result<(Tracee, Self::Survivor), String>;
+
+    /// Whether the section sleeps in a futex until [`Case::wake`].
+    fn sleeps(&self) -> bool {
+        false
+    }
+
+    /// Wakes the child out of its futex.
+    fn wake(&self, _survivor: &mut Self::Survivor) {}
+
+    /// Drains, takes over and goes on. Returns how much of the operation took effect.
+    fn check(&self, survivor: Self::Survivor) -> Result<u64, String>;
+
+    /// The effect of the whole operation: no point may show more, and the last must show all of it.
+    fn effect(&self) -> u64;
+}
+
+/// What a sweep found: a line of the table.
+#[derive(Debug, Default)]
+pub struct Row {
+    label: String,
+    instructions: usize,
+    calls: usize,
+    points: usize,
+    passed: usize,
+    /// Points at which the child was not where the walk had been after as many instructions: it took another
+    /// way, as code may that reads a clock or a file. It is killed where it is, or at the section's end.
+    astray: usize,
+    slowest: Duration,
+    failures: Vec<String>,
+    /// The effect at each point, but for those astray, in the order of the points.
+    effects: Vec<(usize, u64)>,
+}
+
+/// One way to reach a point: past `calls` system calls at full speed, then `steps` single instructions.
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    point: usize,
+    calls: usize,
+    steps: usize,
+}
+
+impl Route {
+    /// Every instruction from the section's start.
+    fn steps(point: usize) -> Self {
+        Self { point, calls: 0, steps: point }
+    }
+
+    /// By way of the last system call before the point.
+    fn past_calls(walk: &Walk, point: usize) -> Self {
+        let calls = walk.calls.iter().take_while(|call| call.after <= point).count();
+        let skipped = if calls == 0 { 0 } else { walk.calls[calls - 1].after };
+        Self { point, calls, steps: point - skipped }
+    }
+}
+
+/// Kills `case` at `points`, `workers` children at a time.
+pub fn sweep<C: Case>(case: &C, points: Points, workers: usize) -> Row {
+    let label = case.label();
+    let only = std::env::var("ANNULUS_KILL").ok();
+    let mut only_point = None;
+    if let Some(only) = &only {
+        let (wanted, point) = only.rsplit_once('@').unwrap_or((only, ""));
+        if wanted.trim() != label {
+            return Row { label, ..Row::default() };
+        }
+        only_point = point.trim().parse::<usize>().ok();
+    }
+
+    let mut row = Row { label: label.clone(), ..Row::default() };
+    let walk = std::thread::scope(|scope| {
+        let walker = scope.spawn(|| {
+            pin(0);
+            let watchdog = watch(&label);
+            watchdog.arm(usize::MAX as u64);
+            walk(case, points)
+        });
+        walker.join().unwrap_or_else(|_| Err("the walk panicked".into()))
+    });
+    let walk = match walk {
+        Ok(walk) => walk,
+        Err(error) => {
+            row.points = 1;
+            row.failures.push(format!("{label}: the walk through the section failed: {error}"));
+            return row;
+        }
+    };
+    row.instructions = walk.instructions();
+    row.calls = walk.calls.len();
+    let mut routes = routes(&walk, points);
+    if let Some(only) = only_point {
+        routes.retain(|route| route.point == only);
+    }
+    row.points = routes.len();
+
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(&mut row);
+    std::thread::scope(|scope| {
+        for worker in 0..workers.min(routes.len()) {
+            let (next, found, routes, label, walk) = (&next, &found, &routes, &label, &walk);
+            scope.spawn(move || {
+                pin(worker);
+                let watchdog = watch(label);
+                while let Some(&route) = routes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if found.lock().expect("no worker panics with the lock").failures.len()
+                        >= GIVEN_UP
+                    {
+                        break;
+                    }
+                    watchdog.arm(route.point as u64);
+                    let begin = Instant::now();
+                    let outcome = kill_at(case, walk, route);
+                    let took = begin.elapsed();
+                    let mut row = found.lock().expect("no worker panics with the lock");
+                    row.slowest = row.slowest.max(took);
+                    match outcome {
+                        Ok((effect, reached)) => {
+                            row.passed += 1;
+                            row.astray += usize::from(!reached);
+                            if reached {
+                                row.effects.push((route.point, effect));
+                            }
+                        }
+                        Err(error) => row.failures.push(format!(
+                            "{label} @ {}: {error} (next instruction at {})",
+                            route.point,
+                            place(walk, route.point)
+                        )),
+                    }
+                }
+                watchdog.disarm();
+            });
+        }
+    });
+    row.effects.sort_unstable();
+    row.judge_effects(case.effect());
+    row
+}
+
+fn watch(label: &str) -> Watchdog {
+    let label = label.to_owned();
+    Watchdog::new(move |point| format!("{label} @ {point}"))
+}
+
+/// Where the instruction of a point is, as an offset that `addr2line` takes, or a mapping's name.
+fn place(walk: &Walk, point: usize) -> String {
+    if point >= walk.instructions() {
+        return "the end".into();
+    }
+    let address = walk.address(point);
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let range = fields.next().unwrap_or_default();
+        let Some((from, to)) = range.split_once('-') else {
+            continue;
+        };
+        let (Ok(from), Ok(to)) = (u64::from_str_radix(from, 16), u64::from_str_radix(to, 16))
+        else {
+            continue;
+        };
+        if (from..to).contains(&address) {
+            let offset =
+                fields.nth(1).and_then(|field| u64::from_str_radix(field, 16).ok()).unwrap_or(0);
+            let file = fields.nth(2).unwrap_or("anonymous memory");
+            let file = file.rsplit('/').next().unwrap_or(file);
+            return format!("file offset {:#x} of {file}", address - from + offset);
+        }
+    }
+    format!("{address:#x}")
+}
+
+fn walk<C: Case>(case: &C, points: Points) -> Result<Walk, String> {
+    let exits = match points {
+        Points::Every => Vec::new(),
+        Points::Spread(_) | Points::Comb { .. } => {
+            let (mut tracee, mut survivor) = case.start()?;
+            let exits = waking(case, &mut survivor, |asleep| tracee.trace_calls(asleep))?;
+            tracee.kill()?;
+            case.check(survivor)?;
+            exits
+        }
+    };
+    let (mut tracee, mut survivor) = case.start()?;
+    let walk = waking(case, &mut survivor, |asleep| tracee.walk(LONGEST, &exits, asleep))?;
+    tracee.kill()?;
+    case.check(survivor)?;
+    Ok(walk)
+}
+
+/// Runs `step` with the case's wake-up, if its section sleeps.
+fn waking<C: Case, R>(
+    case: &C,
+    survivor: &mut C::Survivor,
+    step: impl FnOnce(&mut Option<&mut dyn FnMut()>) -> R,
+) -> R {
+    let mut wake = || case.wake(survivor);
+    let mut asleep: Option<&mut dyn FnMut()> = if case.sleeps() { Some(&mut wake) } else { None };
+    step(&mut asleep)
+}
+
+fn routes(walk: &Walk, points: Points) -> Vec<Route> {
+    let last = walk.instructions();
+    // A build without optimisation has ten times the instructions and takes a tenth of the points.
+    let thinned = |count: usize| if cfg!(debug_assertions) { (count / 10).max(1) } else { count };
+    match points {
+        Points::Every => {
+            let stride = if cfg!(debug_assertions) { (last / 60).max(1) } else { 1 };
+            (0..last).step_by(stride).chain([last]).map(Route::steps).collect()
+        }
+        Points::Spread(count) => {
+            let count = thinned(count);
+            let mut chosen: BTreeSet<usize> = (0..=count).map(|i| i * last / count).collect();
+            for call in &walk.calls {
+                chosen.extend([call.after - 1, call.after]);
+            }
+            chosen.into_iter().map(|point| Route::past_calls(walk, point)).collect()
+        }
+        Points::Comb { count, shift, of } => {
+            let count = thinned(count);
+            (0..count)
+                .map(|i| Route::past_calls(walk, (i * of + shift) * last / (count * of)))
+                .collect()
+        }
+    }
+}
+
+/// Kills a fresh child at the end of `route`: the effect, and whether it went there as the walk did.
+fn kill_at<C: Case>(case: &C, walk: &Walk, route: Route) -> Result<(u64, bool), String> {
+    let (mut tracee, mut survivor) = case.start()?;
+    let reached = waking(case, &mut survivor, |asleep| {
+        Ok::<_, String>(
+            tracee.step_many(walk.lead, asleep)?
+                && tracee.call_many(2 * route.calls, asleep)?
+                && tracee.step_many(route.steps, asleep)?,
+        )
+    })?;
+    let as_walked = reached && tracee.address() == walk.address(route.point);
+    tracee.kill()?;
+    Ok((case.check(survivor)?, as_walked))
+}
+
+/// Walks through the section of `case`.
+pub fn walk_alone<C: Case>(case: &C) -> Result<Walk, String> {
+    walk(case, Points::Every)
+}
+
+/// Runs a fresh child of `case` for `point` instructions of its section, after `lead` up to it, and kills it.
+pub fn die_at<C: Case>(case: &C, lead: usize, point: usize) -> Result<C::Survivor, String> {
+    let (mut tracee, survivor) = case.start()?;
+    tracee.step_many(lead + point, &mut None)?;
+    tracee.kill()?;
+    Ok(survivor)
+}
+
+impl Row {
+    /// An empty line of the table.
+    pub fn titled(label: String) -> Self {
+        Self { label, ..Self::default() }
+    }
+
+    /// The line with a failure that is no point's.
+    pub fn failed(mut self, error: String) -> Self {
+        self.points += 1;
+        self.failures.push(format!("{}: {error}", self.label));
+        self
+    }
+
+    /// An effect, once there, is there at every later point; and all of it is there at the end.
+    fn judge_effects(&mut self, whole: u64) {
+        for pair in self.effects.windows(2) {
+            if pair[1].1 < pair[0].1 {
+                self.failures.push(format!(
+                    "{} @ {}: the effect {} of an earlier point shrank to {}: something committed was lost",
+                    self.label, pair[1].0, pair[0].1, pair[1].1
+                ));
+            }
+        }
+        for &(point, effect) in &self.effects {
+            if effect > whole || (point == self.instructions && effect != whole) {
+                let failure = format!("{} @ {point}: effect {effect}, not {whole}", self.label);
+                self.failures.push(failure);
+            }
+        }
+    }
+
+    /// What this row's survivors found after a kill, the other's must have found after a kill at the same
+    /// point: they differ only in what was done afterwards.
+    pub fn must_agree(&mut self, other: &Self) {
+        for (ours, theirs) in self.effects.iter().zip(&other.effects) {
+            if ours != theirs {
+                self.failures.push(format!(
+                    "{} @ {}: effect {}, but {} in {}",
+                    self.label, ours.0, ours.1, theirs.1, other.label
+                ));
+                return;
+            }
+        }
+    }
+
+    /// Adds the figures of a part.
+    pub fn add(&mut self, part: Self) {
+        self.instructions = self.instructions.max(part.instructions);
+        self.calls = self.calls.max(part.calls);
+        self.points += part.points;
+        self.passed += part.passed;
+        self.astray += part.astray;
+        self.slowest = self.slowest.max(part.slowest);
+        self.failures.extend(part.failures);
+    }
+}
+
+/// Prints the rows as one table, and fails the test if a point failed.
+pub fn report(title: &str, rows: &[Row]) {
+    let mut table = String::new();
+    let _ = writeln!(
+        table,
+        "\n{title}\n{:<64} {:>7} {:>6} {:>7} {:>7} {:>6} {:>8}",
+        "operation, state", "instrs", "calls", "points", "passed", "astray", "slowest"
+    );
+    for row in rows.iter().filter(|row| row.points > 0) {
+        let _ = writeln!(
+            table,
+            "{:<64} {:>7} {:>6} {:>7} {:>7} {:>6} {:>6.1}ms",
+            row.label,
+            row.instructions,
+            row.calls,
+            row.points,
+            row.passed,
+            row.astray,
+            row.slowest.as_secs_f64() * 1e3
+        );
+    }
+    let points: usize = rows.iter().map(|row| row.points).sum();
+    let passed: usize = rows.iter().map(|row| row.passed).sum();
+    let _ = writeln!(table, "{:<64} {:>7} {:>6} {points:>7} {passed:>7}", "all", "", "");
+    let failures: Vec<&String> =
+        rows.iter().flat_map(|row| row.failures.iter().take(TOLD)).collect();
+    for failure in &failures {
+        let _ = writeln!(table, "FAILED {failure}");
+    }
+    say(&table);
+    assert!(
+        failures.is_empty(),
+        "{title}: {} of {points} points failed, see the table",
+        points - passed
+    );
+}
