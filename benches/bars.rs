@@ -186,6 +186,12 @@ fn compare<const N: usize>(
     rounds: usize,
     bar: f64,
 ) {
+    if std::env::args()
+        .skip(1)
+        .any(|a| a.parse::<usize>().is_err() && !a.starts_with('-') && a != what)
+    {
+        return;
+    }
     let count = count / CHUNK as u64 * CHUNK as u64;
     let (mut theirs, mut mine, mut ratios) = (vec![], vec![], vec![]);
     for _ in 0..rounds {

@@ -9,6 +9,7 @@ use crate::participants::Participant;
 use crate::payload;
 use crate::protocol::Blocked;
 use crate::protocol::records::{self, Records, RecvCursor, SendCursor, Span};
+use crate::protocol::room::Look;
 use crate::segment::{Attached, Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
@@ -95,7 +96,7 @@ impl ByteRing {
         let cursor = SendCursor::recover(memory(&side.attached), self.capacity())
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
-        Ok(ByteSender { side, cursor, ring: self.clone() })
+        Ok(ByteSender { side, cursor, max: self.max_message(), ring: self.clone() })
     }
 
     /// Becomes the receiver.
@@ -167,22 +168,26 @@ impl ByteRing {
 }
 
 /// The sending side of a [`ByteRing`].
+// Lines of its own: a handle changes with every message, and the other side's may lie next to it.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct ByteSender {
     side: Participant,
     cursor: SendCursor,
+    /// The longest message, in bytes.
+    max: usize,
     ring: ByteRing,
 }
 
 impl ByteSender {
     #[inline(always)]
     fn try_span(&mut self, len: usize) -> Result<Span, ByteSendError> {
-        let max = self.ring.max_message();
+        let max = self.max;
         if len > max {
             return Err(ByteSendError::TooLong { len, max });
         }
         self.side.admit()?;
-        match self.cursor.try_reserve(memory(&self.side.attached), len) {
+        match self.cursor.try_reserve(memory(&self.side.attached), len, Look::Exact) {
             Ok(span) => Ok(span),
             Err(blocked) => Err(self.refused(blocked).into()),
         }
@@ -216,10 +221,9 @@ impl ByteSender {
         deadline: Option<Instant>,
     ) -> Result<Span, ByteSendError> {
         let Self { side, cursor, .. } = self;
-        side.give_way(cursor.position());
-        let span = wait::wait(side, deadline, |side| {
+        let span = wait::wait(side, deadline, |side, look| {
             side.admit()?;
-            match cursor.try_reserve(memory(&side.attached), len) {
+            match cursor.try_reserve(memory(&side.attached), len, look) {
                 Ok(span) => Ok(span),
                 Err(Blocked::NotReady) => {
                     // A pad may have been published.
@@ -238,7 +242,7 @@ impl ByteSender {
     #[inline(always)]
     fn fill(&mut self, span: Span, message: &[u8]) {
         let mem = memory(&self.side.attached);
-        payload::write(span.words(mem), message);
+        payload::write_message(span.words(mem), message);
         self.cursor.commit(mem, span);
         self.side.notify(Role::Receiver);
     }
@@ -462,7 +466,9 @@ impl Grant<'_> {
 }
 
 /// The receiving side of a [`ByteRing`].
+// Lines of its own: a handle changes with every message, and the other side's may lie next to it.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct ByteReceiver {
     side: Participant,
     cursor: RecvCursor,
@@ -513,8 +519,7 @@ impl ByteReceiver {
     #[inline(never)]
     fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<Span, Failure> {
         let Self { side, cursor, .. } = self;
-        side.give_way(cursor.position());
-        wait::wait(side, deadline, |side| {
+        wait::wait(side, deadline, |side, _| {
             side.admit()?;
             let mem = memory(&side.attached);
             match cursor.try_claim(mem) {
@@ -559,7 +564,7 @@ impl ByteReceiver {
         let words = span.words(memory(&self.side.attached));
         // SAFETY: the vector has room for `len` bytes, and the span has the words for them.
         unsafe {
-            payload::read(words, message.as_mut_ptr(), len);
+            payload::read_message(words, message.as_mut_ptr(), len);
             message.set_len(len);
         }
         self.release(span);
@@ -574,7 +579,7 @@ impl ByteReceiver {
         }
         let words = span.words(memory(&self.side.attached));
         // SAFETY: `message` has room for `len` bytes, and the span has the words for them.
-        unsafe { payload::read(words, message.as_mut_ptr(), len) };
+        unsafe { payload::read_message(words, message.as_mut_ptr(), len) };
         self.release(span);
         Ok(len)
     }
@@ -850,7 +855,7 @@ impl Peek<'_> {
         let len = self.len();
         assert!(to.len() >= len, "a message of {len} bytes does not fit into {}", to.len());
         // SAFETY: `to` has room for `len` bytes, and the span has the words for them.
-        unsafe { payload::read(self.span.words(self.mem), to.as_mut_ptr(), len) };
+        unsafe { payload::read_message(self.span.words(self.mem), to.as_mut_ptr(), len) };
     }
 }
 
@@ -887,7 +892,7 @@ impl Message<'_> {
         let len = self.len();
         assert!(to.len() >= len, "a message of {len} bytes does not fit into {}", to.len());
         // SAFETY: `to` has room for `len` bytes, and the span has the words for them.
-        unsafe { payload::read(self.words(), to.as_mut_ptr(), len) };
+        unsafe { payload::read_message(self.words(), to.as_mut_ptr(), len) };
     }
 
     /// A copy of the message.

@@ -8,7 +8,7 @@ use crate::error::{Failure, Role, SetupError};
 use crate::protocol::layout::{ACTIVE, Half};
 use crate::protocol::park::{self, Answered, Barrier};
 use crate::segment::{Attached, Segment, lock_of};
-use crate::sync::{Ordering, spin_hint};
+use crate::sync::Ordering;
 use crate::sys::fork::{self, PrivateFd};
 use crate::sys::locks::{self, Outcome};
 use crate::sys::{clock, cpu, futex, membarrier};
@@ -17,10 +17,6 @@ use std::sync::Arc;
 
 /// Attempts that find nothing between two questions to the kernel whether the peer lives.
 const POLLS_PER_PROBE: u32 = 1024;
-/// Messages without a wait between them that make a stream.
-const STREAM: u64 = 16;
-/// Pauses, of some ten nanoseconds each, that a streaming peer is given to get ahead.
-const HEADSTART: u32 = 64;
 /// A generation that no process has: the handle needs a closer look before it is used.
 const SUSPECT: u32 = 0;
 
@@ -35,8 +31,6 @@ pub(crate) struct Participant {
     corrupt: bool,
     present: bool,
     empty_polls: u32,
-    /// Where this side last had to wait.
-    waited_at: u64,
     pub(crate) wait: Wait,
     pub(crate) budget: Budget,
     /// Holds the role's lock; gone only while dropping.
@@ -74,7 +68,6 @@ impl Participant {
             corrupt: false,
             present: false,
             empty_polls: 0,
-            waited_at: 0,
             wait: Wait::default(),
             budget: Budget::default(),
             lock: Some(lock),
@@ -227,18 +220,6 @@ impl Participant {
     pub(crate) fn is_peer_present(&self) -> bool {
         self.peer().presence.state.load(Ordering::Acquire) & ACTIVE != 0
             && self.attached.segment().is_held(self.role.peer())
-    }
-
-    /// Called before this side waits, at `position` in messages: lets a peer that is streaming get
-    /// ahead, so that the two do not fight over every line.
-    pub(crate) fn give_way(&mut self, position: u64) {
-        let run = position.wrapping_sub(self.waited_at);
-        self.waited_at = position;
-        if run >= STREAM && self.wait != Wait::Block && !self.shares_processor() {
-            for _ in 0..HEADSTART {
-                spin_hint();
-            }
-        }
     }
 
     /// Called when an attempt found nothing: whether to believe that the peer is gone. Asks the kernel

@@ -61,7 +61,7 @@ pub fn write_at(to: &[Word], offset: usize, from: &[u8]) {
         first += 1;
     }
     let whole = (from.len() - head) / WORD * WORD;
-    write(&to[first..], &from[head..head + whole]);
+    write_message(&to[first..], &from[head..head + whole]);
     let tail = &from[head + whole..];
     if !tail.is_empty() {
         patch(first + whole / WORD, 0, tail);
@@ -96,6 +96,103 @@ pub unsafe fn read(from: &[Word], to: *mut u8, bytes: usize) {
     }
 }
 
+/// Runs of whole words at equal distances in shared memory, one after the other in private memory: the
+/// messages of whole cells, or of a part of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Runs {
+    /// How many.
+    pub count: usize,
+    /// Words of each.
+    pub words: usize,
+    /// Words from the start of one to the start of the next.
+    pub stride: usize,
+    /// How far, in words from the start of the first run, lines are asked for ahead of the copy.
+    pub known: usize,
+}
+
+/// How many words ahead of a stream its lines are asked for: about what one transfer takes, at the speed
+/// of a stream.
+pub const AHEAD: usize = 128;
+
+impl Runs {
+    /// Words from the start of the first run to the end of the last.
+    fn span(&self) -> usize {
+        if self.count == 0 { 0 } else { (self.count - 1) * self.stride + self.words }
+    }
+}
+
+/// Bytes from which on a copy is worth a call.
+const LONG: usize = 256;
+
+/// The run that a message of `bytes` bytes is, but for what does not fill its last word.
+fn run_of(bytes: usize) -> Runs {
+    let words = bytes / WORD;
+    Runs { count: 1, words, stride: words, known: words }
+}
+
+/// [`write`] for a length that is not known before it runs.
+#[inline(always)]
+pub fn write_message(to: &[Word], from: &[u8]) {
+    if from.len() < LONG {
+        return write(to, from);
+    }
+    let run = run_of(from.len());
+    write_runs(to, run, from);
+    write(&to[run.words..], &from[run.words * WORD..]);
+}
+
+/// [`read`] for a length that is not known before it runs.
+///
+/// # Safety
+///
+/// As for [`read`].
+#[inline(always)]
+pub unsafe fn read_message(from: &[Word], to: *mut u8, bytes: usize) {
+    if bytes < LONG {
+        // SAFETY: the caller's promise.
+        return unsafe { read(from, to, bytes) };
+    }
+    let run = run_of(bytes);
+    let done = run.words * WORD;
+    // SAFETY: the caller's promise covers both parts.
+    unsafe {
+        read_runs(from, run, to);
+        read(&from[run.words..], to.add(done), bytes - done);
+    }
+}
+
+/// Copies `from`, which must be as long as all runs, into the runs that start at `to[0]`.
+#[inline]
+pub fn write_runs(to: &[Word], runs: Runs, from: &[u8]) {
+    assert!(runs.span() <= to.len() && runs.count * runs.words * WORD <= from.len());
+    // SAFETY: just asserted.
+    if unsafe { wide::write_runs(to, runs, from) } {
+        return;
+    }
+    for (i, bytes) in from.chunks_exact(runs.words * WORD).take(runs.count).enumerate() {
+        write(&to[i * runs.stride..i * runs.stride + runs.words], bytes);
+    }
+}
+
+/// Copies the runs that start at `from[0]` to `to`.
+///
+/// # Safety
+///
+/// `to` must be valid for writes of all their words.
+#[inline]
+pub unsafe fn read_runs(from: &[Word], runs: Runs, to: *mut u8) {
+    assert!(runs.span() <= from.len());
+    // SAFETY: just asserted, and the caller's promise.
+    if unsafe { wide::read_runs(from, runs, to) } {
+        return;
+    }
+    for i in 0..runs.count {
+        let words = &from[i * runs.stride..i * runs.stride + runs.words];
+        // SAFETY: the caller's promise covers run `i < runs.count`.
+        unsafe { read(words, to.add(i * runs.words * WORD), runs.words * WORD) };
+    }
+}
+
 /// Sixteen bytes an instruction, where every x86-64 has them.
 ///
 /// Only the shared side of each copy is assembly. The private side is left to the compiler, which often
@@ -103,13 +200,162 @@ pub unsafe fn read(from: &[Word], to: *mut u8, bytes: usize) {
 /// that were stored as two words a moment ago would stall until both have left the store buffer.)
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 mod wide {
-    use super::WORD;
-    use crate::sync::Word;
+    use super::{AHEAD, Runs, WORD};
+    use crate::sync::{Word, prefetch_for_read, prefetch_for_write};
     use core::arch::asm;
-    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128};
+    use core::arch::x86_64::{
+        __m128i, __m256i, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256,
+        _mm256_storeu_si256,
+    };
+
+    /// Words in a cache line.
+    const LINE: usize = 8;
 
     /// Words that one instruction moves.
     const PAIR: usize = 2;
+
+    /// Words that one wide instruction moves.
+    const QUAD: usize = 4;
+
+    /// Thirty-two bytes of shared memory.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be valid for reads of them.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    unsafe fn load_quad(from: *const Word) -> __m256i {
+        let value;
+        // SAFETY: the caller's promise; the block only reads, and no reference to the bytes is formed.
+        unsafe {
+            asm!(
+                "vmovdqu {value}, [{from}]",
+                from = in(reg) from,
+                value = out(ymm_reg) value,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        value
+    }
+
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of thirty-two bytes that are shared as `Word`s.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    unsafe fn store_quad(to: *const Word, value: __m256i) {
+        // SAFETY: the caller's promise; `Word`s may be written through a shared reference.
+        unsafe {
+            asm!(
+                "vmovdqu [{to}], {value}",
+                to = in(reg) to,
+                value = in(ymm_reg) value,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// [`write_runs`](super::write_runs) where the processor has registers of thirty-two bytes; `false`
+    /// if it does not, or a run is too short.
+    ///
+    /// # Safety
+    ///
+    /// `to` must have the words of all runs, and `from` their bytes.
+    #[inline]
+    pub unsafe fn write_runs(to: &[Word], runs: Runs, from: &[u8]) -> bool {
+        if runs.words < QUAD || !is_x86_feature_detected!("avx") {
+            return false;
+        }
+        // SAFETY: the caller's promise; the feature is there.
+        unsafe { write_quads(to.as_ptr(), runs, from.as_ptr()) };
+        true
+    }
+
+    /// # Safety
+    ///
+    /// As for [`write_runs`], of runs of at least [`QUAD`] words.
+    #[target_feature(enable = "avx")]
+    unsafe fn write_quads(mut to: *const Word, runs: Runs, mut from: *const u8) {
+        let last = runs.words - QUAD;
+        for run in 0..runs.count {
+            let known = runs.known.saturating_sub(run * runs.stride + AHEAD);
+            let mut word = 0;
+            // SAFETY: a line from `word`, a quad from there and one from `last` are inside the run, as
+            // the conditions say, and the caller promises all runs on both sides. Words that two quads
+            // cover are written twice, with the same bytes. Asking for a line touches nothing.
+            unsafe {
+                let quad = |word: usize| {
+                    store_quad(to.add(word), _mm256_loadu_si256(from.add(word * WORD).cast()));
+                };
+                while word + LINE <= runs.words {
+                    if word < known {
+                        prefetch_for_write(to.wrapping_add(word + AHEAD));
+                    }
+                    quad(word);
+                    quad(word + QUAD);
+                    word += LINE;
+                }
+                if word < last {
+                    quad(word);
+                }
+                if word < runs.words {
+                    quad(last);
+                }
+                from = from.add(runs.words * WORD);
+            }
+            to = to.wrapping_add(runs.stride);
+        }
+    }
+
+    /// [`read_runs`](super::read_runs) where the processor has registers of thirty-two bytes; `false`
+    /// if it does not, or a run is too short.
+    ///
+    /// # Safety
+    ///
+    /// `from` must have the words of all runs, and `to` be valid for writes of their bytes.
+    #[inline]
+    pub unsafe fn read_runs(from: &[Word], runs: Runs, to: *mut u8) -> bool {
+        if runs.words < QUAD || !is_x86_feature_detected!("avx") {
+            return false;
+        }
+        // SAFETY: the caller's promise; the feature is there.
+        unsafe { read_quads(from.as_ptr(), runs, to) };
+        true
+    }
+
+    /// # Safety
+    ///
+    /// As for [`read_runs`], of runs of at least [`QUAD`] words.
+    #[target_feature(enable = "avx")]
+    unsafe fn read_quads(mut from: *const Word, runs: Runs, mut to: *mut u8) {
+        let last = runs.words - QUAD;
+        for run in 0..runs.count {
+            let known = runs.known.saturating_sub(run * runs.stride + AHEAD);
+            let mut word = 0;
+            // SAFETY: as for `write_quads`.
+            unsafe {
+                let quad = |word: usize| {
+                    _mm256_storeu_si256(to.add(word * WORD).cast(), load_quad(from.add(word)));
+                };
+                while word + LINE <= runs.words {
+                    if word < known {
+                        prefetch_for_read(from.wrapping_add(word + AHEAD));
+                    }
+                    quad(word);
+                    quad(word + QUAD);
+                    word += LINE;
+                }
+                if word < last {
+                    quad(word);
+                }
+                if word < runs.words {
+                    quad(last);
+                }
+                to = to.add(runs.words * WORD);
+            }
+            from = from.wrapping_add(runs.stride);
+        }
+    }
 
     /// Copies as many pairs of words as `to` and `from` have, and gives the number of words done.
     #[inline(always)]
@@ -161,10 +407,25 @@ mod wide {
 /// Elsewhere, and under loom, every word goes by itself.
 #[cfg(not(all(target_arch = "x86_64", not(loom))))]
 mod wide {
+    use super::Runs;
     use crate::sync::Word;
 
     pub fn write(_to: &[Word], _from: &[u8]) -> usize {
         0
+    }
+
+    /// # Safety
+    ///
+    /// None needed: it does nothing.
+    pub unsafe fn write_runs(_to: &[Word], _runs: Runs, _from: &[u8]) -> bool {
+        false
+    }
+
+    /// # Safety
+    ///
+    /// None needed: it does nothing.
+    pub unsafe fn read_runs(_from: &[Word], _runs: Runs, _to: *mut u8) -> bool {
+        false
     }
 
     /// # Safety

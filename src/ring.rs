@@ -5,14 +5,15 @@ use crate::error::{
     Failure, RecvError, RecvTimeoutError, SendAllError, SendError, SendTimeoutError, SetupError,
     TryRecvError, TrySendError,
 };
-use crate::protocol::slots::Typed;
+use crate::protocol::room::Look;
+use crate::protocol::slots::{LINE, Run, Shape, Typed};
 use crate::segment::{Place, RingKind, Segment};
 use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use bytemuck::{AnyBitPattern, NoUninit};
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -350,7 +351,9 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     /// ```
     #[inline]
     pub fn try_send_batch(&mut self, messages: &[T]) -> usize {
-        self.slots.try_send_batch(bytemuck::cast_slice(messages), messages.len()).unwrap_or(0)
+        self.slots
+            .try_send_batch(bytemuck::cast_slice(messages), messages.len(), Look::Exact)
+            .unwrap_or(0)
     }
 
     /// Sends messages from `messages` for as long as there is room and there are any, and says how many.
@@ -591,8 +594,9 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// ```
     #[inline(always)]
     pub fn drain(&mut self, most: usize) -> Drain<'_, T> {
-        let left = if self.slots.side.admit().is_ok() { most } else { 0 };
-        Drain { receiver: self, left }
+        let run = self.slots.no_messages();
+        let line = [MaybeUninit::uninit(); LINE];
+        Drain { receiver: self, run, left: most, line, at: 0, there: 0 }
     }
 
     /// The messages as they come, until the sender has left or died and all are read (or the ring is
@@ -692,7 +696,39 @@ impl<T: NoUninit + AnyBitPattern> Iterator for TryIter<'_, T> {
 #[derive(Debug)]
 pub struct Drain<'a, T: NoUninit + AnyBitPattern> {
     receiver: &'a mut Receiver<T>,
+    /// The messages that are known to be there, from the one on that `at` counts from.
+    run: Run,
+    /// How many more there may be after those.
     left: usize,
+    /// Small messages of `run`, which share a line and are copied at once: `at` of `there` were given out.
+    line: [MaybeUninit<u64>; LINE],
+    at: usize,
+    there: usize,
+}
+
+impl<T: NoUninit + AnyBitPattern> Drain<'_, T> {
+    const SHAPE: Typed<T> = Typed::new();
+
+    /// Goes on to the next messages that are there.
+    #[inline(always)]
+    fn go_on(&mut self) -> Option<()> {
+        let slots = &mut self.receiver.slots;
+        self.run.count(Self::SHAPE, mem::take(&mut self.at));
+        self.there = 0;
+        let Some(run) = slots.next_messages(self.run, self.left) else {
+            (self.run, self.left) = (slots.no_messages(), 0);
+            return None;
+        };
+        self.run = run;
+        let count = run.len(Self::SHAPE);
+        self.left -= count;
+        if Self::SHAPE.is_small() {
+            // SAFETY: a run of small messages is in one line, and this is the receiver's last.
+            unsafe { slots.copy(run, self.line.as_mut_ptr().cast()) };
+            self.there = count;
+        }
+        Some(())
+    }
 }
 
 impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
@@ -700,11 +736,24 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<T> {
-        self.left = self.left.checked_sub(1)?;
+        if Self::SHAPE.is_small() {
+            if self.at == self.there {
+                self.go_on()?;
+            }
+            // SAFETY: `at < there`, so that message was copied, and any bytes are a `T`
+            // (`AnyBitPattern`).
+            let message = unsafe {
+                self.line.as_ptr().add(self.at * Self::SHAPE.words()).cast::<T>().read_unaligned()
+            };
+            self.at += 1;
+            return Some(message);
+        }
+        if self.run.is_over() {
+            self.go_on()?;
+        }
         let mut message = MaybeUninit::<T>::uninit();
-        // SAFETY: `message` has room for a `T`, which is the shape's size.
-        if unsafe { self.receiver.slots.try_next(message.as_mut_ptr().cast()) }.is_err() {
-            self.left = 0;
+        // SAFETY: `message` has room for a `T`, which is the shape's size; `run` is the receiver's last.
+        if !unsafe { self.receiver.slots.read(&mut self.run, message.as_mut_ptr().cast()) } {
             return None;
         }
         // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
@@ -715,7 +764,8 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
 impl<T: NoUninit + AnyBitPattern> Drop for Drain<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.receiver.slots.note();
+        self.run.count(Self::SHAPE, self.at);
+        self.receiver.slots.note(self.run);
     }
 }
 

@@ -4,7 +4,8 @@
 use crate::error::{Failure, Role, SetupError};
 use crate::participants::Participant;
 use crate::protocol::Blocked;
-use crate::protocol::slots::{RecvCursor, SendCursor, Shape, Slots, Typed};
+use crate::protocol::room::Look;
+use crate::protocol::slots::{RecvCursor, Run, SendCursor, Shape, Slots, Typed};
 use crate::segment::{Attached, Segment};
 use crate::wait;
 use bytemuck::NoUninit;
@@ -22,7 +23,9 @@ fn memory(attached: &Attached) -> Slots<'_> {
 }
 
 /// What sends.
+// Lines of its own: a handle changes with every message, and the other side's may lie next to it.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct SlotSender<S> {
     pub(crate) side: Participant,
     cursor: SendCursor,
@@ -56,11 +59,11 @@ impl<S: Shape> SlotSender<S> {
         &mut self,
         bytes: &[u8],
         messages: usize,
+        look: Look,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
         let mem = memory(&self.side.attached);
-        match self.cursor.try_send_batch(mem, self.shape, bytes, messages) {
-            Ok(0) if messages > 0 => Err(self.refused(Blocked::NotReady)),
+        match self.cursor.try_send_batch(mem, self.shape, bytes, messages, look) {
             Ok(count) => {
                 self.side.notify(Role::Receiver);
                 Ok(count)
@@ -72,7 +75,7 @@ impl<S: Shape> SlotSender<S> {
     /// Says why nothing was sent.
     #[cold]
     #[inline(never)]
-    pub(crate) fn refused(&mut self, blocked: Blocked) -> Failure {
+    fn refused(&mut self, blocked: Blocked) -> Failure {
         match blocked {
             Blocked::Corrupt => {
                 self.side.poison();
@@ -107,7 +110,7 @@ impl<S: Shape> SlotSender<S> {
         let size = self.shape.size();
         let mut sent = 0;
         while sent < messages {
-            match self.try_send_batch(&bytes[sent * size..], messages - sent) {
+            match self.try_send_batch(&bytes[sent * size..], messages - sent, Look::Released) {
                 Ok(count) => sent += count,
                 Err(Failure::NotReady) => {
                     self.wait_for_room(None).map_err(|failure| (sent, failure))?;
@@ -122,10 +125,9 @@ impl<S: Shape> SlotSender<S> {
     #[inline(never)]
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
         let Self { side, cursor, .. } = self;
-        side.give_way(cursor.position());
-        wait::wait(side, deadline, |side| {
+        wait::wait(side, deadline, |side, look| {
             side.admit()?;
-            match cursor.find_room(memory(&side.attached)) {
+            match cursor.find_room(memory(&side.attached), look) {
                 Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => Err(Failure::NotReady),
                 Err(Blocked::Corrupt) => {
@@ -156,7 +158,9 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
 }
 
 /// What receives.
+// Lines of its own, as for the sender.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct SlotReceiver<S> {
     pub(crate) side: Participant,
     cursor: RecvCursor,
@@ -188,7 +192,7 @@ impl<S: Shape> SlotReceiver<S> {
                 }
                 Ok(())
             }
-            Err(blocked) => self.refused(blocked),
+            Err(blocked) => Err(self.refused(blocked)),
         }
     }
 
@@ -213,29 +217,60 @@ impl<S: Shape> SlotReceiver<S> {
                 }
                 Ok(count)
             }
-            Err(blocked) => self.refused(blocked).map(|()| 0),
+            Err(blocked) => Err(self.refused(blocked)),
         }
     }
 
-    /// Receives a message into `to` without noting it; [`note`](Self::note) does.
+    /// The next messages in one piece, after those of `over` that were read are taken; `None` if there are
+    /// none, or `most` is 0. They count as received once [`note`](Self::note) is called.
+    #[inline(always)]
+    pub(crate) fn next_messages(&mut self, over: Run, most: usize) -> Option<Run> {
+        self.cursor.take_to(self.shape, over);
+        if most == 0 || self.side.admit().is_err() {
+            return None;
+        }
+        self.cursor.next_messages(memory(&self.side.attached), self.shape, most).ok()
+    }
+
+    /// No messages yet, at the next one.
+    #[inline(always)]
+    pub(crate) fn no_messages(&self) -> Run {
+        self.cursor.no_messages()
+    }
+
+    /// Reads the next message of `run`, which is not over, to `to`; `false` in a fork child.
     ///
     /// # Safety
     ///
-    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    /// `to` must be valid for writes of [`Shape::size`] bytes, and `run` be what
+    /// [`next_messages`](Self::next_messages) gave last.
     #[inline(always)]
-    pub(crate) unsafe fn try_next(&mut self, to: *mut u8) -> Result<(), Failure> {
-        // SAFETY: the caller's promise.
-        match unsafe { self.cursor.try_next(memory(&self.side.attached), self.shape, to) } {
-            Ok(()) => Ok(()),
-            Err(Blocked::NotReady) => Err(Failure::NotReady),
-            Err(Blocked::Corrupt) => Err(Failure::Corrupt),
+    pub(crate) unsafe fn read(&mut self, run: &mut Run, to: *mut u8) -> bool {
+        if self.side.admit().is_err() {
+            return false;
         }
+        // SAFETY: the caller's promise.
+        unsafe { run.read(memory(&self.side.attached), self.shape, to) };
+        true
     }
 
-    /// Notes what [`try_next`](Self::try_next) gave.
+    /// Copies all messages of `run` to `to`.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of their words, and `run` be what
+    /// [`next_messages`](Self::next_messages) gave last.
     #[inline(always)]
-    pub(crate) fn note(&mut self) {
+    pub(crate) unsafe fn copy(&self, run: Run, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { run.copy(memory(&self.side.attached), to) };
+    }
+
+    /// Notes what was read up to `run`.
+    #[inline(always)]
+    pub(crate) fn note(&mut self, run: Run) {
         if self.side.admit().is_ok() {
+            self.cursor.take_to(self.shape, run);
             self.cursor.note(memory(&self.side.attached));
             if self.cursor.release_is_due() {
                 self.release();
@@ -258,7 +293,7 @@ impl<S: Shape> SlotReceiver<S> {
         // SAFETY: the caller's promise.
         match unsafe { self.cursor.try_peek_batch(mem, self.shape, to, most) } {
             Ok(count) => Ok(count),
-            Err(blocked) => self.refused(blocked).map(|()| 0),
+            Err(blocked) => Err(self.refused(blocked)),
         }
     }
 
@@ -280,31 +315,28 @@ impl<S: Shape> SlotReceiver<S> {
         }
     }
 
-    /// Says why nothing came. `Ok` never: it is there for the caller's convenience.
+    /// Says why nothing came.
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, blocked: Blocked) -> Result<(), Failure> {
-        match blocked {
-            Blocked::Corrupt => {
-                self.side.poison();
-                Err(Failure::Corrupt)
-            }
-            Blocked::NotReady => {
-                self.release();
-                let gone = self.side.seems_gone();
-                match self.look() {
-                    Ok(()) | Err(Failure::NotReady) if !gone => Err(Failure::NotReady),
-                    // It sent something before it went.
-                    Ok(()) => Err(Failure::NotReady),
-                    Err(Failure::NotReady) => Err(Failure::Disconnected),
-                    Err(failure) => Err(failure),
-                }
-            }
+    fn refused(&mut self, blocked: Blocked) -> Failure {
+        if blocked == Blocked::Corrupt {
+            self.side.poison();
+            return Failure::Corrupt;
+        }
+        self.release();
+        if !self.side.seems_gone() {
+            return Failure::NotReady;
+        }
+        // It may have sent something before it went.
+        match self.look() {
+            Ok(()) => Failure::NotReady,
+            Err(Failure::NotReady) => Failure::Disconnected,
+            Err(failure) => failure,
         }
     }
 
     fn look(&mut self) -> Result<(), Failure> {
-        match self.cursor.look(memory(&self.side.attached)) {
+        match self.cursor.look(memory(&self.side.attached), self.shape) {
             Ok(()) => Ok(()),
             Err(Blocked::NotReady) => Err(Failure::NotReady),
             Err(Blocked::Corrupt) => {
@@ -318,12 +350,11 @@ impl<S: Shape> SlotReceiver<S> {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        let Self { side, cursor, .. } = self;
-        side.give_way(cursor.position());
-        wait::wait(side, deadline, |side| {
+        let Self { side, cursor, shape } = self;
+        wait::wait(side, deadline, |side, _| {
             side.admit()?;
             let mem = memory(&side.attached);
-            match cursor.look(mem) {
+            match cursor.look(mem, *shape) {
                 Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => {
                     if cursor.release(mem) {

@@ -156,9 +156,9 @@ mod plain {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
     }
 
-    /// Asks for the line of `word`, to be written soon. Only a hint.
+    /// Asks for the line of `word`, to be written soon. Only a hint: any address will do.
     #[inline(always)]
-    pub fn prefetch_for_write(word: &Word) {
+    pub fn prefetch_for_write(word: *const Word) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch has no effect that a program can see; processors without `prefetchw`
         // take it for a no-op.
@@ -174,15 +174,40 @@ mod plain {
         let _ = word;
     }
 
+    /// Asks for the line of `word`, to be read soon. Only a hint: any address will do.
+    #[inline(always)]
+    pub fn prefetch_for_read(word: *const Word) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as for `prefetch_for_write`; every x86-64 has `prefetcht0`.
+        #[allow(unsafe_code)]
+        unsafe {
+            core::arch::asm!(
+                "prefetcht0 [{line}]",
+                line = in(reg) word,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = word;
+    }
+
     /// Tells the processor that this is a spin loop.
     #[inline(always)]
     pub fn spin_hint() {
         core::hint::spin_loop();
     }
+
+    /// Does nothing for so many spin hints.
+    pub fn pause(hints: u32) {
+        (0..hints).for_each(|_| spin_hint());
+    }
 }
 
 #[cfg(loom)]
-pub use model::{AtomicU32, AtomicU64, Word, fence, light_barrier, prefetch_for_write, spin_hint};
+pub use model::{
+    AtomicU32, AtomicU64, Word, fence, light_barrier, pause, prefetch_for_read, prefetch_for_write,
+    spin_hint,
+};
 
 /// loom's stand-ins, and the handles that the models in `loom-tests/` steer them by.
 #[cfg(loom)]
@@ -406,7 +431,13 @@ pub mod model {
     }
 
     /// Nothing that a model could see.
-    pub fn prefetch_for_write(_word: &Word) {}
+    pub fn prefetch_for_write(_word: *const Word) {}
+
+    /// Nothing that a model could see.
+    pub fn prefetch_for_read(_word: *const Word) {}
+
+    /// Nothing: a model has no time to lose.
+    pub fn pause(_hints: u32) {}
 
     /// Lets the other threads run.
     pub fn spin_hint() {

@@ -4,6 +4,7 @@ use crate::builder::{Attach, Builder, Kind, Sealed};
 use crate::error::{
     ByteSendError, Failure, RecvIntoError, RecvTimeoutError, SetupError, TryRecvError,
 };
+use crate::protocol::room::Look;
 use crate::protocol::slots::Untyped;
 use crate::segment::{Place, RingKind, Segment};
 use crate::slots::{SlotReceiver, SlotSender};
@@ -213,7 +214,7 @@ impl UntypedSender {
             bytes.len().is_multiple_of(size),
             "a batch is a whole number of messages of {size} bytes"
         );
-        self.slots.try_send_batch(bytes, bytes.len() / size).unwrap_or(0)
+        self.slots.try_send_batch(bytes, bytes.len() / size, Look::Exact).unwrap_or(0)
     }
 
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].

@@ -3,6 +3,7 @@
 use crate::error::Failure;
 use crate::participants::Participant;
 use crate::protocol::park::{Barrier, Sleep};
+use crate::protocol::room::Look;
 use crate::sync::{Edge, spin_hint};
 use crate::sys::clock::Monotonic;
 use crate::sys::futex::{self, Woken};
@@ -77,7 +78,7 @@ impl Budget {
 pub(crate) fn wait<R>(
     side: &mut Participant,
     deadline: Option<Instant>,
-    mut attempt: impl FnMut(&mut Participant) -> Result<R, Failure>,
+    mut attempt: impl FnMut(&mut Participant, Look) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     if let Some(result) = spin(side, deadline, &mut attempt) {
         return result;
@@ -89,7 +90,7 @@ pub(crate) fn wait<R>(
             Barrier::Membarrier => membarrier::everywhere(),
             Barrier::Fence => Edge::ParkAnnounce.fence(),
         });
-        match attempt(side) {
+        match attempt(side, Look::Exact) {
             Err(Failure::NotReady) => {}
             done => return done,
         }
@@ -109,7 +110,7 @@ pub(crate) fn wait<R>(
             }
         };
         slept(side);
-        match attempt(side) {
+        match attempt(side, Look::Exact) {
             Err(Failure::NotReady) => {}
             done => return done,
         }
@@ -122,9 +123,9 @@ pub(crate) fn wait<R>(
 /// One more attempt after the peer was found gone: what it published before it went is visible now.
 fn last<R>(
     side: &mut Participant,
-    attempt: &mut impl FnMut(&mut Participant) -> Result<R, Failure>,
+    attempt: &mut impl FnMut(&mut Participant, Look) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    match attempt(side) {
+    match attempt(side, Look::Exact) {
         Err(Failure::NotReady) => Err(Failure::Disconnected),
         done => done,
     }
@@ -135,7 +136,7 @@ fn last<R>(
 fn spin<R>(
     side: &mut Participant,
     deadline: Option<Instant>,
-    attempt: &mut impl FnMut(&mut Participant) -> Result<R, Failure>,
+    attempt: &mut impl FnMut(&mut Participant, Look) -> Result<R, Failure>,
 ) -> Option<Result<R, Failure>> {
     let forever = side.wait == Wait::Spin;
     let mut yields = side.shares_processor();
@@ -148,7 +149,8 @@ fn spin<R>(
     let mut probed = None;
     let mut attempts = 0_u32;
     loop {
-        match attempt(side) {
+        let due = attempts.wrapping_add(1).is_multiple_of(ATTEMPTS_PER_LOOK);
+        match attempt(side, if due || yields { Look::Exact } else { Look::Released }) {
             Err(Failure::NotReady) => {}
             done => {
                 side.budget.paid();

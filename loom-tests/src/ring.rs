@@ -427,7 +427,7 @@ impl Receiver {
             let message = side.wait(|side| {
                 let ring = Arc::clone(&side.ring);
                 let found = match cursor {
-                    RecvCursor::Slots(cursor) => cursor.look(ring.slots()),
+                    RecvCursor::Slots(cursor) => cursor.look(ring.slots(), Untyped(size)),
                     RecvCursor::Records(cursor) => cursor.try_claim(ring.records()).map(|_| ()),
                 };
                 if found == Err(Blocked::NotReady) {

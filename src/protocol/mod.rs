@@ -53,6 +53,7 @@
 //!   an acquire, so that a waiter which sees the bump also sees what was published before it.
 
 pub mod layout;
+pub mod pace;
 pub mod park;
 pub mod records;
 pub mod room;

@@ -21,10 +21,11 @@
 //! a message as long as the whole ring still gets through once the ring has run dry.
 
 use super::layout::Half;
-use super::room::{self, Edges, Releases, Room};
+use super::pace::Pace;
+use super::room::{self, Edges, Look, Releases, Room};
 use super::{Blocked, release_period};
-use crate::payload::{WORD, words_for as words_of_bytes};
-use crate::sync::{Edge, Ordering, Word, prefetch_for_write};
+use crate::payload::{AHEAD, WORD, words_for as words_of_bytes};
+use crate::sync::{Edge, Ordering, Word, prefetch_for_read, prefetch_for_write};
 
 /// The longest message of any ring: a length has 32 bits.
 pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
@@ -32,6 +33,10 @@ pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
 pub const MAX_CAPACITY: usize = 1 << 44;
 /// The most bytes between two publications of `released`.
 const PERIOD: u64 = 64 * 1024;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// The most lines that are asked for at once; a longer copy asks for its own.
+const MOST_LINES: usize = 4;
 /// Bytes of a header.
 const HEADER: usize = WORD;
 
@@ -122,6 +127,16 @@ fn header(mem: Records<'_>, offset: usize) -> &Word {
     &mem.words[offset / WORD]
 }
 
+/// Asks for the lines of a record of `bytes` bytes that lies a stream's way ahead of `offset`: what comes
+/// then is likely as long.
+#[inline(always)]
+fn ask_ahead(mem: Records<'_>, offset: usize, bytes: usize, ask: impl Fn(*const Word)) {
+    let start = offset / WORD + AHEAD;
+    for word in (0..bytes.min(MOST_LINES * LINE)).step_by(LINE) {
+        ask(mem.words.as_ptr().wrapping_add(start + word / WORD));
+    }
+}
+
 /// The sender's private state.
 #[derive(Debug)]
 pub struct SendCursor {
@@ -129,6 +144,7 @@ pub struct SendCursor {
     /// `tail` within the data.
     offset: usize,
     messages: u64,
+    pace: Pace,
     room: Room,
     /// Bytes of data.
     size: usize,
@@ -170,12 +186,8 @@ impl SendCursor {
             }
         }
         mem.sender.cursor.position.store(tail, Ordering::Relaxed);
-        Ok(Self { tail, offset, messages, room: Room::new(head, usable, ROOM), size })
-    }
-
-    /// Messages sent by this side of the ring.
-    pub fn position(&self) -> u64 {
-        self.messages
+        let (pace, room) = (Pace::new(messages), Room::new(head, usable, ROOM));
+        Ok(Self { tail, offset, messages, pace, room, size })
     }
 
     /// Finds room for a message of `len` bytes, which must be at most [`max_message`]. Nobody sees
@@ -183,30 +195,49 @@ impl SendCursor {
     ///
     /// `NotReady` may have published a pad: whoever waits for messages must be notified all the same.
     #[inline(always)]
-    pub fn try_reserve(&mut self, mem: Records<'_>, len: usize) -> Result<Span, Blocked> {
+    pub fn try_reserve(
+        &mut self,
+        mem: Records<'_>,
+        len: usize,
+        look: Look,
+    ) -> Result<Span, Blocked> {
         let need = record(len);
         if need > self.size - self.offset {
-            self.pad(mem)?;
+            self.pad(mem, look)?;
         }
-        self.find_room(mem, need)?;
+        self.find_room(mem, need, look)?;
         Ok(Span { start: (self.offset + HEADER) / WORD, len })
     }
 
     #[inline(always)]
-    fn find_room(&mut self, mem: Records<'_>, bytes: usize) -> Result<(), Blocked> {
+    fn find_room(&mut self, mem: Records<'_>, bytes: usize, look: Look) -> Result<(), Blocked> {
         let wanted = self.tail + bytes as u64;
         if wanted <= self.room.limit {
             return Ok(());
         }
-        self.room.look_for(mem.sender, mem.receiver, self.tail, wanted)
+        self.look_for(mem, wanted, look)
+    }
+
+    /// Looks for room up to `wanted`: in a stream, rather for what the receiver releases than for what it
+    /// has just left.
+    #[cold]
+    #[inline(never)]
+    fn look_for(&mut self, mem: Records<'_>, wanted: u64, look: Look) -> Result<(), Blocked> {
+        let (sender, receiver) = (mem.sender, mem.receiver);
+        let found = self.room.look_for(sender, receiver, self.tail, wanted, Look::Released);
+        if look == Look::Released || found != Err(Blocked::NotReady) {
+            return found;
+        }
+        self.pace.give_way(self.messages);
+        self.room.look_for(sender, receiver, self.tail, wanted, look)
     }
 
     /// Ends the lap.
     #[cold]
     #[inline(never)]
-    fn pad(&mut self, mem: Records<'_>) -> Result<(), Blocked> {
+    fn pad(&mut self, mem: Records<'_>, look: Look) -> Result<(), Blocked> {
         let rest = self.size - self.offset;
-        self.find_room(mem, rest)?;
+        self.find_room(mem, rest, look)?;
         header(mem, 0).store(0, Ordering::Relaxed);
         // R1 record: the zero in the header after the pad.
         let pad = PAD | (rest - HEADER) as u64;
@@ -228,11 +259,8 @@ impl SendCursor {
         self.messages = self.messages.wrapping_add(1);
         mem.sender.cursor.messages.store(self.messages, Ordering::Relaxed);
         self.step(mem, need);
-        // The header after the next record, if that is as long as this one, will have to be zeroed
-        // before the record can be published: have its line by then.
-        let ahead = self.offset + need;
-        if let Some(word) = mem.words.get(ahead / WORD) {
-            prefetch_for_write(word);
+        if self.room.limit - self.tail > (AHEAD * WORD + need) as u64 {
+            ask_ahead(mem, self.offset, need, prefetch_for_write);
         }
     }
 
@@ -255,6 +283,12 @@ pub struct RecvCursor {
     /// `head` within the data.
     offset: usize,
     messages: u64,
+    /// How far the sender is, when it was looked up last: a hint for asking ahead, for the lines at which
+    /// the sender still is must not be taken away from it.
+    sent: u64,
+    /// Whether the last look found a message: then there are likely more.
+    streaming: bool,
+    pace: Pace,
     releases: Releases,
     /// Bytes of data.
     size: usize,
@@ -282,18 +316,17 @@ impl RecvCursor {
             return Err(Blocked::Corrupt);
         }
         let releases = Releases::new(mem.receiver, head, release_period(size as u64, PERIOD), ROOM);
+        let messages = mem.receiver.cursor.messages.load(Ordering::Relaxed);
         Ok(Self {
             head,
             offset: (head % size as u64) as usize,
-            messages: mem.receiver.cursor.messages.load(Ordering::Relaxed),
+            messages,
+            sent: head,
+            streaming: false,
+            pace: Pace::new(messages),
             releases,
             size,
         })
-    }
-
-    /// Messages received by this side of the ring.
-    pub fn position(&self) -> u64 {
-        self.messages
     }
 
     /// The oldest message, which stays where it is until [`release`](Self::release).
@@ -302,10 +335,35 @@ impl RecvCursor {
         // R1 record.
         let found = header(mem, self.offset).load(Edge::RecordLoad.load());
         match parse(found, self.offset, self.size) {
-            Header::Data(len) => Ok(Span { start: (self.offset + HEADER) / WORD, len }),
-            Header::Nothing => Err(Blocked::NotReady),
+            Header::Data(len) => {
+                self.ask_ahead(mem, record(len));
+                Ok(Span { start: (self.offset + HEADER) / WORD, len })
+            }
+            Header::Nothing => self.look_again(mem),
             Header::Pad => self.skip_pad(mem),
             Header::Broken => Err(Blocked::Corrupt),
+        }
+    }
+
+    /// Looks once more if this is a stream.
+    #[cold]
+    #[inline(never)]
+    fn look_again(&mut self, mem: Records<'_>) -> Result<Span, Blocked> {
+        self.streaming = false;
+        if self.pace.give_way(self.messages) { self.try_claim(mem) } else { Err(Blocked::NotReady) }
+    }
+
+    /// Asks for lines that a stream comes to soon, when it is about to read a record of `bytes` bytes.
+    #[inline(always)]
+    fn ask_ahead(&mut self, mem: Records<'_>, bytes: usize) {
+        let next = self.head + bytes as u64;
+        if self.sent > next + (AHEAD * WORD) as u64 {
+            ask_ahead(mem, self.offset, bytes, prefetch_for_read);
+        } else if self.sent < next {
+            if self.streaming {
+                self.sent = mem.sender.cursor.position.load(Ordering::Relaxed);
+            }
+            self.streaming = true;
         }
     }
 

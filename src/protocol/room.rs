@@ -27,6 +27,15 @@ pub struct Edges {
     pub load: (Edge, Edge),
 }
 
+/// How closely a sender looks for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// At what the receiver has released: enough while it goes on, and no burden on it.
+    Released,
+    /// Also at its exact position, if nothing new was released: at the price of its busiest line.
+    Exact,
+}
+
 /// The sender's view of the room.
 #[derive(Debug)]
 pub struct Room {
@@ -47,7 +56,13 @@ impl Room {
     /// Learns how far the receiver is, for a sender at `tail`. `NotReady` if that is nothing new.
     #[cold]
     #[inline(never)]
-    pub fn look(&mut self, sender: &Half, receiver: &Half, tail: u64) -> Result<(), Blocked> {
+    pub fn look(
+        &mut self,
+        sender: &Half,
+        receiver: &Half,
+        tail: u64,
+        look: Look,
+    ) -> Result<(), Blocked> {
         let before = self.limit;
         // S2, R2: what lies below has been read for the last time. It may trail what `head` has told us,
         // by a batch or by a pad and a record: more than a ring in all, if the receiver stopped between
@@ -56,7 +71,7 @@ impl Room {
         if released >= self.released {
             self.believe(released, tail)?;
         }
-        if self.limit == before {
+        if self.limit == before && look == Look::Exact {
             // S3, R3: the exact position, at the price of the receiver's own line. It never trails:
             // `released` is stored after it.
             self.believe(receiver.cursor.position.load(self.edges.load.1.load()), tail)?;
@@ -69,7 +84,7 @@ impl Room {
         if self.limit == before { Err(Blocked::NotReady) } else { Ok(()) }
     }
 
-    /// Looks for room up to `wanted`, at `released` and at `head`. A third look could only find what has
+    /// Looks for room up to `wanted`, if need be twice. A third look could only find what has
     /// happened since, and a hostile receiver could go on inching forward for ever.
     #[cold]
     #[inline(never)]
@@ -79,10 +94,11 @@ impl Room {
         receiver: &Half,
         tail: u64,
         wanted: u64,
+        look: Look,
     ) -> Result<(), Blocked> {
-        self.look(sender, receiver, tail)?;
-        if self.limit < wanted {
-            self.look(sender, receiver, tail)?;
+        self.look(sender, receiver, tail, look)?;
+        if self.limit < wanted && look == Look::Exact {
+            self.look(sender, receiver, tail, look)?;
         }
         if self.limit < wanted { Err(Blocked::NotReady) } else { Ok(()) }
     }

@@ -1,0 +1,360 @@
+//! The receiving side of a ring of slots.
+
+use super::cells::{
+    Geometry, Place, Shape, ahead, ask_ahead, ask_for_cell_ahead, catch_up, message_at,
+};
+use super::{FREE, FULL, PERIOD, ROOM, STATE, Slots, committed, stamp};
+use crate::payload;
+use crate::protocol::pace::Pace;
+use crate::protocol::room::Releases;
+use crate::protocol::{Blocked, release_period};
+use crate::sync::{Edge, prefetch_for_read};
+
+/// The receiver's private state.
+#[derive(Debug)]
+pub struct RecvCursor {
+    head: u64,
+    /// Positions below are known to be committed.
+    ready: u64,
+    place: Place,
+    /// The messages from `place` to this word may be read without another look: they are in its cell,
+    /// and committed.
+    end: usize,
+    /// How far ahead of `place` lines are asked for.
+    ahead: usize,
+    /// Whether the last look found messages: then there are likely more than their stamp tells of.
+    streaming: bool,
+    pace: Pace,
+    releases: Releases,
+    geometry: Geometry,
+}
+
+/// Messages that may be read one after the other: all are committed, in one cell, and not taken yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    next: usize,
+    end: usize,
+    ahead: usize,
+}
+
+impl Run {
+    /// How many there are left.
+    #[inline(always)]
+    pub fn len(&self, shape: impl Shape) -> usize {
+        (self.end - self.next) / shape.words()
+    }
+
+    /// Reads all of them to `to`; none of them counts as read.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of their words. As for [`read`](Self::read).
+    #[inline(always)]
+    pub unsafe fn copy(&self, mem: Slots<'_>, to: *mut u8) {
+        // SAFETY: a run is inside the words of the cursor that made it.
+        let words = unsafe { mem.words.get_unchecked(self.next..self.end) };
+        // SAFETY: the caller's promise.
+        unsafe { payload::read(words, to, words.len() * payload::WORD) };
+    }
+
+    /// Counts `messages` more as read, which there must be.
+    #[inline(always)]
+    pub fn count(&mut self, shape: impl Shape, messages: usize) {
+        self.next += messages * shape.words();
+        debug_assert!(self.next <= self.end);
+    }
+
+    /// Whether all have been read.
+    #[inline(always)]
+    pub fn is_over(&self) -> bool {
+        self.next == self.end
+    }
+
+    /// Reads the next message to `to`.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes. The run must be one of the cursor of this
+    /// memory and shape, and not over.
+    #[inline(always)]
+    pub unsafe fn read(&mut self, mem: Slots<'_>, shape: impl Shape, to: *mut u8) {
+        ask_ahead(mem, shape, self.next, self.ahead, prefetch_for_read);
+        // SAFETY: the caller's promise; `message_at` gives the words of one message.
+        unsafe { payload::read(message_at(mem, shape, self.next), to, shape.size()) };
+        self.next += shape.words();
+    }
+}
+
+impl RecvCursor {
+    /// Goes on where the last receiver stopped. A message that it copied out but did not live to note
+    /// is delivered again.
+    pub fn recover(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Result<Self, Blocked> {
+        let geometry = Geometry::new(mem, shape, capacity);
+        let (ready, head) = committed(mem, shape, &geometry)?;
+        let period = release_period(geometry.capacity, PERIOD);
+        let releases = Releases::new(mem.receiver, head, period, ROOM);
+        let place = geometry.place(shape, head);
+        let (end, pace) = (place.message, Pace::new(head));
+        Ok(Self { head, ready, place, end, ahead: 0, streaming: false, pace, releases, geometry })
+    }
+
+    /// Whether `released` is due after what was just received.
+    #[inline(always)]
+    pub fn release_is_due(&self) -> bool {
+        self.releases.are_due(self.head)
+    }
+
+    /// Receives one message into `to`.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn try_recv(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+    ) -> Result<(), Blocked> {
+        if self.place.message == self.end {
+            self.next_run(mem, shape)?;
+        }
+        let (head, at) = (self.head, self.place.message);
+        ask_ahead(mem, shape, at, self.ahead, prefetch_for_read);
+        // SAFETY: the caller's promise; `message_at` gives the words of one message.
+        unsafe { payload::read(message_at(mem, shape, at), to, shape.size()) };
+        self.head = head + 1;
+        self.place.message = at + shape.words();
+        self.note(mem);
+        Ok(())
+    }
+
+    /// Finds out how far messages may be read: at least one, or the reason why not.
+    #[inline(always)]
+    fn next_run(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        self.settle(shape);
+        if self.head == self.ready {
+            self.look_now(mem, shape)?;
+        }
+        let known = (self.ready - self.head) as usize;
+        self.ahead = ahead(shape, known);
+        ask_for_cell_ahead(mem, shape, self.place, self.ahead, prefetch_for_read);
+        self.end += known.min(self.place.left(shape)) * shape.words();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, shape: impl Shape) {
+        self.geometry.settle(shape, &mut self.place);
+        self.end = self.place.message;
+    }
+
+    /// Receives up to `most` messages into `to`, one after the other, and says how many.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of `most` times [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn try_recv_batch(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+        most: usize,
+    ) -> Result<usize, Blocked> {
+        // SAFETY: the caller's promise.
+        let done = unsafe { self.copy_batch(mem, shape, to, most) }?;
+        // Once a batch.
+        self.note(mem);
+        Ok(done)
+    }
+
+    /// Copies up to `most` messages into `to` and stays where it is: nothing is written to the ring.
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv_batch`](Self::try_recv_batch).
+    pub unsafe fn try_peek_batch(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+        most: usize,
+    ) -> Result<usize, Blocked> {
+        let (head, place) = (self.head, self.place);
+        // SAFETY: the caller's promise.
+        let done = unsafe { self.copy_batch(mem, shape, to, most) };
+        (self.head, self.place, self.end) = (head, place, place.message);
+        done
+    }
+
+    /// Takes up to `most` messages without reading them, and says how many.
+    pub fn skip(&mut self, mem: Slots<'_>, shape: impl Shape, most: usize) -> usize {
+        let mut done = 0;
+        while done < most {
+            self.settle(shape);
+            if self.head == self.ready && self.look(mem, shape).is_err() {
+                break;
+            }
+            let known = ((self.ready - self.head) as usize).min(most - done);
+            let run = self.geometry.skip(shape, &mut self.place, known);
+            self.head += run as u64;
+            done += run;
+        }
+        self.end = self.place.message;
+        // Once a batch.
+        self.note(mem);
+        done
+    }
+
+    /// Moves over up to `most` messages, copying them into `to`, and says how many; nobody else knows of
+    /// it before [`note`](Self::note).
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv_batch`](Self::try_recv_batch).
+    #[inline(always)]
+    unsafe fn copy_batch(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+        most: usize,
+    ) -> Result<usize, Blocked> {
+        self.settle(shape);
+        let mut done = 0;
+        while done < most {
+            if self.head == self.ready {
+                match self.look_now(mem, shape) {
+                    Ok(()) => {}
+                    Err(Blocked::NotReady) => break,
+                    // What came before is whole: hand it over, and find the same thing next time.
+                    Err(Blocked::Corrupt) if done > 0 => break,
+                    Err(Blocked::Corrupt) => return Err(Blocked::Corrupt),
+                }
+            }
+            let known = (self.ready - self.head) as usize + done;
+            let end = known.min(most);
+            let (mut place, count) = (self.place, end - done);
+            while done < end {
+                // SAFETY: `end <= most`, so the caller's promise covers the rest from `done` on.
+                done += unsafe {
+                    let (to, known) = (to.add(done * shape.size()), known - done);
+                    self.geometry.read_run(mem, shape, &mut place, to, end - done, known)
+                };
+            }
+            self.head += count as u64;
+            (self.place, self.end) = (place, place.message);
+        }
+        if done == 0 && most > 0 {
+            return Err(Blocked::NotReady);
+        }
+        Ok(done)
+    }
+
+    /// No messages, before the next one.
+    #[inline(always)]
+    pub fn no_messages(&self) -> Run {
+        Run { next: self.place.message, end: self.place.message, ahead: 0 }
+    }
+
+    /// The next messages in one piece, at most `most`, none of which is taken before
+    /// [`take_to`](Self::take_to).
+    #[inline(always)]
+    pub fn next_messages(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        most: usize,
+    ) -> Result<Run, Blocked> {
+        self.next_run(mem, shape)?;
+        let next = self.place.message;
+        let end = self.end.min(next.saturating_add(most.saturating_mul(shape.words())));
+        Ok(Run { next, end, ahead: self.ahead })
+    }
+
+    /// Takes the messages of `run`, which [`next_messages`](Self::next_messages) gave last, that have been
+    /// read. Nobody else knows of it before [`note`](Self::note); a successor receives them again until
+    /// then.
+    #[inline(always)]
+    pub fn take_to(&mut self, shape: impl Shape, run: Run) {
+        let words = run.next - self.place.message;
+        self.head += (words / shape.words()) as u64;
+        self.place.message = run.next;
+    }
+
+    /// S3 head: the messages before this one have been read for the last time.
+    #[inline(always)]
+    pub fn note(&self, mem: Slots<'_>) {
+        self.releases.note(mem.receiver, self.head);
+    }
+
+    /// [`look`](Self::look), if need be twice, for a receiver that is in a stream.
+    #[inline(always)]
+    fn look_now(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        match self.look(mem, shape) {
+            Err(Blocked::NotReady) if self.pace.give_way(self.head) => self.look(mem, shape),
+            done => done,
+        }
+    }
+
+    /// Whether a message is there, without taking it.
+    #[inline(always)]
+    pub fn look(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        self.settle(shape);
+        // S1 commit.
+        let found = stamp(mem, self.place).load(Edge::CommitLoad.load());
+        let more = (found >> 2).wrapping_sub(self.head);
+        if found & STATE == FULL && more < self.geometry.capacity {
+            self.ready = self.head + more + 1;
+            if self.streaming {
+                return self.look_beyond(mem, shape);
+            }
+            self.streaming = true;
+            return Ok(());
+        }
+        self.explain(found)
+    }
+
+    /// Learns how far the sender is from its own note, which costs one more line, but only one for all
+    /// messages up to there. If that is not far, lets it get ahead.
+    #[cold]
+    #[inline(never)]
+    fn look_beyond(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        let known = self.read_note(mem)?;
+        catch_up(mem, shape, self.place, known, prefetch_for_read);
+        Ok(())
+    }
+
+    /// Messages that are there, as the sender's note says.
+    fn read_note(&mut self, mem: Slots<'_>) -> Result<usize, Blocked> {
+        // S4 note. It may trail the stamp.
+        let noted = mem.sender.cursor.position.load(Edge::NoteLoad.load());
+        if noted > self.ready {
+            if noted - self.head > self.geometry.capacity {
+                return Err(Blocked::Corrupt);
+            }
+            self.ready = noted;
+        }
+        Ok((self.ready - self.head) as usize)
+    }
+
+    /// Tells an empty ring from a broken one: a stale stamp says less than is known, never more.
+    #[cold]
+    #[inline(never)]
+    fn explain(&mut self, found: u64) -> Result<(), Blocked> {
+        self.streaming = false;
+        let stale = match found & STATE {
+            FREE => found >> 2 <= self.head,
+            FULL => found >> 2 < self.head,
+            _ => false,
+        };
+        Err(if stale { Blocked::NotReady } else { Blocked::Corrupt })
+    }
+
+    /// Tells the sender how far the receiver is; `false` if it had been told already.
+    #[inline]
+    pub fn release(&mut self, mem: Slots<'_>) -> bool {
+        self.releases.publish(mem.receiver, self.head)
+    }
+}

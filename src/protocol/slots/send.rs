@@ -1,0 +1,192 @@
+//! The sending side of a ring of slots.
+
+use super::cells::{
+    Geometry, Place, Shape, Typed, ahead, ask_ahead, ask_for_cell_ahead, catch_up, message_at,
+};
+use super::{ROOM, Slots, committed, full, stamp};
+use crate::payload;
+use crate::protocol::Blocked;
+use crate::protocol::pace::Pace;
+use crate::protocol::room::{Look, Room};
+use crate::sync::{Edge, prefetch_for_write};
+use bytemuck::NoUninit;
+
+/// The sender's private state.
+#[derive(Debug)]
+pub struct SendCursor {
+    tail: u64,
+    place: Place,
+    /// The messages from `place` to this word may be written without another look: they are in its
+    /// cell, and there is room for them.
+    end: usize,
+    /// How far ahead of `place` lines are asked for.
+    ahead: usize,
+    pace: Pace,
+    room: Room,
+    geometry: Geometry,
+}
+
+impl SendCursor {
+    /// Goes on where the last sender stopped: after its last committed message, whether or not it
+    /// lived to note that.
+    pub fn recover(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Result<Self, Blocked> {
+        let geometry = Geometry::new(mem, shape, capacity);
+        let (tail, head) = committed(mem, shape, &geometry)?;
+        mem.sender.cursor.position.store(tail, Edge::NoteStore.store());
+        let room = Room::new(head, geometry.capacity, ROOM);
+        let place = geometry.place(shape, tail);
+        let pace = Pace::new(tail);
+        Ok(Self { tail, place, end: place.message, ahead: 0, pace, room, geometry })
+    }
+
+    /// Sends one message.
+    #[inline(always)]
+    pub fn try_send(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        message: &[u8],
+    ) -> Result<(), Blocked> {
+        if self.place.message == self.end {
+            self.next_run(mem, shape)?;
+        }
+        let (tail, at) = (self.tail, self.place.message);
+        ask_ahead(mem, shape, at, self.ahead, prefetch_for_write);
+        payload::write(message_at(mem, shape, at), message);
+        self.commit(mem, self.place, tail + 1);
+        self.place.message = at + shape.words();
+        Ok(())
+    }
+
+    /// Publishes a send that started in the cell of `start` and ended before `tail`.
+    #[inline(always)]
+    fn commit(&mut self, mem: Slots<'_>, start: Place, tail: u64) {
+        // S1 commit, once a send: all payload up to here is visible to whoever sees this stamp.
+        stamp(mem, start).store(full(tail - 1), Edge::CommitStore.store());
+        // S4 note.
+        mem.sender.cursor.position.store(tail, Edge::NoteStore.store());
+        self.tail = tail;
+    }
+
+    /// Finds out how far messages may be written: at least one, or the reason why not.
+    #[inline(always)]
+    fn next_run(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        self.settle(shape);
+        if self.tail == self.room.limit {
+            self.find_room_now(mem, shape)?;
+        }
+        let room = (self.room.limit - self.tail) as usize;
+        self.ahead = ahead(shape, room);
+        ask_for_cell_ahead(mem, shape, self.place, self.ahead, prefetch_for_write);
+        self.end += room.min(self.place.left(shape)) * shape.words();
+        Ok(())
+    }
+
+    /// Finds room where none is known, if there is any: in a stream, rather what the receiver releases
+    /// than what it has just left.
+    #[cold]
+    #[inline(never)]
+    fn find_room_now(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        let mut found = self.find_room(mem, Look::Released);
+        if found == Err(Blocked::NotReady) {
+            self.pace.give_way(self.tail);
+            found = self.find_room(mem, Look::Exact);
+        }
+        found?;
+        let room = (self.room.limit - self.tail) as usize;
+        catch_up(mem, shape, self.place, room, prefetch_for_write);
+        Ok(())
+    }
+
+    /// Makes sure that a batch starts in the cell that a successor would look for it in.
+    #[inline(always)]
+    fn settle(&mut self, shape: impl Shape) -> Place {
+        self.geometry.settle(shape, &mut self.place);
+        self.end = self.place.message;
+        self.place
+    }
+
+    /// Sends as many of the messages in `bytes` as there is room for, and says how many: 0 only of none. A
+    /// look at what is released may find less than there is, but some if there is any.
+    ///
+    /// `bytes` holds whole messages, each [`Shape::size`] long.
+    #[inline(always)]
+    pub fn try_send_batch(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        bytes: &[u8],
+        messages: usize,
+        look: Look,
+    ) -> Result<usize, Blocked> {
+        let start = self.settle(shape);
+        if self.tail == self.room.limit && messages > 0 {
+            self.find_room_now(mem, shape)?;
+        }
+        if self.room.limit - self.tail < messages as u64 {
+            let wanted = self.tail.saturating_add(messages as u64);
+            match self.room.look_for(mem.sender, mem.receiver, self.tail, wanted, look) {
+                Ok(()) | Err(Blocked::NotReady) => {}
+                Err(Blocked::Corrupt) => return Err(Blocked::Corrupt),
+            }
+        }
+        let room = (self.room.limit - self.tail) as usize;
+        let count = messages.min(room);
+        if count == 0 {
+            return Ok(0);
+        }
+        let (mut place, mut done) = (start, 0);
+        while done < count {
+            let rest = &bytes[done * shape.size()..];
+            let (most, known) = (count - done, room - done);
+            done += self.geometry.write_run(mem, shape, &mut place, rest, most, known);
+        }
+        self.commit(mem, start, self.tail + count as u64);
+        (self.place, self.end) = (place, place.message);
+        Ok(count)
+    }
+
+    /// Sends messages from `messages` for as long as there is room and there are any, and says how many.
+    /// None is taken that there is no room for. A panic of the iterator sends nothing.
+    #[inline(always)]
+    pub fn try_send_from<T: NoUninit>(
+        &mut self,
+        mem: Slots<'_>,
+        shape: Typed<T>,
+        mut messages: impl Iterator<Item = T>,
+    ) -> Result<usize, Blocked> {
+        if self.tail == self.room.limit {
+            self.find_room_now(mem, shape)?;
+        }
+        let start = self.settle(shape);
+        let (mut place, mut tail, limit) = (start, self.tail, self.room.limit);
+        'runs: while tail < limit {
+            self.geometry.settle(shape, &mut place);
+            let room = (limit - tail) as usize;
+            let ahead = ahead(shape, room);
+            ask_for_cell_ahead(mem, shape, place, ahead, prefetch_for_write);
+            let run = room.min(place.left(shape));
+            let end = place.message + run * shape.words();
+            while place.message < end {
+                let Some(message) = messages.next() else { break 'runs };
+                ask_ahead(mem, shape, place.message, ahead, prefetch_for_write);
+                let words = message_at(mem, shape, place.message);
+                payload::write(words, bytemuck::bytes_of(&message));
+                place.message += shape.words();
+                tail += 1;
+            }
+        }
+        let count = (tail - self.tail) as usize;
+        if count > 0 {
+            self.commit(mem, start, tail);
+            (self.place, self.end) = (place, place.message);
+        }
+        Ok(count)
+    }
+
+    /// Looks for room beyond what is known.
+    #[inline]
+    pub fn find_room(&mut self, mem: Slots<'_>, look: Look) -> Result<(), Blocked> {
+        self.room.look(mem.sender, mem.receiver, self.tail, look)
+    }
+}
