@@ -171,8 +171,9 @@ impl Participant {
         assert!(self.is_ours(), "the handle belongs to the parent process");
     }
 
+    /// Whether this is the process that took the role. A fork child has no ring.
     #[inline(always)]
-    fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.lock.as_ref().is_some_and(PrivateFd::is_ours)
     }
 

@@ -190,7 +190,13 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
         self.segment.stats()
     }
 
-    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec.
+    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec, and a forked child
+    /// does not have it: a descriptor that was borrowed before the fork is a number there that names
+    /// nothing, or some other file.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that opened the ring.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.segment.fd()
     }
@@ -701,6 +707,11 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
     #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.left = self.left.checked_sub(1)?;
+        // A child may have been forked since the last one, and has no ring to read from.
+        if self.receiver.slots.side.admit().is_err() {
+            self.left = 0;
+            return None;
+        }
         let mut message = MaybeUninit::<T>::uninit();
         // SAFETY: `message` has room for a `T`, which is the shape's size.
         if unsafe { self.receiver.slots.try_next(message.as_mut_ptr().cast()) }.is_err() {

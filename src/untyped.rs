@@ -112,7 +112,13 @@ impl UntypedRing {
         self.segment.stats()
     }
 
-    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec.
+    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec, and a forked child
+    /// does not have it: a descriptor that was borrowed before the fork is a number there that names
+    /// nothing, or some other file.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that opened the ring.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.segment.fd()
     }
