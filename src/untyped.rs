@@ -148,7 +148,8 @@ impl UntypedRing {
     }
 }
 
-/// The sending side of an [`UntypedRing`].
+/// The sending side of an [`UntypedRing`]. When its receiver goes, it notices that as a
+/// [`Sender`](crate::Sender#when-the-receiver-goes) does.
 #[derive(Debug)]
 pub struct UntypedSender {
     slots: SlotSender<Untyped>,
@@ -238,7 +239,8 @@ impl UntypedSender {
     }
 }
 
-/// The receiving side of an [`UntypedRing`].
+/// The receiving side of an [`UntypedRing`]. Its `Disconnected` sticks as little as that of a
+/// [`Receiver`](crate::Receiver#when-the-sender-goes).
 #[derive(Debug)]
 pub struct UntypedReceiver {
     slots: SlotReceiver<Untyped>,
