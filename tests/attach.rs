@@ -799,25 +799,70 @@ fn processes_that_come_and_go_always_get_a_ring() {
     assert!(!file_of(name).exists(), "the last one out left the name");
 }
 
+/// Huge pages that are free, and bytes of one.
+fn huge_pages() -> (u64, u64) {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let figure = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    (figure("HugePages_Free:"), figure("Hugepagesize:") * 1024)
+}
+
 #[test]
 fn huge_pages_or_a_clear_error() {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
-    let free = meminfo.lines().find_map(|line| {
-        line.strip_prefix("HugePages_Free:").and_then(|count| count.trim().parse::<u64>().ok())
-    });
     let create = |place| Ring::<u64>::builder(100).huge_pages(true).create(place);
     match create(Place::memfd("huge").unwrap()) {
-        Ok(ring) => {
-            assert!(free > Some(0));
-            let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
-            tx.send(1).unwrap();
-            assert_eq!(rx.recv().unwrap(), 1);
-            let again = Ring::<u64>::from_fd(ring.inheritable_fd().unwrap()).unwrap();
-            assert_eq!(again.capacity(), 100);
-        }
+        Ok(_) => assert!(huge_pages().1 > 0),
         Err(error) => assert!(matches!(error, SetupError::HugePages { .. }), "{error:?}"),
     }
     refused!(create(named(&unique("huge"))), SetupError::HugePages { .. });
+}
+
+#[test]
+fn a_ring_in_huge_pages_is_a_ring() {
+    const TEST: &str = "a_ring_in_huge_pages_is_a_ring";
+    let (free, size) = huge_pages();
+    if free < 4 {
+        return skip(TEST, "needs 4 free huge pages (sysctl vm.nr_hugepages)");
+    }
+    // More than one page, so that messages lie in the second and across the two.
+    let most = size as usize + 100;
+    let builder = || ByteRing::builder(most).huge_pages(true).label("huge/1");
+    let exchange = |here: &ByteRing, there: &ByteRing| {
+        let (mut tx, mut rx) = (here.sender().unwrap(), there.receiver().unwrap());
+        for i in 0..5 {
+            // No longer than half the ring: with the rest of a lap it fits into an empty one at once.
+            let message = vec![i; most / 2 - 7 * usize::from(i)];
+            tx.send(&message).unwrap();
+            assert!(rx.claim().unwrap().to_vec() == message);
+        }
+    };
+    let ring = builder().create(Place::memfd("huge").unwrap()).unwrap();
+    let file = File::from(ring.inheritable_fd().unwrap());
+    assert_eq!(file.metadata().unwrap().len(), 2 * size);
+    assert_eq!(file.metadata().unwrap().blksize(), size);
+    exchange(&ring, &ByteRing::from_fd(file.into()).unwrap());
+    let too_many = ByteRing::builder((free * size) as usize).huge_pages(true);
+    refused!(too_many.create(Place::memfd("huge").unwrap()), SetupError::HugePages { .. });
+    drop(ring);
+    in_private_mounts(TEST, || {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let hugetlbfs = Some("hugetlbfs");
+        mount(hugetlbfs, directory.path(), hugetlbfs, MsFlags::empty(), None::<&str>).unwrap();
+        let path = directory.path().join("ring");
+        let place = || Place::path(&path).unwrap();
+        let ring = builder().create(place()).unwrap();
+        refused!(builder().create(place()), SetupError::AlreadyExists);
+        let snapshot = Snapshot::open(&place()).unwrap();
+        assert_eq!((snapshot.huge_pages, snapshot.size), (true, 2 * size));
+        let again = ByteRing::attach().label("huge/1").open(place()).unwrap();
+        exchange(&again, &ring);
+        exchange(&ring, &again);
+        drop((ring, again));
+        assert!(!path.exists());
+        umount2(directory.path(), MntFlags::MNT_DETACH).unwrap();
+    });
 }
 
 #[test]
