@@ -149,6 +149,13 @@ impl Participant {
         if self.generation == fork::generation() { Ok(()) } else { self.reconsider() }
     }
 
+    /// Whether nothing has changed since [`admit`](Self::admit) let the handle be used. The same comparison
+    /// without a closer look, for loops that start with it.
+    #[inline(always)]
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
     #[cold]
     #[inline(never)]
     fn reconsider(&mut self) -> Result<(), Failure> {

@@ -743,7 +743,7 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
     fn next(&mut self) -> Option<T> {
         self.left = self.left.checked_sub(1)?;
         // A child may have been forked since the last one, and has no ring to read from.
-        if self.receiver.slots.side.admit().is_err() {
+        if !self.receiver.slots.side.is_admitted() {
             self.left = 0;
             return None;
         }

@@ -9,7 +9,9 @@
 //! them at the first use would not do. A child that is forked while another thread is in a `Once` waits for
 //! that thread for ever. And a fork that is under way when the handlers are added does not run them, though
 //! its child may get a descriptor that was opened right after they were. A constructor runs before there is a
-//! second thread, or, in a library that is loaded later, before anybody can call it.
+//! second thread. (Where this code is in a library that a running program loads, it runs before anybody can
+//! call it, so nobody waits; but another thread's fork that began before that and ends after a ring was opened
+//! is still passed by. Its child keeps the lock until it ends or calls `exec`.)
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
