@@ -217,7 +217,8 @@ impl<R: Kind> Attach<R> {
     /// [`SetupError::ModeTooWide`] if the file cannot be trusted; [`SetupError::NotARing`],
     /// [`SetupError::Version`], [`SetupError::Kind`], [`SetupError::Payload`], [`SetupError::Label`],
     /// [`SetupError::Truncated`], [`SetupError::Sparse`] or [`SetupError::Corrupt`] if it is not the
-    /// ring that was expected.
+    /// ring that was expected; [`SetupError::InUse`] if a process that was removing its name has been
+    /// stopped in the middle of that.
     pub fn open(self, place: Place) -> Result<R, SetupError> {
         let segment = Segment::open(&place, &self.expected)?;
         Ok(R::in_segment(Sealed(Arc::new(segment))))

@@ -767,7 +767,9 @@ impl ByteReceiver {
         let mut count = 0;
         // What is broken behind whole messages is found again when they have been taken.
         while let Ok(span) = self.cursor.try_peek(mem, &mut ahead) {
-            if !each(Peek { mem, span }) {
+            let accepted = each(Peek { mem, span, side: &self.side });
+            // A child that `each` has forked has no ring to go on with.
+            if !accepted || !self.side.is_ours() {
                 break;
             }
             count += 1;
@@ -831,6 +833,7 @@ impl Drop for ByteReceiver {
 pub struct Peek<'a> {
     mem: Records<'a>,
     span: Span,
+    side: &'a Participant,
 }
 
 impl Peek<'_> {
@@ -849,11 +852,12 @@ impl Peek<'_> {
     ///
     /// # Panics
     ///
-    /// If `to` is shorter than the message.
+    /// If `to` is shorter than the message, or in a forked child.
     #[inline]
     pub fn copy_to(&self, to: &mut [u8]) {
         let len = self.len();
         assert!(to.len() >= len, "a message of {len} bytes does not fit into {}", to.len());
+        self.side.assert_ours();
         // SAFETY: `to` has room for `len` bytes, and the span has the words for them.
         unsafe { payload::read_message(self.span.words(self.mem), to.as_mut_ptr(), len) };
     }

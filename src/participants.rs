@@ -142,6 +142,13 @@ impl Participant {
         if self.generation == fork::generation() { Ok(()) } else { self.reconsider() }
     }
 
+    /// Whether nothing has changed since [`admit`](Self::admit) let the handle be used. The same comparison
+    /// without a closer look, for loops that start with it.
+    #[inline(always)]
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
     #[cold]
     #[inline(never)]
     fn reconsider(&mut self) -> Result<(), Failure> {
@@ -164,8 +171,9 @@ impl Participant {
         assert!(self.is_ours(), "the handle belongs to the parent process");
     }
 
+    /// Whether this is the process that took the role. A fork child has no ring.
     #[inline(always)]
-    fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.lock.as_ref().is_some_and(PrivateFd::is_ours)
     }
 

@@ -191,7 +191,13 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
         self.segment.stats()
     }
 
-    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec.
+    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec, and a forked child
+    /// does not have it: a descriptor that was borrowed before the fork is a number there that names
+    /// nothing, or some other file.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that opened the ring.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.segment.fd()
     }
@@ -235,6 +241,17 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
 /// The sending side of a [`Ring`].
 ///
 /// It can move to another thread, and there is one of it in all processes together.
+///
+/// # When the receiver goes
+///
+/// A receiver that *leaves* tells the sender, which says `Disconnected` from the second send after that on,
+/// if not from the first. One that is *killed* tells nobody, and a sender that has room does not ask: what it
+/// sends is taken by the ring until that is full, and only then does it ask the kernel. The messages stay for
+/// the next receiver. [`stats`](Self::stats) says at any time who is alive.
+///
+/// `Disconnected` does not stick. It is a fresh answer each time, and when another receiver has joined the same
+/// handle sends again. To wait for one, call [`wait_for_peer`](Self::wait_for_peer). Until a first receiver
+/// has come, and always in a persistent ring, nothing says `Disconnected`.
 #[derive(Debug)]
 pub struct Sender<T> {
     slots: SlotSender<Typed<T>>,
@@ -440,6 +457,28 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
 /// The receiving side of a [`Ring`].
 ///
 /// It can move to another thread, and there is one of it in all processes together.
+///
+/// # When the sender goes
+///
+/// What it sent comes first; `Disconnected` is said when the ring is empty. It does not stick: when another
+/// sender has joined, the same handle receives its messages, and says `Disconnected` again when that one has
+/// gone, too. A program that serves one sender after the other calls
+/// [`wait_for_peer`](Self::wait_for_peer) and goes on; one that serves a single sender ends at the first. A
+/// sender that comes and goes quickly may pass between two calls, and then only its messages tell of it.
+/// Until a first sender has come, and always in a persistent ring, nothing says `Disconnected`.
+///
+/// ```
+/// use annulus::{Place, RecvError, Ring};
+///
+/// let ring = Ring::<u64>::builder(16).create(Place::memfd("numbers")?)?;
+/// let mut rx = ring.receiver()?;
+/// drop(ring.sender()?);
+/// assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+/// let mut next = ring.sender()?;
+/// next.send(1)?;
+/// assert_eq!(rx.recv(), Ok(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Receiver<T> {
     slots: SlotReceiver<Typed<T>>,
@@ -663,6 +702,8 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
 }
 
 /// The messages of a [`Receiver`] as they come; made by [`Receiver::iter`].
+///
+/// It ends when the sender has gone, and goes on when it is asked again and another one has come.
 #[derive(Debug)]
 pub struct Iter<'a, T> {
     receiver: &'a mut Receiver<T>,

@@ -245,8 +245,8 @@ impl<S: Shape> SlotReceiver<S> {
     /// `to` must be valid for writes of [`Shape::size`] bytes, and `run` be what
     /// [`next_messages`](Self::next_messages) gave last.
     #[inline(always)]
-    pub(crate) unsafe fn read(&mut self, run: &mut Run, to: *mut u8) -> bool {
-        if self.side.admit().is_err() {
+    pub(crate) unsafe fn read(&self, run: &mut Run, to: *mut u8) -> bool {
+        if !self.side.is_admitted() {
             return false;
         }
         // SAFETY: the caller's promise.

@@ -10,9 +10,13 @@ use crate::sync::Ordering;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Messages sent since the ring was created.
+    /// Messages sent since the ring was created. Exact in a ring of slots, where it is the sender's position.
+    /// A [`ByteRing`](crate::ByteRing) counts messages beside its position, in a second store: each sender
+    /// that is killed between the two leaves the count one too high or too low, for good.
     pub sent: u64,
-    /// Messages received since the ring was created.
+    /// Messages received since the ring was created; with each receiver that is killed, the same holds as for
+    /// [`sent`](Self::sent). The difference of the two is therefore no count of what is waiting in a byte
+    /// ring; [`length`](Self::length) is exact whoever is killed.
     pub received: u64,
     /// What is waiting: messages in a ring of slots, bytes of records in a byte ring.
     pub length: u64,

@@ -52,12 +52,15 @@ pub enum Edge {
     ParkNotify,
     /// P1, waiter's end: the barrier between announcing sleep and looking once more.
     ParkAnnounce,
+    /// P2, store end: the bump of a side's epoch. The load end is the waiter's barrier of P1, behind a
+    /// relaxed load.
+    RingStore,
 }
 
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 16] = [
+    pub const ALL: [Edge; 17] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
@@ -74,6 +77,7 @@ impl Edge {
         Edge::SpaceHeadLoad,
         Edge::ParkNotify,
         Edge::ParkAnnounce,
+        Edge::RingStore,
     ];
 
     /// The ordering of the edge's load end.

@@ -113,7 +113,13 @@ impl UntypedRing {
         self.segment.stats()
     }
 
-    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec.
+    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec, and a forked child
+    /// does not have it: a descriptor that was borrowed before the fork is a number there that names
+    /// nothing, or some other file.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that opened the ring.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.segment.fd()
     }
@@ -143,7 +149,8 @@ impl UntypedRing {
     }
 }
 
-/// The sending side of an [`UntypedRing`].
+/// The sending side of an [`UntypedRing`]. When its receiver goes, it notices that as a
+/// [`Sender`](crate::Sender#when-the-receiver-goes) does.
 #[derive(Debug)]
 pub struct UntypedSender {
     slots: SlotSender<Untyped>,
@@ -233,7 +240,8 @@ impl UntypedSender {
     }
 }
 
-/// The receiving side of an [`UntypedRing`].
+/// The receiving side of an [`UntypedRing`]. Its `Disconnected` sticks as little as that of a
+/// [`Receiver`](crate::Receiver#when-the-sender-goes).
 #[derive(Debug)]
 pub struct UntypedReceiver {
     slots: SlotReceiver<Untyped>,

@@ -76,12 +76,12 @@ impl Left {
 #[test]
 fn every_field_of_the_header_is_checked() {
     type Check = fn(&SetupError) -> bool;
-    let cases: [(&str, u64, u64, Check); 14] = [
+    let cases: [(&str, u64, u64, Check); 20] = [
         ("magic", 0, 0, |e| matches!(e, SetupError::NotARing)),
         ("version", 8, 2, |e| matches!(e, SetupError::Version { expected: 1, actual: 2 })),
         ("version", 8, 0, |e| matches!(e, SetupError::Version { .. })),
         ("kind", 16, 3, |e| matches!(e, SetupError::Kind { .. })),
-        ("kind", 16, 2, |e| matches!(e, SetupError::Truncated { .. } | SetupError::Kind { .. })),
+        ("kind", 16, 2, |e| matches!(e, SetupError::Corrupt)),
         ("topology", 24, 2, |e| matches!(e, SetupError::Kind { .. })),
         ("flags", 32, 1 << 40, |e| matches!(e, SetupError::Kind { .. })),
         ("size", 40, 4096, |e| matches!(e, SetupError::Truncated { .. })),
@@ -90,7 +90,13 @@ fn every_field_of_the_header_is_checked() {
         ("capacity", 48, 1 << 20, |e| matches!(e, SetupError::Truncated { .. })),
         ("message size", 56, 0, |e| matches!(e, SetupError::Corrupt)),
         ("message align", 64, 3, |e| matches!(e, SetupError::Corrupt)),
+        ("mode", 72, 0o601, |e| matches!(e, SetupError::Corrupt)),
+        ("mode", 72, 0o600 | 1 << 32, |e| matches!(e, SetupError::Corrupt)),
+        ("creator", 80, 1 << 32, |e| matches!(e, SetupError::Corrupt)),
         ("label", 96, 0xff, |e| matches!(e, SetupError::Corrupt)),
+        ("behind the label", 152, 1, |e| matches!(e, SetupError::Corrupt)),
+        ("reserved", 160, 1, |e| matches!(e, SetupError::Kind { .. })),
+        ("reserved", 4088, 1 << 63, |e| matches!(e, SetupError::Kind { .. })),
     ];
     for (field, offset, value, check) in cases {
         let left = Left::new();
@@ -99,6 +105,22 @@ fn every_field_of_the_header_is_checked() {
         assert!(check(&error), "{field} {value}: {error:?}");
         assert!(error.to_string().len() > 10);
         assert!(UntypedRing::open(left.place()).is_err());
+    }
+}
+
+#[test]
+fn the_message_of_a_byte_ring_is_checked() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    for (offset, value) in [(56, 0), (56, 99), (56, 101), (56, u64::MAX), (64, 0), (64, 8)] {
+        let path = directory.path().join(format!("{offset}-{value}"));
+        let place = || Place::path(&path).unwrap();
+        drop(ByteRing::builder(100).persistent(true).create(place()).unwrap());
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&u64::to_le_bytes(value), offset).unwrap();
+        refused!(ByteRing::open(place()), SetupError::Corrupt);
+        refused!(Snapshot::open(&place()), SetupError::Corrupt);
+        file.write_all_at(&u64::to_le_bytes(if offset == 56 { 100 } else { 1 }), offset).unwrap();
+        ByteRing::open(place()).unwrap();
     }
 }
 
@@ -576,6 +598,101 @@ fn a_name_goes_with_its_last_user_by_descriptor() {
     assert!(!file_of(&name).exists());
 }
 
+/// The bytes that are locked: by all users together, and by whoever removes the name.
+const USERS: i64 = 1 << 62;
+const NAME: i64 = USERS + 3;
+
+/// Locks `byte` of the file for this description alone, as the library does.
+fn lock(file: &File, byte: i64) {
+    // SAFETY: an all-zero `flock` is a valid value; every field that matters is set below.
+    let mut lock: libc::flock = unsafe { core::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    (lock.l_start, lock.l_len) = (byte, 1);
+    fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+}
+
+#[test]
+fn opening_waits_for_who_is_removing_the_name() {
+    // One who does not remove it in the end.
+    let left = Left::new();
+    let file = left.file();
+    lock(&file, USERS);
+    thread::scope(|scope| {
+        let open = scope.spawn(|| left.open());
+        thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!open.is_finished(), "it neither waits nor is let in");
+        drop(file);
+        assert_eq!(open.join().unwrap().unwrap().capacity(), 100);
+    });
+    // One who does.
+    let file = left.file();
+    lock(&file, USERS);
+    thread::scope(|scope| {
+        let open = scope.spawn(|| left.open());
+        thread::sleep(std::time::Duration::from_millis(50));
+        fs::remove_file(&left.path).unwrap();
+        refused!(open.join().unwrap(), SetupError::NotFound);
+    });
+    // One who is stopped before it does.
+    let left = Left::new();
+    let file = left.file();
+    lock(&file, USERS);
+    refused!(left.open(), SetupError::InUse);
+}
+
+#[test]
+fn a_refused_opener_does_not_keep_a_name() {
+    let name = unique("refused");
+    let done = &std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert!(Ring::<u32>::open(named(&name)).is_err());
+                }
+            });
+        }
+        let mut left = 0;
+        for _ in 0..2000 {
+            drop(Ring::<u64>::builder(4).open_or_create(named(&name)).unwrap());
+            left += u32::from(file_of(&name).exists());
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let _ = annulus::remove(&named(&name), true);
+        assert_eq!(left, 0, "names that stayed because somebody was just refused");
+    });
+}
+
+#[test]
+fn removing_a_name_spares_the_ring_that_has_it_next() {
+    let left = Left::new();
+    let old = left.open().unwrap();
+    let file = left.file();
+    // Somebody is between making sure that the name is the old ring's and removing it.
+    lock(&file, NAME);
+    thread::scope(|scope| {
+        let removals =
+            [scope.spawn(|| old.remove()), scope.spawn(|| annulus::remove(&left.place(), true))];
+        thread::sleep(std::time::Duration::from_millis(50));
+        fs::remove_file(&left.path).expect("nobody else has removed it");
+        let new = Ring::<u64>::builder(7).create(left.place()).unwrap();
+        drop(file);
+        for removal in removals {
+            refused!(removal.join().unwrap(), SetupError::NotFound);
+        }
+        assert_eq!(left.open().unwrap().capacity(), 7);
+        drop(new);
+    });
+    // A stopped one is not waited for without end.
+    let left = Left::new();
+    let file = left.file();
+    lock(&file, NAME);
+    refused!(annulus::remove(&left.place(), true), SetupError::InUse);
+    drop(file);
+    annulus::remove(&left.place(), true).unwrap();
+}
+
 #[test]
 fn a_name_that_is_kept_stays() {
     let name = unique("kept");
@@ -682,25 +799,70 @@ fn processes_that_come_and_go_always_get_a_ring() {
     assert!(!file_of(name).exists(), "the last one out left the name");
 }
 
+/// Huge pages that are free, and bytes of one.
+fn huge_pages() -> (u64, u64) {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let figure = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    (figure("HugePages_Free:"), figure("Hugepagesize:") * 1024)
+}
+
 #[test]
 fn huge_pages_or_a_clear_error() {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
-    let free = meminfo.lines().find_map(|line| {
-        line.strip_prefix("HugePages_Free:").and_then(|count| count.trim().parse::<u64>().ok())
-    });
     let create = |place| Ring::<u64>::builder(100).huge_pages(true).create(place);
     match create(Place::memfd("huge").unwrap()) {
-        Ok(ring) => {
-            assert!(free > Some(0));
-            let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
-            tx.send(1).unwrap();
-            assert_eq!(rx.recv().unwrap(), 1);
-            let again = Ring::<u64>::from_fd(ring.inheritable_fd().unwrap()).unwrap();
-            assert_eq!(again.capacity(), 100);
-        }
+        Ok(_) => assert!(huge_pages().1 > 0),
         Err(error) => assert!(matches!(error, SetupError::HugePages { .. }), "{error:?}"),
     }
     refused!(create(named(&unique("huge"))), SetupError::HugePages { .. });
+}
+
+#[test]
+fn a_ring_in_huge_pages_is_a_ring() {
+    const TEST: &str = "a_ring_in_huge_pages_is_a_ring";
+    let (free, size) = huge_pages();
+    if free < 4 {
+        return skip(TEST, "needs 4 free huge pages (sysctl vm.nr_hugepages)");
+    }
+    // More than one page, so that messages lie in the second and across the two.
+    let most = size as usize + 100;
+    let builder = || ByteRing::builder(most).huge_pages(true).label("huge/1");
+    let exchange = |here: &ByteRing, there: &ByteRing| {
+        let (mut tx, mut rx) = (here.sender().unwrap(), there.receiver().unwrap());
+        for i in 0..5 {
+            // No longer than half the ring: with the rest of a lap it fits into an empty one at once.
+            let message = vec![i; most / 2 - 7 * usize::from(i)];
+            tx.send(&message).unwrap();
+            assert!(rx.claim().unwrap().to_vec() == message);
+        }
+    };
+    let ring = builder().create(Place::memfd("huge").unwrap()).unwrap();
+    let file = File::from(ring.inheritable_fd().unwrap());
+    assert_eq!(file.metadata().unwrap().len(), 2 * size);
+    assert_eq!(file.metadata().unwrap().blksize(), size);
+    exchange(&ring, &ByteRing::from_fd(file.into()).unwrap());
+    let too_many = ByteRing::builder((free * size) as usize).huge_pages(true);
+    refused!(too_many.create(Place::memfd("huge").unwrap()), SetupError::HugePages { .. });
+    drop(ring);
+    in_private_mounts(TEST, || {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let hugetlbfs = Some("hugetlbfs");
+        mount(hugetlbfs, directory.path(), hugetlbfs, MsFlags::empty(), None::<&str>).unwrap();
+        let path = directory.path().join("ring");
+        let place = || Place::path(&path).unwrap();
+        let ring = builder().create(place()).unwrap();
+        refused!(builder().create(place()), SetupError::AlreadyExists);
+        let snapshot = Snapshot::open(&place()).unwrap();
+        assert_eq!((snapshot.huge_pages, snapshot.size), (true, 2 * size));
+        let again = ByteRing::attach().label("huge/1").open(place()).unwrap();
+        exchange(&again, &ring);
+        exchange(&ring, &again);
+        drop((ring, again));
+        assert!(!path.exists());
+        umount2(directory.path(), MntFlags::MNT_DETACH).unwrap();
+    });
 }
 
 #[test]

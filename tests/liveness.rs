@@ -392,6 +392,10 @@ fn a_forked_child_has_no_use_of_its_parents_handles() {
             assert!(matches!(result, Err(SetupError::Forked)), "{result:?}");
         }
         assert!(matches!(ring.inheritable_fd(), Err(SetupError::Forked)));
+        // Its number may be some other file's by now.
+        std::panic::set_hook(Box::new(|_| {}));
+        assert!(std::panic::catch_unwind(|| ring.as_fd()).is_err());
+        let _ = std::panic::take_hook();
         // What it opens itself, it can use; the roles are its parent's still.
         let own = open(&name);
         assert!(matches!(own.sender(), Err(SetupError::RoleTaken { .. })));
@@ -445,6 +449,72 @@ fn a_fork_in_the_middle_of_a_byte_message_changes_nothing() {
     rx.recv(&mut got).unwrap();
     rx.recv(&mut got).unwrap();
     assert_eq!(got, b"second");
+}
+
+#[test]
+fn a_fork_in_the_middle_of_a_drain_ends_it_in_the_child() {
+    let ring = Ring::<u64>::builder(8).create(memfd()).unwrap();
+    let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    tx.send_all(&[1, 2, 3]).unwrap();
+    let mut drain = rx.drain(8);
+    assert_eq!(drain.next(), Some(1));
+    fork(|_| {
+        assert_eq!(drain.next(), None);
+        assert_eq!(drain.next(), None);
+    })
+    .finish();
+    assert_eq!((drain.next(), drain.next(), drain.next()), (Some(2), Some(3), None));
+    drop(drain);
+    assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[test]
+fn a_fork_in_the_middle_of_a_peek_ends_it_in_the_child() {
+    let ring = ByteRing::builder(256).create(memfd()).unwrap();
+    let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    tx.send(b"one").unwrap();
+    tx.send(b"two").unwrap();
+    let mut shown = 0;
+    let count = rx.try_peek_batch(|message| {
+        shown += 1;
+        fork(|_| {
+            std::panic::set_hook(Box::new(|_| {}));
+            let copy = std::panic::AssertUnwindSafe(|| message.copy_to(&mut [0; 3]));
+            assert!(std::panic::catch_unwind(copy).is_err());
+            assert_eq!(message.len(), 3);
+        })
+        .finish();
+        true
+    });
+    assert_eq!((shown, count), (2, Ok(2)));
+    // A child that goes on in the call that its parent had begun.
+    let mut child = None;
+    let count = rx.try_peek_batch(|_| {
+        // SAFETY: the child makes no system call but the next and its last, and takes no lock.
+        child.get_or_insert_with(|| unsafe { nix::unistd::fork() }.unwrap());
+        true
+    });
+    match child.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(i32::from(count != Ok(0))) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            let deadline = Instant::now() + PATIENCE;
+            let status = loop {
+                let wait = Some(nix::sys::wait::WaitPidFlag::WNOHANG);
+                match nix::sys::wait::waitpid(child, wait).unwrap() {
+                    nix::sys::wait::WaitStatus::StillAlive => {
+                        assert!(Instant::now() < deadline, "the child does not end");
+                        thread::sleep(SHORT);
+                    }
+                    status => break status,
+                }
+            };
+            assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
+        }
+    }
+    assert_eq!((count, rx.skip(2)), (Ok(2), 2));
 }
 
 #[test]

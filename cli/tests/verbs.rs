@@ -328,3 +328,21 @@ fn colours_are_for_terminals() {
     without.env("CLICOLOR_FORCE", "0").env("NO_COLOR", "1");
     assert!(!start(without).wait().text().contains('\u{1b}'));
 }
+
+#[test]
+fn a_foreigners_ring_is_taken_if_its_owner_is_named() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root gives files away");
+        return;
+    }
+    let name = Name::created(&["--capacity", "1K", "--persistent"]);
+    std::os::unix::fs::chown(name.file(), Some(12345), None).unwrap();
+    run_with_input(&["send", &name], b"one\n").assert_fails(5, "give --owner 12345");
+    run(&["recv", &name]).assert_fails(5, "give --owner 12345");
+    run_with_input(&["send", &name, "--owner", "1"], b"one\n").assert_fails(5, "user 12345");
+    run_with_input(&["send", &name, "--owner", "12345"], b"one\n").assert_done();
+    let got = run(&["recv", &name, "--owner", "12345", "--count", "1"]);
+    got.assert_done();
+    assert_eq!(got.text(), "one\n");
+    assert_eq!(inspect(&name)["owner"], 12345);
+}

@@ -1,7 +1,7 @@
 //! The scenarios: messages pass from one process to another, and sometimes one of them dies.
 
 use crate::explore::{End, process};
-use crate::ring::{Kind, Receiver, Ring, Sender, Waiting};
+use crate::ring::{Kind, Receiver, Ring, Sender, Verbs, Waiting};
 use loom::thread;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub struct Exchange {
     /// What the ring holds.
     pub kind: Kind,
+    /// Which calls the sides make.
+    pub verbs: Verbs,
     /// How both sides wait.
     pub waiting: Waiting,
     /// Messages that have passed before: so far into its lap is the ring.
@@ -38,7 +40,7 @@ impl Exchange {
     }
 
     fn ring(self) -> Arc<Ring> {
-        Ring::new(self.kind, self.waiting, self.start, self.before)
+        Ring::new(self.kind, self.verbs, self.waiting, self.start, self.before)
     }
 
     /// Sends messages up to `end`. `number` is the next one, at every moment.
@@ -196,6 +198,24 @@ impl Exchange {
         }
         let end = receiver.join().unwrap();
         assert_eq!(number, ring.received() + self.kind.capacity(), "there is room left");
+        end
+    }
+
+    /// A receiver waits for a sender, which comes, or is killed while it does: nobody who has come and is
+    /// there goes unseen.
+    pub fn sender_comes(self, kill: Option<usize>) -> End {
+        let ring = self.ring();
+        let there = Arc::clone(&ring);
+        let sender = thread::spawn(move || {
+            let end = process(kill, || drop(Sender::join(&there)));
+            if end.killed {
+                there.let_time_pass_for_receiver();
+            }
+            end
+        });
+        let found = Receiver::join(&ring).wait_for_sender();
+        let end = sender.join().unwrap();
+        assert!(found || end.killed, "the slice never ended");
         end
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::exchange::Exchange;
 use crate::explore::{explore, explore_kills};
-use crate::ring::{Kind, Waiting};
+use crate::ring::{Kind, Verbs, Waiting};
 
 /// What happens while messages pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Scenario {
     SenderDiesAlone,
     /// [`Exchange::receiver_dies_alone`], at each of its accesses.
     ReceiverDiesAlone,
+    /// [`Exchange::sender_comes`], killed at each of its accesses.
+    SenderComes,
 }
 
 /// A model.
@@ -51,12 +53,16 @@ impl Model {
             Scenario::ReceiverDiesAlone => {
                 explore_kills(name, preemptions, move |kill| exchange.receiver_dies_alone(kill));
             }
+            Scenario::SenderComes => {
+                explore_kills(name, preemptions, move |kill| exchange.sender_comes(kill));
+            }
         }
     }
 }
 
 const SLOTS: Exchange = Exchange {
     kind: Kind::Slots { size: 8, capacity: 1 },
+    verbs: Verbs::Copy,
     waiting: Waiting::Never,
     start: 0,
     before: 0,
@@ -86,6 +92,14 @@ const fn batches(most: u64, exchange: Exchange) -> Exchange {
     Exchange { send_batch: most, receive_batch: most, ..exchange }
 }
 
+const fn iterate(exchange: Exchange) -> Exchange {
+    Exchange { verbs: Verbs::Iterate, ..exchange }
+}
+
+const fn peek(exchange: Exchange) -> Exchange {
+    Exchange { verbs: Verbs::Peek, ..exchange }
+}
+
 const fn tries(tries: usize, exchange: Exchange) -> Exchange {
     Exchange { tries, ..exchange }
 }
@@ -108,6 +122,10 @@ const fn park(exchange: Exchange) -> Exchange {
 
 const fn park_on_request(exchange: Exchange) -> Exchange {
     waiting(Waiting::ParkOnRequest, exchange)
+}
+
+const fn park_unregistered(exchange: Exchange) -> Exchange {
+    waiting(Waiting::ParkUnregistered, exchange)
 }
 
 const fn model(
@@ -146,6 +164,22 @@ pub const SLOTS_UNDISTURBED: &[Model] = &[
         Some(2),
         tries(3, before(16, slots(8, 16, 19))),
     ),
+    undisturbed(
+        "slots: from an iterator and to one, into the next cell",
+        Some(2),
+        iterate(late(batches(2, slots(8, 2, 5)))),
+    ),
+    undisturbed(
+        "slots: from an iterator and to one, waiting",
+        Some(1),
+        spin(iterate(batches(2, slots(8, 2, 3)))),
+    ),
+    undisturbed(
+        "slots: looked at, then skipped, into the next cell",
+        Some(2),
+        peek(late(batches(2, slots(8, 2, 5)))),
+    ),
+    undisturbed("slots: looked at, then skipped, room for 1", Some(2), peek(slots(32, 1, 3))),
 ];
 
 /// Slots, one side dies.
@@ -176,6 +210,24 @@ pub const SLOTS_DEATHS: &[Model] = &[
         Some(1),
         before(2, late(batches(2, slots(8, 2, 4)))),
     ),
+    model(
+        Scenario::SenderDies,
+        "slots: sender dies, from an iterator into the next cell",
+        Some(1),
+        iterate(late(batches(2, slots(8, 2, 4)))),
+    ),
+    model(
+        Scenario::ReceiverDies,
+        "slots: receiver dies, to an iterator",
+        Some(1),
+        before(1, iterate(batches(2, slots(8, 2, 3)))),
+    ),
+    model(
+        Scenario::ReceiverDies,
+        "slots: receiver dies, between look and skip",
+        Some(1),
+        before(1, peek(batches(2, slots(8, 2, 3)))),
+    ),
 ];
 
 /// Records, nobody dies.
@@ -189,6 +241,11 @@ pub const RECORDS_UNDISTURBED: &[Model] = &[
         "records: a pad each lap, waiting; published position trails by more than a ring",
         Some(2),
         spin(records(&[8], 8, 3)),
+    ),
+    undisturbed(
+        "records: looked at, then skipped, over a pad",
+        Some(1),
+        peek(Exchange { receive_batch: 2, ..records(&[8, 0, 16], 16, 4) }),
     ),
 ];
 
@@ -213,13 +270,31 @@ pub const RECORDS_DEATHS: &[Model] = &[
         Some(1),
         before(1, records(&[8, 0, 16], 16, 4)),
     ),
+    model(
+        Scenario::ReceiverDies,
+        "records: receiver dies, between look and skip",
+        Some(1),
+        before(1, peek(records(&[8, 3], 8, 3))),
+    ),
 ];
 
 /// Sleeping, nobody dies.
 pub const PARK_UNDISTURBED: &[Model] = &[
+    model(
+        Scenario::SenderComes,
+        "park: a sender comes, or is killed while it does",
+        Some(2),
+        waiting(Waiting::ParkForPeer, slots(8, 1, 1)),
+    ),
     undisturbed("park: the receiver sleeps", Some(2), park(slots(8, 2, 1))),
     undisturbed("park: both sleep", Some(2), park(slots(8, 1, 2))),
     undisturbed("park: both sleep and ask for a fence", Some(2), park_on_request(slots(8, 1, 2))),
+    undisturbed(
+        "park: the receiver sleeps, its sender always fences",
+        Some(2),
+        park_unregistered(slots(8, 2, 1)),
+    ),
+    undisturbed("park: both sleep and always fence", Some(1), park_unregistered(slots(8, 1, 2))),
     undisturbed("park: a pad wakes", Some(1), park(records(&[8, 16], 16, 2))),
 ];
 
@@ -256,6 +331,12 @@ pub const PARK_DEATHS: &[Model] = &[
         "park: sender that was asked to fence dies, and the slice ends",
         Some(1),
         park_on_request(slots(8, 2, 2)),
+    ),
+    model(
+        Scenario::SenderDiesAlone,
+        "park: sender that always fences dies, and the slice ends",
+        Some(1),
+        park_unregistered(slots(8, 2, 2)),
     ),
     model(
         Scenario::ReceiverDiesAlone,

@@ -6,10 +6,10 @@
 use crate::futex::Futex;
 use annulus::payload;
 use annulus::protocol::Blocked;
-use annulus::protocol::layout::Half;
+use annulus::protocol::layout::{ACTIVE, Half};
 use annulus::protocol::park::{self, Answered, Barrier, Sleep};
 use annulus::protocol::records::{self, Records};
-use annulus::protocol::slots::{self, Slots, Untyped};
+use annulus::protocol::slots::{self, Slots, Typed, Untyped};
 use annulus::sync::{Edge, Ordering, Word, model, spin_hint};
 use std::sync::Arc;
 
@@ -43,11 +43,29 @@ pub enum Waiting {
     Park,
     /// They sleep. The notifier has no barrier of its own: it fences because the waiter asks it to.
     ParkOnRequest,
+    /// They sleep. The notifier has no barrier of its own and nobody asks it to fence: it does so every
+    /// time, because the waiter's `membarrier` would not reach it.
+    ParkUnregistered,
+    /// They sleep until the other side has come, which says so and rings, without a barrier between.
+    ParkForPeer,
+}
+
+/// Which of the library's calls a side makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbs {
+    /// Messages from and to memory: `try_send`, `try_recv`, and the batches.
+    Copy,
+    /// 8-byte messages from an iterator, and to one that takes them all at its end: `try_send_from`,
+    /// `drain`.
+    Iterate,
+    /// Received in two steps, a look and then a skip: `try_peek_batch`, `skip`. Sent as by `Copy`.
+    Peek,
 }
 
 /// The segment.
 pub struct Ring {
     kind: Kind,
+    verbs: Verbs,
     waiting: Waiting,
     sender: Half,
     receiver: Half,
@@ -107,7 +125,7 @@ impl Kind {
 
 impl Ring {
     /// A ring through which `start` messages have passed and in which `before` more are.
-    pub fn new(kind: Kind, waiting: Waiting, start: u64, before: u64) -> Arc<Self> {
+    pub fn new(kind: Kind, verbs: Verbs, waiting: Waiting, start: u64, before: u64) -> Arc<Self> {
         let words = match kind {
             Kind::Slots { size, capacity } => slots::words_for(Untyped(size), capacity).unwrap(),
             Kind::Records { capacity, .. } => records::words_for(capacity),
@@ -116,6 +134,7 @@ impl Ring {
         #[allow(clippy::arc_with_non_send_sync)]
         let ring = Arc::new(Self {
             kind,
+            verbs,
             waiting,
             sender: Half::new(),
             receiver: Half::new(),
@@ -197,17 +216,22 @@ impl Side {
             Role::Sender => model::own(&ring.sender, &ring.words),
             Role::Receiver => model::own(&ring.receiver, &[]),
         }
-        if matches!(ring.waiting, Waiting::Park | Waiting::ParkOnRequest) {
-            side.answered = Some(Answered::up_to_now(side.peer(), false));
+        if !matches!(ring.waiting, Waiting::Never | Waiting::Spin) {
+            let fences = ring.waiting == Waiting::ParkUnregistered;
+            side.answered = Some(Answered::up_to_now(side.peer(), fences));
         }
-        if ring.waiting == Waiting::ParkOnRequest {
+        if matches!(ring.waiting, Waiting::ParkOnRequest | Waiting::ParkUnregistered) {
             model::without_light_barrier();
         }
         side
     }
 
-    /// After the position was recovered: rings, for the predecessor may have died before it did.
+    /// After the position was recovered: says that the side is there, and rings, for the predecessor may have
+    /// died before it did.
     fn enter(&self) {
+        if self.ring.waiting == Waiting::ParkForPeer {
+            self.own().presence.state.store(ACTIVE, Ordering::Release);
+        }
         if self.answered.is_some() {
             self.wake();
         }
@@ -245,6 +269,28 @@ impl Side {
         }
     }
 
+    /// The library's wait for a peer to come. `false` if the slice ends first.
+    fn wait_for_peer(&self) -> bool {
+        loop {
+            let sleep = Sleep::announce(self.own(), self.peer(), || Edge::ParkAnnounce.fence());
+            if self.peer().presence.state.load(Ordering::Acquire) & ACTIVE != 0 {
+                return true;
+            }
+            if !self.sleep(sleep) {
+                return false;
+            }
+        }
+    }
+
+    /// Sleeps until the peer rings; `false` if the slice ends first.
+    fn sleep(&self, sleep: Sleep) -> bool {
+        let epoch = &self.peer().presence.epoch;
+        match self.role {
+            Role::Sender => self.ring.on_receiver.wait(epoch, sleep.expected()),
+            Role::Receiver => self.ring.on_sender.wait(epoch, sleep.expected()),
+        }
+    }
+
     /// The library's waiting loop. `false` if the peer is gone and has left nothing.
     fn wait(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<(), Blocked>) -> bool {
         loop {
@@ -259,13 +305,8 @@ impl Side {
             if ready(attempt(self)) {
                 return true;
             }
-            let epoch = &self.peer().presence.epoch;
-            let woken = match self.role {
-                Role::Sender => self.ring.on_receiver.wait(epoch, sleep.expected()),
-                Role::Receiver => self.ring.on_sender.wait(epoch, sleep.expected()),
-            };
             // Slices end in models of a peer that is gone, and only once it is.
-            if !woken {
+            if !self.sleep(sleep) {
                 return ready(attempt(self));
             }
         }
@@ -339,6 +380,14 @@ impl Sender {
         let ring = Arc::clone(&self.side.ring);
         let bytes: Vec<u8> = (0..most).flat_map(|i| ring.kind.message(number + i)).collect();
         let sent = match (&mut self.cursor, ring.kind) {
+            (SendCursor::Slots(cursor), Kind::Slots { size, .. })
+                if ring.verbs == Verbs::Iterate =>
+            {
+                assert_eq!(size, payload::WORD, "an iterator gives numbers");
+                let numbers = bytes.chunks_exact(payload::WORD);
+                let numbers = numbers.map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+                cursor.try_send_from(ring.slots(), Typed::new(), numbers).map(|count| count as u64)
+            }
             (SendCursor::Slots(cursor), Kind::Slots { size, .. }) if most == 1 => {
                 cursor.try_send(ring.slots(), Untyped(size), &bytes).map(|()| 1)
             }
@@ -441,6 +490,11 @@ impl Receiver {
         }
     }
 
+    /// Waits until a sender has come; `false` if the slice ends first.
+    pub fn wait_for_sender(&self) -> bool {
+        self.side.wait_for_peer()
+    }
+
     /// As [`receive`](Self::receive), if there is a message now.
     pub fn try_receive(&mut self, number: u64, most: u64) -> Option<u64> {
         let ring = Arc::clone(&self.side.ring);
@@ -450,7 +504,18 @@ impl Receiver {
                 let (to, shape) = (bytes.as_mut_ptr(), Untyped(size));
                 // SAFETY: `bytes` has room for `most` messages.
                 unsafe {
-                    if most == 1 {
+                    if ring.verbs == Verbs::Iterate {
+                        let next = |i| cursor.try_next(ring.slots(), shape, to.add(i * size));
+                        let failed = (0..most as usize).map(next).position(|next| !ready(next));
+                        let count = failed.unwrap_or(most as usize);
+                        cursor.note(ring.slots());
+                        if count > 0 { Ok(count as u64) } else { Err(Blocked::NotReady) }
+                    } else if ring.verbs == Verbs::Peek {
+                        cursor.try_peek_batch(ring.slots(), shape, to, most as usize).map(|count| {
+                            assert_eq!(cursor.skip(ring.slots(), shape, count), count);
+                            count as u64
+                        })
+                    } else if most == 1 {
                         cursor.try_recv(ring.slots(), shape, to).map(|()| 1)
                     } else {
                         cursor
@@ -458,6 +523,28 @@ impl Receiver {
                             .map(|count| count as u64)
                     }
                 }
+            }
+            (RecvCursor::Records(cursor), _) if ring.verbs == Verbs::Peek => {
+                // A claim first: it skips a pad for good.
+                cursor.try_claim(ring.records()).map(|_| {
+                    let (mut ahead, mut end, mut count) = (cursor.ahead(), 0, 0);
+                    while count < most {
+                        let Ok(span) = cursor.try_peek(ring.records(), &mut ahead) else { break };
+                        assert_eq!(span.len(), ring.kind.size_of(number + count));
+                        let to = &mut bytes[end..end + span.len()];
+                        // SAFETY: `to` is as long as the span.
+                        unsafe {
+                            payload::read(span.words(ring.records()), to.as_mut_ptr(), span.len());
+                        }
+                        end += span.len();
+                        count += 1;
+                    }
+                    for _ in 0..count {
+                        let span = cursor.try_claim(ring.records()).expect("it was there before");
+                        cursor.release(ring.records(), span);
+                    }
+                    count
+                })
             }
             (RecvCursor::Records(cursor), _) => cursor.try_claim(ring.records()).map(|span| {
                 assert_eq!(span.len(), bytes.len(), "message {number} has a wrong length");

@@ -53,7 +53,7 @@ fn models_with_a_weakened_edge() {
     // The models of what has the edge go first: the sooner it is caught the better.
     let lists = [models::SLOTS_UNDISTURBED, models::RECORDS_UNDISTURBED, models::PARK_UNDISTURBED];
     let first = match edge {
-        Some(Edge::ParkNotify | Edge::ParkAnnounce) => 2,
+        Some(Edge::ParkNotify | Edge::ParkAnnounce | Edge::RingStore) => 2,
         Some(
             Edge::RecordStore
             | Edge::RecordLoad

@@ -28,6 +28,8 @@ pub const SENDER: usize = 2 * PAGE;
 pub const DATA: usize = 3 * PAGE;
 /// Bytes of a message type's label, padded with zeroes.
 pub const LABEL: usize = 64;
+/// Words of the header that have no meaning yet.
+pub const RESERVED: usize = (PAGE - 96 - LABEL) / 8;
 
 /// What kind of ring a segment holds, in [`Header::kind`].
 pub mod kind {
@@ -68,7 +70,7 @@ pub struct Header {
     pub capacity: AtomicU64,
     /// Slots: bytes of a message. Bytes: bytes of the largest message.
     pub message_size: AtomicU64,
-    /// Slots: alignment of a message in bytes. Bytes: 0.
+    /// Slots: alignment of a message in bytes. Bytes: 1.
     pub message_align: AtomicU64,
     /// Permission bits that the creator asked for.
     pub mode: AtomicU64,
@@ -78,6 +80,8 @@ pub struct Header {
     pub created: AtomicU64,
     /// Name of the message type, UTF-8, padded with zeroes; all zeroes is no name.
     pub label: [AtomicU64; LABEL / 8],
+    /// Zero; a segment with anything else here is refused.
+    pub reserved: [AtomicU64; RESERVED],
 }
 
 /// What one role writes and the other reads.
@@ -165,6 +169,7 @@ mod asserted {
         assert!(offset_of!(Header, creator) == 80);
         assert!(offset_of!(Header, created) == 88);
         assert!(offset_of!(Header, label) == 96);
+        assert!(offset_of!(Header, reserved) == 160);
         assert!(offset_of!(Half, cursor) == 0);
         assert!(offset_of!(Half, released) == 128);
         assert!(offset_of!(Half, presence) == 256);

@@ -41,6 +41,7 @@
 //! | R2 space | receiver: `released`, Release | sender: `released`, Acquire | as S2, in bytes |
 //! | R3 space head | receiver: `head`, Release | sender: `head`, Acquire | as S3, in bytes |
 //! | P1 park | notifier: barrier between publish and load of `asleep` | waiter: barrier between store of `asleep` and the last look | of the two loads at least one sees the other side's store |
+//! | P2 ring | notifier: bump of its `epoch`, Release | waiter: relaxed load of it, then the barrier of P1 | what the notifier published, or said of itself, before it rang |
 //!
 //! Relaxed, and why that is enough:
 //!
@@ -49,8 +50,8 @@
 //!   was torn down, and that orders everything the predecessor did before.
 //! * A receiver's `head`, when a successor reads it: the same.
 //! * Payload words: ordered by S1, S2, S3, R1, R2, R3.
-//! * `asleep`, `epoch`: ordered by P1; the epoch's bump is a release and the waiter's first read of it
-//!   an acquire, so that a waiter which sees the bump also sees what was published before it.
+//! * `asleep`: ordered by P1. `epoch`, when the waiter reads it: the barrier of P1 comes before it uses what
+//!   it read, and is the acquire of P2.
 
 pub mod layout;
 pub mod pace;

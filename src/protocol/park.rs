@@ -85,7 +85,8 @@ impl Answered {
 pub fn ring(notifier: &Half) -> &AtomicU32 {
     let wakes = &notifier.counters.wakes;
     wakes.store(wakes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-    notifier.presence.epoch.fetch_add(1, Ordering::Release);
+    // P2 ring: whoever sleeps on this value finds, in its look before that, what was published before it.
+    notifier.presence.epoch.fetch_add(1, Edge::RingStore.store());
     &notifier.presence.epoch
 }
 
@@ -99,7 +100,22 @@ pub enum Barrier {
 }
 
 /// Tells notifiers which barrier this side's sleeps use from now on. With [`Barrier::Fence`] the caller
-/// runs `membarrier` after it, where there is one, so that no notifier is left that has not seen it.
+/// runs `membarrier` after it, where there is one, and sleeps no sooner.
+///
+/// Why no wake is lost while notifiers change over to fences. Take one that publishes, loads `asleep`
+/// without the bit, and so does not fence:
+///
+/// * It relies on `membarrier` (see [`Answered::up_to_now`]), and the waiter has called it after setting the
+///   bit. That was a full barrier in the notifier, somewhere. If it came before the load, the load sees the
+///   bit, against the assumption. So it came after the load and all the more after the publishing, which every
+///   look after this call therefore sees. A notifier that registers only now counts as well: registering is
+///   itself a barrier in all its threads, and one of the two calls sees the other.
+/// * The waiter has no `membarrier`, though the notifier is registered: a filter of system calls on one side.
+///   Then a notifier whose load came before the bit may still hold back what it has published when the waiter
+///   looks. That takes a load before this call and a look after it within the few nanoseconds that a store is
+///   held back, and costs one slice. Every later load sees the bit.
+///
+/// Changing over to [`Barrier::Membarrier`] needs no such thing: who still sees the bit fences in vain.
 pub fn choose_barrier(waiter: &Presence, barrier: Barrier) {
     let now = waiter.asleep.load(Ordering::Relaxed) & WANTS_FENCE != 0;
     // Added, not stored: a predecessor on its way out may still announce that.
@@ -130,10 +146,12 @@ pub struct Sleep {
 impl Sleep {
     /// Says that `waiter` is about to sleep until `notifier` rings.
     pub fn announce(waiter: &Half, notifier: &Half, heavy_barrier: impl FnOnce()) -> Self {
-        // Acquire: whoever sees the epoch after a bump sees what was published before the bump.
-        let expected = notifier.presence.epoch.load(Ordering::Acquire);
+        // P2 ring. Relaxed: the barrier below stands between this load and the look, and makes an acquire of
+        // it. A fence does so by its definition. A `membarrier` runs wholly after the bump that was seen here,
+        // so the barrier that it forces on the notifier's processor comes after what was published before.
+        let expected = notifier.presence.epoch.load(Ordering::Relaxed);
         announce(&waiter.presence);
-        // P1 park: the announcement is before this, the last look after it.
+        // P1 park: the announcement is before this, the last look after it. P2 ring: so is the load above.
         heavy_barrier();
         Self { expected }
     }

@@ -11,9 +11,16 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// Attempts to open a name that its last user is just removing.
-const ATTEMPTS: usize = 8;
+/// Files of one name that may be removed one after the other, each between our opening it and our counting
+/// as its user. After any of these "not found" would be a true answer: for a moment there was no such name.
+const ATTEMPTS: usize = 64;
+/// How long to wait for a process that is just removing a name. That takes it two system calls, so it is
+/// stopped, or waits for a disk, if it takes longer than this.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two looks whether it is done.
+const LOOK: Duration = Duration::from_micros(200);
 
 pub(super) fn create(path: PathBuf, spec: Spec) -> Result<Segment, SetupError> {
     let directory = match path.parent() {
@@ -50,9 +57,39 @@ fn by_name(path: &Path, fd: BorrowedFd<'_>) -> Option<PrivateFd> {
     let named = PrivateFd::open(|| open_file(path, true)).ok()?;
     let there = named.file().metadata().ok()?;
     let ours = nix::sys::stat::fstat(fd).ok()?;
-    let joined = locks::shared(named.as_fd(), Byte::Users).ok()?;
-    let same = (there.dev(), there.ino()) == (ours.st_dev, ours.st_ino);
-    (same && joined == Outcome::Locked).then_some(named)
+    // Looked at before it is locked: a lock on another ring could keep its last user from seeing that it is
+    // the last.
+    if (there.dev(), there.ino()) != (ours.st_dev, ours.st_ino) {
+        return None;
+    }
+    (locks::shared(named.as_fd(), Byte::Users).ok()? == Outcome::Locked).then_some(named)
+}
+
+/// Takes a lock of the file behind `fd` that is held only by who is removing the file's name, or, for
+/// [`Byte::Users`], by users. `false` if the name is gone.
+///
+/// A holder that is killed loses the lock, so only one that is stopped is waited for in vain.
+fn lock_while_named(
+    fd: BorrowedFd<'_>,
+    lock: fn(BorrowedFd<'_>, Byte) -> io::Result<Outcome>,
+    byte: Byte,
+) -> Result<bool, SetupError> {
+    let mut start = None;
+    loop {
+        let outcome = lock(fd, byte).map_err(SetupError::os("locking the segment"))?;
+        // Second, so that a name which is there when we have the lock was not taken before.
+        let state = nix::sys::stat::fstat(fd).map_err(io::Error::from);
+        if state.map_err(SetupError::os("fstat"))?.st_nlink == 0 {
+            return Ok(false);
+        }
+        if outcome == Outcome::Locked {
+            return Ok(true);
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+            return Err(SetupError::InUse);
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Gives the file its name, which must be free.
@@ -121,23 +158,17 @@ pub(super) fn check_mode(
 pub(super) fn open(path: PathBuf, expected: &Expected) -> Result<Segment, SetupError> {
     for _ in 0..ATTEMPTS {
         let fd = PrivateFd::open(|| open_file(&path, true))?;
-        // Locked first: from here on nobody else is the last user and takes the name away.
-        let joined = locks::shared(fd.as_fd(), Byte::Users);
-        if joined.map_err(SetupError::os("locking the segment"))? == Outcome::HeldElsewhere {
-            std::thread::yield_now();
-            continue;
-        }
         let metadata = fd.file().metadata().map_err(SetupError::os("fstat"))?;
-        if metadata.nlink() == 0 {
-            continue;
-        }
         check(&metadata, expected.owner)?;
         let unit = blocks(fd.file())?;
         let mut segment = Segment::adopt(fd, metadata.len(), unit, expected)?;
         check_mode(&metadata, segment.spec.mode, expected)?;
-        // Only now does it count as a user that may have to remove the name.
-        segment.path = Some(path);
-        return Ok(segment);
+        // Locked when nothing can be refused any more. The last user leaves the name to whoever has this
+        // lock, and one who is refused must not remove it: it may be persistent, or no ring.
+        if lock_while_named(segment.fd(), locks::shared, Byte::Users)? {
+            segment.path = Some(path);
+            return Ok(segment);
+        }
     }
     Err(SetupError::NotFound)
 }
@@ -153,7 +184,25 @@ pub(crate) fn open_unlocked(path: &Path) -> Result<(File, Metadata), SetupError>
 }
 
 /// Removes the name `path` if it still names the file behind `fd`.
+///
+/// Looking and removing are two system calls, and the kernel has none that does both. But a name becomes
+/// another file's only after it was removed from this one, for rings are never renamed, and nothing is put in
+/// a ring's place. Whoever removes it by this function has the lock on this file meanwhile, so it stays this
+/// file's until we are done. There is one description for each caller at a time (see `Segment::unlink`), or
+/// the lock would keep nobody out.
+///
+/// What is left is a person or program that removes the file by other means *and* a ring that is created
+/// anew, both between our two calls: then the new ring's name goes. Its users keep it, and do not notice.
 pub(super) fn unlink_if_same(path: &Path, fd: BorrowedFd<'_>) -> Result<(), SetupError> {
+    if !lock_while_named(fd, locks::exclusive, Byte::Name)? {
+        return Err(SetupError::NotFound);
+    }
+    let done = unlink_locked(path, fd);
+    locks::release(fd, Byte::Name);
+    done
+}
+
+fn unlink_locked(path: &Path, fd: BorrowedFd<'_>) -> Result<(), SetupError> {
     let os = SetupError::os;
     let ours = nix::sys::stat::fstat(fd).map_err(io::Error::from).map_err(os("fstat"))?;
     match std::fs::symlink_metadata(path) {
@@ -174,6 +223,9 @@ pub(crate) fn remove(place: &Place, force: bool) -> Result<(), SetupError> {
     if !metadata.file_type().is_file() {
         return Err(SetupError::NotAFile);
     }
+    // A user that leaves while this is locked does not find itself alone, and leaves the name. It goes below;
+    // or a role is held by a process without the users' lock: one that is being torn down, whose name stays
+    // behind like that of any killed user, or one whose own user removes it in the end.
     let alone = locks::exclusive(file.as_fd(), Byte::Users).map_err(SetupError::os("locking"))?;
     let held = [Role::Sender, Role::Receiver]
         .into_iter()

@@ -221,6 +221,17 @@ impl Spec {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
         }
         let length = label.iter().position(|&byte| byte == 0).unwrap_or(LABEL);
+        if label[length..].iter().any(|&byte| byte != 0) {
+            return Err(SetupError::Corrupt);
+        }
+        // Whoever gives these bytes a meaning in this version relies on being refused here.
+        let reserved = |word: &crate::sync::AtomicU64| word.load(Ordering::Relaxed) != 0;
+        if let Some(at) = header.reserved.iter().position(reserved) {
+            return Err(unknown("something in the reserved word", at as u64));
+        }
+        let half_word = |field: &crate::sync::AtomicU64| {
+            u32::try_from(field.load(Ordering::Relaxed)).map_err(|_| SetupError::Corrupt)
+        };
         let spec = Self {
             kind,
             topology,
@@ -230,7 +241,7 @@ impl Spec {
             capacity: number(&header.capacity)?,
             message_size: number(&header.message_size)?,
             message_align: number(&header.message_align)?,
-            mode: header.mode.load(Ordering::Relaxed) as u32,
+            mode: half_word(&header.mode)?,
             label: core::str::from_utf8(&label[..length])
                 .map_err(|_| SetupError::Corrupt)?
                 .to_owned(),
@@ -241,8 +252,12 @@ impl Spec {
         if size != actual || computed != actual {
             return Err(SetupError::Truncated { expected: computed, actual });
         }
+        let longest = (records::max_message(spec.capacity), 1);
+        if kind == RingKind::Bytes && (spec.message_size, spec.message_align) != longest {
+            return Err(SetupError::Corrupt);
+        }
         let origin = Origin {
-            creator: header.creator.load(Ordering::Relaxed) as u32,
+            creator: half_word(&header.creator)?,
             created: header.created.load(Ordering::Relaxed),
         };
         Ok((spec, origin))

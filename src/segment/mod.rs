@@ -30,8 +30,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A segment that this process has mapped.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct Segment {
     path: Option<PathBuf>,
     /// Leave the name behind, also as the last user.
     kept: AtomicBool,
+    /// Held while the name is removed: threads that share `fd` are one to the file's lock.
+    unlinking: Mutex<()>,
     pub(crate) spec: Spec,
     /// Words of data, counted from the validated spec.
     words: usize,
@@ -90,6 +92,7 @@ impl Segment {
             fd,
             path: None,
             kept: AtomicBool::new(false),
+            unlinking: Mutex::new(()),
             spec,
             words: words_of_data,
         };
@@ -116,7 +119,15 @@ impl Segment {
         expected.check(&spec)?;
         let mapping = map(fd.file(), size, &spec)?;
         let words = spec.data_words()?;
-        Ok(Self { mapping, fd, path: None, kept: AtomicBool::new(false), spec, words })
+        Ok(Self {
+            mapping,
+            fd,
+            path: None,
+            kept: AtomicBool::new(false),
+            unlinking: Mutex::new(()),
+            spec,
+            words,
+        })
     }
 
     /// The half that `role` writes.
@@ -190,7 +201,10 @@ impl Segment {
     pub(crate) fn unlink(&self) -> Result<(), SetupError> {
         match &self.path {
             _ if !self.is_ours() => Err(SetupError::Forked),
-            Some(path) => file::unlink_if_same(path, self.fd()),
+            Some(path) => {
+                let _alone = self.unlinking.lock().unwrap_or_else(PoisonError::into_inner);
+                file::unlink_if_same(path, self.fd())
+            }
             None => Ok(()),
         }
     }

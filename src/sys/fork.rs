@@ -4,15 +4,38 @@
 //! look alive for as long as the child lives. So every description that holds a lock is registered here
 //! and closed in the child before `fork` returns there, and a generation number tells handles that they
 //! belong to another process. Mappings are `MADV_DONTFORK`, so the child has none to misuse.
+//!
+//! The handlers are installed by a constructor, before any other code of this library can run. Installing
+//! them at the first use would not do. A child that is forked while another thread is in a `Once` waits for
+//! that thread for ever. And a fork that is under way when the handlers are added does not run them, though
+//! its child may get a descriptor that was opened right after they were. A constructor runs before there is a
+//! second thread. (Where this code is in a library that a running program loads, it runs before anybody can
+//! call it, so nobody waits; but another thread's fork that began before that and ends after a ring was opened
+//! is still passed by. Its child keeps the lock until it ends or calls `exec`.)
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 static PRIVATE: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
-static INSTALL: Once = Once::new();
+/// Whether the handlers are there. Written by the constructor only.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// The constructor, where the loader looks for it: that section holds pointers to functions of this type,
+/// which the loader calls once each, so the attribute is sound.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static INSTALL: extern "C" fn() = install;
+
+extern "C" fn install() {
+    // SAFETY: the handlers below do nothing that is forbidden around a fork: they lock and unlock a mutex
+    // on one thread and, in the child, call `close`.
+    let result =
+        unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
+    INSTALLED.store(result == 0, Ordering::Relaxed);
+}
 
 /// The number of this process among its forked ancestors; a handle of another generation is dead.
 #[inline(always)]
@@ -30,14 +53,14 @@ pub(crate) struct PrivateFd {
 impl PrivateFd {
     /// Takes the descriptor under care that `open` opens anew. No fork comes between: a child that had
     /// the description would keep every lock that is taken through it later.
+    ///
+    /// # Panics
+    ///
+    /// If the C library had no memory for the handlers when the process started.
     pub(crate) fn open<E>(open: impl FnOnce() -> Result<File, E>) -> Result<Self, E> {
-        INSTALL.call_once(|| {
-            // SAFETY: the handlers below do nothing that is forbidden around a fork: they lock and
-            // unlock a mutex on one thread and, in the child, call `close`.
-            unsafe {
-                libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child))
-            };
-        });
+        // Named here, because a linker takes from an archive only what is named.
+        core::hint::black_box(&INSTALL);
+        assert!(INSTALLED.load(Ordering::Relaxed), "there was no memory for the fork handlers");
         let mut registry = registry();
         let fd = open()?;
         registry.push(fd.as_raw_fd());
@@ -45,7 +68,15 @@ impl PrivateFd {
     }
 
     /// It as a file.
+    ///
+    /// # Panics
+    ///
+    /// In a fork child, where the number is closed and may be that of some other file by now.
     pub(crate) fn file(&self) -> &File {
+        assert!(
+            self.is_ours(),
+            "the descriptor belongs to the parent process; open the ring anew in the child"
+        );
         self.fd.as_ref().expect("present until drop")
     }
 

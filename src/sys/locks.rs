@@ -21,6 +21,8 @@ pub(crate) enum Byte {
     Sender,
     /// Exclusive: the receiver.
     Receiver,
+    /// Exclusive: whoever removes the file's name, while it does.
+    Name,
 }
 
 impl Byte {
@@ -29,6 +31,7 @@ impl Byte {
             Self::Users => 0,
             Self::Sender => 1,
             Self::Receiver => 2,
+            Self::Name => 3,
         };
         // SAFETY: an all-zero `flock` is a valid value; every field that matters is set below.
         let mut lock: libc::flock = unsafe { core::mem::zeroed() };
@@ -72,6 +75,12 @@ pub(crate) fn unlock(fd: BorrowedFd<'_>) {
     all.l_len = 0;
     // Giving up cannot fail.
     let _ = fcntl(fd, FcntlArg::F_OFD_SETLK(&all));
+}
+
+/// Gives up `byte`, and keeps the others.
+pub(crate) fn release(fd: BorrowedFd<'_>, byte: Byte) {
+    // Giving up cannot fail.
+    let _ = fcntl(fd, FcntlArg::F_OFD_SETLK(&byte.lock(libc::F_UNLCK)));
 }
 
 /// Whether a description other than this one holds `byte`. An error counts as held: nobody is declared
