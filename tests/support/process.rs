@@ -12,6 +12,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 use super::deadline::poll;
+use super::shared::SharedWords;
 
 /// Exit code of a child whose body panicked.
 pub const PANICKED: i32 = 101;
@@ -118,6 +119,74 @@ impl Drop for Peer {
         if !self.reaped {
             self.end();
         }
+    }
+}
+
+/// A process that a child of the test makes and that outlives it. The child notes it in shared memory, so that
+/// the test can end it; dropping it does.
+pub struct Heir {
+    /// `[pid, whether it shall end]`
+    words: SharedWords,
+}
+
+impl Heir {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { words: SharedWords::new(2) }
+    }
+
+    /// Makes it a plain copy of the caller, by a system call that no handler of `fork` sees: it has all
+    /// descriptors, does nothing, and ends with [`Heir::end`] or after `life`.
+    pub fn start(&self, life: Duration) {
+        let rounds = life.as_millis();
+        // SAFETY: without a stack and flags `clone` is `fork` without its handlers. The copy makes nothing but
+        // system calls and looks at a mapping that it shares, so that no lock of the caller matters to it.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if pid == 0 {
+            for _ in 0..rounds {
+                if self.words[1].load(Ordering::Acquire) == 1 {
+                    break;
+                }
+                // SAFETY: waits for a millisecond, without pointers.
+                unsafe { libc::poll(std::ptr::null_mut(), 0, 1) };
+            }
+            exit(0);
+        }
+        self.note(u32::try_from(pid).expect("clone"));
+    }
+
+    /// Notes the process, made in another way.
+    pub fn note(&self, pid: u32) {
+        self.words[0].store(pid.into(), Ordering::Release);
+    }
+
+    /// Whether it runs still.
+    pub fn is_alive(&self) -> bool {
+        self.pid().is_some_and(|pid| kill(pid, None).is_ok())
+    }
+
+    /// Tells it to end by itself.
+    pub fn end(&self) {
+        self.words[1].store(1, Ordering::Release);
+    }
+
+    /// Kills it.
+    pub fn kill(&self) {
+        if let Some(pid) = self.pid() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        self.words[0].store(0, Ordering::Release);
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        let pid = self.words[0].load(Ordering::Acquire);
+        (pid != 0).then(|| Pid::from_raw(pid as i32))
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
