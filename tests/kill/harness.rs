@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use crate::support::process::{Peer, await_sleep};
 use crate::support::ptrace::{Stop, Tracee};
 use crate::support::shared::SharedWords;
-use crate::support::sweep::{CHILD_LIFE, Case, Points, report, sweep};
+use crate::support::sweep::{CHILD_LIFE, Case, Points, Verdict, report, sweep};
 
 /// Stores 1 to `len` into as many words: the effect is a prefix.
 struct Stores {
@@ -41,14 +41,18 @@ impl Case for Stores {
         Ok((tracee, words))
     }
 
-    fn check(&self, words: SharedWords) -> Result<u64, String> {
+    fn check(&self, words: SharedWords) -> Result<Verdict, String> {
         let values: Vec<u64> = words.iter().map(|word| word.load(Ordering::Acquire)).collect();
         let stored = values.iter().take_while(|&&value| value != 0).count();
         let prefix = values
             .iter()
             .zip(1..)
             .all(|(&value, i)| value == if i <= stored as u64 { i } else { 0 });
-        if prefix { Ok(stored as u64) } else { Err(format!("{values:?} is no prefix")) }
+        if prefix {
+            Ok(Verdict::of(stored as u64))
+        } else {
+            Err(format!("{values:?} is no prefix"))
+        }
     }
 
     fn effect(&self) -> u64 {

@@ -8,7 +8,9 @@ use super::shape::{Bytes, Shape, Slots};
 use super::state::{Holds, State};
 use super::steps::{First, Receiving, Sending};
 use crate::support::ptrace::Tracee;
-use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, die_at, report, sweep, walk_alone};
+use crate::support::sweep::{
+    CHILD_LIFE, Case, Points, Row, Verdict, die_at, report, sweep, walk_alone,
+};
 
 /// At how many points of its operation the first one dies.
 const DEATHS: usize = 40;
@@ -53,10 +55,10 @@ impl<C: HasRing> Case for TakeOver<'_, C> {
         Ok((tracee, survivor))
     }
 
-    fn check(&self, survivor: C::Survivor) -> Result<u64, String> {
-        let effect = self.case.check(survivor)?;
+    fn check(&self, survivor: C::Survivor) -> Result<Verdict, String> {
+        let verdict @ Verdict { effect, .. } = self.case.check(survivor)?;
         if effect == self.effect {
-            Ok(effect)
+            Ok(verdict)
         } else {
             Err(format!("effect {effect} after the second death, {} after the first", self.effect))
         }
@@ -77,7 +79,7 @@ fn take_over<C: HasRing>(case: &C) -> Row {
         let point = death * walk.instructions() / DEATHS;
         let effect = match die_at(case, walk.lead, point).and_then(|survivor| case.check(survivor))
         {
-            Ok(effect) => effect,
+            Ok(verdict) => verdict.effect,
             Err(error) => return all.failed(error),
         };
         // The points of the second death shift with those of the first: together they are dense.
