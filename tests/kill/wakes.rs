@@ -196,7 +196,7 @@ impl<S: Shape> Case for WakingSender<'_, S> {
 }
 
 /// How many children sleep through their slices at the same time.
-const SLEEPERS: usize = 12;
+const SLEEPERS: usize = 32;
 
 fn sweep_wakes<S: Shape>(
     sends: &[Operation<S::Sender>],

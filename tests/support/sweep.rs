@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::deadline::Watchdog;
 use super::process::{pin, say};
-use super::ptrace::{Tracee, Walk};
+use super::ptrace::{Anchor, Tracee, Walk};
 
 /// How long a stepped child may live: far longer than any section needs on a busy machine, shorter than the
 /// watchdog's patience.
@@ -118,25 +118,36 @@ pub struct Row {
     effects: Vec<(usize, u64)>,
 }
 
-/// One way to reach a point: past `calls` system calls at full speed, then `steps` single instructions.
+/// One way to reach a point: past `calls` system calls and to the anchor at full speed, then `steps` single
+/// instructions.
 #[derive(Clone, Copy, Debug)]
 struct Route {
     point: usize,
     calls: usize,
+    anchor: Option<Anchor>,
     steps: usize,
 }
 
 impl Route {
-    /// Every instruction from the section's start.
-    fn steps(point: usize) -> Self {
-        Self { point, calls: 0, steps: point }
-    }
-
-    /// By way of the last system call before the point.
-    fn past_calls(walk: &Walk, point: usize) -> Self {
+    /// By way of the last system call before the point, if the walk knows of any.
+    fn to(walk: &Walk, point: usize) -> Self {
         let calls = walk.calls.iter().take_while(|call| call.after <= point).count();
         let skipped = if calls == 0 { 0 } else { walk.calls[calls - 1].after };
-        Self { point, calls, steps: point - skipped }
+        let (anchor, steps) = walk.way(skipped, point);
+        Self { point, calls, anchor, steps }
+    }
+
+    /// Brings `tracee` there from the opening mark. `Ok(false)`: the section was over before that.
+    fn take(
+        self,
+        tracee: &mut Tracee,
+        walk: &Walk,
+        asleep: &mut Option<&mut dyn FnMut()>,
+    ) -> Result<bool, String> {
+        Ok(tracee.enter_section(walk.lead)?
+            && tracee.call_many(2 * self.calls, asleep)?
+            && self.anchor.map_or(Ok(true), |anchor| tracee.run_to(anchor, asleep))?
+            && tracee.step_many(self.steps, asleep)?)
     }
 }
 
@@ -159,7 +170,7 @@ pub fn sweep<C: Case>(case: &C, points: Points, workers: usize) -> Row {
             pin(0);
             let watchdog = watch(&label);
             watchdog.arm(usize::MAX as u64);
-            walk(case, points)
+            walk(case)
         });
         walker.join().unwrap_or_else(|_| Err("the walk panicked".into()))
     });
@@ -263,17 +274,12 @@ fn place(walk: &Walk, point: usize) -> String {
     format!("{address:#x}")
 }
 
-fn walk<C: Case>(case: &C, points: Points) -> Result<Walk, String> {
-    let exits = match points {
-        Points::Every => Vec::new(),
-        Points::Spread(_) | Points::Comb { .. } => {
-            let (mut tracee, mut survivor) = case.start()?;
-            let exits = waking(case, &mut survivor, |asleep| tracee.trace_calls(asleep))?;
-            tracee.kill()?;
-            case.check(survivor)?;
-            exits
-        }
-    };
+/// Walks through the section of `case`.
+pub fn walk<C: Case>(case: &C) -> Result<Walk, String> {
+    let (mut tracee, mut survivor) = case.start()?;
+    let exits = waking(case, &mut survivor, |asleep| tracee.trace_calls(asleep))?;
+    tracee.kill()?;
+    case.check(survivor)?;
     let (mut tracee, mut survivor) = case.start()?;
     let walk = waking(case, &mut survivor, |asleep| tracee.walk(LONGEST, &exits, asleep))?;
     tracee.kill()?;
@@ -299,7 +305,7 @@ fn routes(walk: &Walk, points: Points) -> Vec<Route> {
     match points {
         Points::Every => {
             let stride = if cfg!(debug_assertions) { (last / 60).max(1) } else { 1 };
-            (0..last).step_by(stride).chain([last]).map(Route::steps).collect()
+            (0..last).step_by(stride).chain([last]).map(|point| Route::to(walk, point)).collect()
         }
         Points::Spread(count) => {
             let count = thinned(count);
@@ -307,13 +313,11 @@ fn routes(walk: &Walk, points: Points) -> Vec<Route> {
             for call in &walk.calls {
                 chosen.extend([call.after - 1, call.after]);
             }
-            chosen.into_iter().map(|point| Route::past_calls(walk, point)).collect()
+            chosen.into_iter().map(|point| Route::to(walk, point)).collect()
         }
         Points::Comb { count, shift, of } => {
             let count = thinned(count);
-            (0..count)
-                .map(|i| Route::past_calls(walk, (i * of + shift) * last / (count * of)))
-                .collect()
+            (0..count).map(|i| Route::to(walk, (i * of + shift) * last / (count * of))).collect()
         }
     }
 }
@@ -321,27 +325,16 @@ fn routes(walk: &Walk, points: Points) -> Vec<Route> {
 /// Kills a fresh child at the end of `route`: the effect, and whether it went there as the walk did.
 fn kill_at<C: Case>(case: &C, walk: &Walk, route: Route) -> Result<(Verdict, bool), String> {
     let (mut tracee, mut survivor) = case.start()?;
-    let reached = waking(case, &mut survivor, |asleep| {
-        Ok::<_, String>(
-            tracee.step_many(walk.lead, asleep)?
-                && tracee.call_many(2 * route.calls, asleep)?
-                && tracee.step_many(route.steps, asleep)?,
-        )
-    })?;
+    let reached = waking(case, &mut survivor, |asleep| route.take(&mut tracee, walk, asleep))?;
     let as_walked = reached && tracee.address() == walk.address(route.point);
     tracee.kill()?;
     Ok((case.check(survivor)?, as_walked))
 }
 
-/// Walks through the section of `case`.
-pub fn walk_alone<C: Case>(case: &C) -> Result<Walk, String> {
-    walk(case, Points::Every)
-}
-
-/// Runs a fresh child of `case` for `point` instructions of its section, after `lead` up to it, and kills it.
-pub fn die_at<C: Case>(case: &C, lead: usize, point: usize) -> Result<C::Survivor, String> {
+/// Runs a fresh child of `case` to `point` of its section, which does not sleep, and kills it.
+pub fn die_at<C: Case>(case: &C, walk: &Walk, point: usize) -> Result<C::Survivor, String> {
     let (mut tracee, survivor) = case.start()?;
-    tracee.step_many(lead + point, &mut None)?;
+    Route::to(walk, point).take(&mut tracee, walk, &mut None)?;
     tracee.kill()?;
     Ok(survivor)
 }
