@@ -1,7 +1,7 @@
 //! The harness tried on something simpler than a ring: a row of stores.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -108,7 +108,7 @@ fn a_child_that_loops_is_ended_by_its_alarm() {
 #[test]
 fn a_sleeper_is_seen_and_killed_in_its_sleep() {
     let word = SharedWords::new(1);
-    let peer = Peer::spawn(Duration::from_secs(10), || {
+    let peer = Peer::spawn(2 * CHILD_LIFE, || {
         // SAFETY: the futex word is mapped as long as `word`; the other arguments are null or numbers.
         unsafe {
             libc::syscall(
@@ -120,10 +120,8 @@ fn a_sleeper_is_seen_and_killed_in_its_sleep() {
             )
         };
     });
-    assert!(await_sleep(peer.pid(), Duration::from_secs(5)));
-    let begin = Instant::now();
+    assert!(await_sleep(peer.pid(), CHILD_LIFE));
     peer.kill().expect("it was alive");
-    assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Child processes that cannot outlive the test, cannot run for ever and leave no zombie.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -120,6 +123,32 @@ impl Drop for Peer {
             self.end();
         }
     }
+}
+
+/// Who holds locks on `file` now, as far as `/proc` tells: for the last words of a test.
+pub fn holders(file: OwnedFd) -> String {
+    let Ok(inode) = File::from(file).metadata().map(|metadata| metadata.ino()) else {
+        return "the file cannot be looked at".into();
+    };
+    let file_of_lock = format!(":{inode} ");
+    let mut holders = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let infos = std::fs::read_dir(process.path().join("fdinfo")).into_iter().flatten();
+        for info in infos.flatten() {
+            let text = std::fs::read_to_string(info.path()).unwrap_or_default();
+            for lock in text.lines().filter(|line| line.contains(&file_of_lock)) {
+                let stat = std::fs::read_to_string(process.path().join("stat"));
+                let stat = stat.unwrap_or_default();
+                let who: Vec<&str> = stat.split(' ').take(4).collect();
+                holders.push(format!(
+                    "{} (descriptor {:?}, {lock})",
+                    who.join(" "),
+                    info.file_name()
+                ));
+            }
+        }
+    }
+    holders.join("; ")
 }
 
 /// A process that a child of the test makes and that outlives it. The child notes it in shared memory, so that
