@@ -13,8 +13,16 @@ use crate::sys::fork::{self, PrivateFd};
 use crate::sys::locks::{self, Outcome};
 use crate::sys::{clock, cpu, futex, membarrier};
 use crate::wait::{Budget, Wait};
+use std::io;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
+/// The first pause before a role that looks taken is asked for again; each pause is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+/// How many pauses: 6 ms together, many times what a process needs from its start to `exec`, and little beside
+/// the time that it takes to find out by hand whose the role is.
+const PAUSES: u32 = 7;
 /// Attempts that find nothing between two questions to the kernel whether the peer lives.
 const POLLS_PER_PROBE: u32 = 1024;
 /// A generation that no process has: the handle needs a closer look before it is used.
@@ -53,8 +61,8 @@ impl Participant {
     pub(crate) fn join(segment: &Arc<Segment>, role: Role) -> Result<Self, SetupError> {
         let lock = segment.reopen()?;
         let fd = std::os::fd::AsFd::as_fd(&lock);
-        let locked =
-            locks::exclusive(fd, lock_of(role)).map_err(SetupError::os("taking the role"))?;
+        let locked = patiently(|| locks::exclusive(fd, lock_of(role)), thread::sleep)
+            .map_err(SetupError::os("taking the role"))?;
         if locked == Outcome::HeldElsewhere {
             let pid = segment.half(role).presence.pid.load(Ordering::Relaxed) as u32;
             return Err(SetupError::RoleTaken { role, pid });
@@ -240,6 +248,25 @@ impl Participant {
     }
 }
 
+/// Asks again for a while for what somebody holds.
+///
+/// The holder may be dead, and a process that it was just starting still have its descriptors: one that is
+/// made without the handlers of `fork` (`posix_spawn`, `vfork`, `clone`) keeps them until it calls `exec`,
+/// and one that is forked until it has run its handler, wherever its parent was killed meanwhile. The
+/// kernel does not tell such a one from a living holder; it only goes away soon.
+fn patiently(
+    mut ask: impl FnMut() -> io::Result<Outcome>,
+    mut pause: impl FnMut(Duration),
+) -> io::Result<Outcome> {
+    for round in 0..PAUSES {
+        match ask() {
+            Ok(Outcome::HeldElsewhere) => pause(FIRST_PAUSE * (1 << round)),
+            done => return done,
+        }
+    }
+    ask()
+}
+
 impl Drop for Participant {
     fn drop(&mut self) {
         if !self.is_ours() {
@@ -253,5 +280,56 @@ impl Drop for Participant {
         drop(self.lock.take());
         park::announce(&self.own().presence);
         self.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `patiently` makes of answers, the last of them repeated: its own, questions, pauses.
+    fn ask_all(answers: &[Outcome]) -> (Outcome, usize, Vec<Duration>) {
+        let (mut questions, mut pauses) = (0, Vec::new());
+        let last = answers[answers.len() - 1];
+        let ask = || {
+            questions += 1;
+            Ok(answers.get(questions - 1).copied().unwrap_or(last))
+        };
+        let outcome = patiently(ask, |pause| pauses.push(pause)).expect("no question fails");
+        (outcome, questions, pauses)
+    }
+
+    #[test]
+    fn a_free_role_is_taken_without_a_pause() {
+        assert_eq!(ask_all(&[Outcome::Locked]), (Outcome::Locked, 1, vec![]));
+    }
+
+    #[test]
+    fn a_role_that_is_still_held_for_a_moment_is_taken_in_the_end() {
+        use Outcome::{HeldElsewhere, Locked};
+        let (outcome, questions, pauses) = ask_all(&[HeldElsewhere, HeldElsewhere, Locked]);
+        assert_eq!((outcome, questions), (Locked, 3));
+        assert_eq!(pauses, [FIRST_PAUSE, 2 * FIRST_PAUSE]);
+    }
+
+    #[test]
+    fn a_role_that_stays_held_is_given_up() {
+        let (outcome, questions, pauses) = ask_all(&[Outcome::HeldElsewhere]);
+        assert_eq!((outcome, questions), (Outcome::HeldElsewhere, PAUSES as usize + 1));
+        assert!(pauses.iter().sum::<Duration>() < Duration::from_millis(7));
+    }
+
+    #[test]
+    fn a_question_that_fails_is_not_repeated() {
+        let mut questions = 0;
+        let outcome = patiently(
+            || {
+                questions += 1;
+                Err(io::Error::other("no locks here"))
+            },
+            |_| {},
+        );
+        assert!(outcome.is_err());
+        assert_eq!(questions, 1);
     }
 }

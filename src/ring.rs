@@ -127,7 +127,8 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
     ///
     /// # Errors
     ///
-    /// [`SetupError::RoleTaken`] while another handle has the role; a dead process has none.
+    /// [`SetupError::RoleTaken`] while another handle has the role, after asking for 6 ms. A dead process
+    /// has none, but one that it was just starting may hold on to it until that calls `exec`.
     /// [`SetupError::Corrupt`] if the positions in the ring cannot be. [`SetupError::NoProc`] without
     /// `/proc`.
     ///

@@ -6,10 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::site::Site;
-use crate::support::process::{fork_child, wait};
+use crate::support::deadline::poll;
+use crate::support::process::{Heir, Peer, fork_child, wait};
 use crate::support::ptrace::{Stop, Tracee};
+use crate::support::shared::SharedWords;
 
 const CHILD_LIFE: Duration = Duration::from_secs(60);
+
+/// What should happen soon happens within this.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_role_is_free_at_once_while_another_thread_forks() {
@@ -29,6 +34,47 @@ fn a_role_is_free_at_once_while_another_thread_forks() {
         done.store(true, Ordering::Relaxed);
         assert!(taken.is_none(), "a role that was given up is taken: {taken:?}");
     });
+}
+
+/// A ring, whose receiver was killed after it made a process by `start`.
+fn orphaned(start: impl FnOnce(&Heir)) -> (Ring<u64>, Heir) {
+    let ring = Ring::<u64>::builder(8).create(Place::memfd("kill").expect("a good label"));
+    let ring = ring.expect("creates");
+    let (heir, ready) = (Heir::new(), SharedWords::new(1));
+    let fd = ring.inheritable_fd().expect("a descriptor more");
+    let parent = Peer::spawn(CHILD_LIFE, || {
+        let ring = Ring::<u64>::from_fd(fd).expect("opens");
+        let _rx = ring.receiver().expect("the role is free");
+        start(&heir);
+        ready[0].store(1, Ordering::Release);
+        std::thread::sleep(CHILD_LIFE);
+    });
+    assert!(poll(PATIENCE, || ready[0].load(Ordering::Acquire) == 1), "the parent gets ready");
+    parent.kill().expect("it was alive");
+    (ring, heir)
+}
+
+#[test]
+fn what_shares_a_dead_ones_descriptors_keeps_its_role_and_no_longer() {
+    // A process as `posix_spawn` makes it and before it calls `exec`: no handler closed its descriptors.
+    let (ring, heir) = orphaned(|heir| heir.start(CHILD_LIFE));
+    for _ in 0..3 {
+        assert!(matches!(ring.receiver(), Err(SetupError::RoleTaken { .. })));
+    }
+    heir.end();
+    assert!(poll(PATIENCE, || ring.receiver().is_ok()), "nobody has the role any more");
+}
+
+#[test]
+fn a_program_that_the_dead_one_started_has_nothing_of_it() {
+    let (ring, heir) = orphaned(|heir| {
+        let program = std::process::Command::new("sleep").arg("60").spawn();
+        heir.note(program.expect("there is such a program").id());
+    });
+    assert!(heir.is_alive());
+    let rx = ring.receiver();
+    heir.kill();
+    rx.expect("exec closed the dead one's descriptors");
 }
 
 #[test]

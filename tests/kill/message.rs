@@ -19,6 +19,9 @@ pub trait Tagged:
     /// For the table.
     const LABEL: &'static str;
 
+    /// For the table, when the ring does not know the type.
+    const BARE_LABEL: &'static str;
+
     /// The message of `tag`.
     fn make(tag: u64) -> Self;
 
@@ -35,6 +38,7 @@ pub trait Tagged:
 /// `{ tag:40 | check:24 }`
 impl Tagged for u64 {
     const LABEL: &'static str = "u64";
+    const BARE_LABEL: &'static str = "bare u64";
 
     fn make(tag: u64) -> Self {
         tag << 24 | scatter(tag) >> 40
@@ -48,6 +52,7 @@ impl Tagged for u64 {
 /// Eight words: the tag and seven that follow from it.
 impl Tagged for [u64; 8] {
     const LABEL: &'static str = "[u64; 8]";
+    const BARE_LABEL: &'static str = "bare [u64; 8]";
 
     fn make(tag: u64) -> Self {
         std::array::from_fn(|i| if i == 0 { tag } else { scatter(tag * 8 + i as u64) })
@@ -61,6 +66,7 @@ impl Tagged for [u64; 8] {
 /// A message that fills no whole number of words: the tag in two parts, and a word that follows from it.
 impl Tagged for [u32; 3] {
     const LABEL: &'static str = "[u32; 3]";
+    const BARE_LABEL: &'static str = "bare [u32; 3]";
 
     fn make(tag: u64) -> Self {
         [tag as u32, (tag >> 32) as u32, scatter(tag) as u32]

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use annulus::{ByteReceiver, ByteSender, Receiver, Sender};
+use annulus::{ByteReceiver, ByteSender, Receiver, Sender, UntypedReceiver, UntypedSender};
 
 use super::message::{LONGEST, Tagged, bytes};
 use crate::support::ptrace::Child;
@@ -108,6 +108,68 @@ pub fn slot_receives<T: Tagged>() -> Vec<Operation<Receiver<T>>> {
             ..operation("recv_batch", BATCH, |child, rx, _, hand| {
                 let batch = &mut bytemuck::cast_slice_mut(hand)[..BATCH];
                 let _ = black_box(child.section(|| rx.recv_batch(batch)));
+            })
+        },
+    ]
+}
+
+/// Operations that send messages whose type the ring does not know.
+pub fn bare_sends<T: Tagged>() -> Vec<Operation<UntypedSender>> {
+    vec![
+        operation("try_send", 1, |child, tx, tag, _| {
+            let message = T::make(tag);
+            let message = bytemuck::bytes_of(&message);
+            let _ = black_box(child.section(|| tx.try_send(message)));
+        }),
+        Operation {
+            blocks: true,
+            ..operation("send", 1, |child, tx, tag, _| {
+                let message = T::make(tag);
+                let message = bytemuck::bytes_of(&message);
+                let _ = black_box(child.section(|| tx.send(message)));
+            })
+        },
+        operation("try_send_batch", BATCH, |child, tx, tag, _| {
+            let batch: [T; BATCH] = std::array::from_fn(|i| T::make(tag + i as u64));
+            let batch = bytemuck::cast_slice(&batch);
+            black_box(child.section(|| tx.try_send_batch(batch)));
+        }),
+    ]
+}
+
+/// Operations that receive messages whose type the ring does not know.
+pub fn bare_receives<T: Tagged>() -> Vec<Operation<UntypedReceiver>> {
+    vec![
+        Operation {
+            to_hand: true,
+            ..operation("try_recv", 1, |child, rx, _, hand| {
+                let hand = bytemuck::cast_slice_mut(hand);
+                let _ = black_box(child.section(|| rx.try_recv(hand)));
+            })
+        },
+        Operation {
+            blocks: true,
+            to_hand: true,
+            ..operation("recv", 1, |child, rx, _, hand| {
+                let hand = bytemuck::cast_slice_mut(hand);
+                let _ = black_box(child.section(|| rx.recv(hand)));
+            })
+        },
+        Operation {
+            to_hand: true,
+            ..operation("try_recv_batch", BATCH, |child, rx, _, hand| {
+                let hand = &mut bytemuck::cast_slice_mut(hand)[..BATCH * size_of::<T>()];
+                black_box(child.section(|| rx.try_recv_batch(hand)));
+            })
+        },
+        Operation {
+            to_hand: true,
+            ..operation("try_peek_batch, skip", BATCH, |child, rx, _, hand| {
+                let hand = &mut bytemuck::cast_slice_mut(hand)[..BATCH * size_of::<T>()];
+                child.section(|| {
+                    let shown = rx.try_peek_batch(hand);
+                    rx.skip(shown.unwrap_or(0))
+                });
             })
         },
     ]

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use annulus::{Place, SetupError, Wait};
 
-use super::shape::{Bytes, Got, Sent, Shape, Slots};
+use super::shape::{Bare, Bytes, Got, Sent, Shape, Slots};
 use super::site::Site;
+use super::state::{receiver, sender};
 use super::survive::{RESUMED, Sequence, drain, stream};
 use crate::support::ptrace::{Child, Tracee};
-use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, report, sweep};
+use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, Verdict, report, sweep};
 
 const CAPACITY: usize = 8;
 
@@ -19,9 +20,8 @@ const SPREAD: Points = Points::Spread(1000);
 
 /// Takes both roles at once, drains what there is and passes the messages of afterwards.
 fn go_on<S: Shape>(ring: &S::Ring, sequence: &mut Sequence) -> Result<(), String> {
-    let mut tx = S::sender(ring).map_err(|error| format!("taking the sender's role: {error}"))?;
-    let mut rx =
-        S::receiver(ring).map_err(|error| format!("taking the receiver's role: {error}"))?;
+    let mut tx = sender::<S>(ring)?;
+    let mut rx = receiver::<S>(ring)?;
     drain::<S>(&mut rx, sequence)?;
     stream::<S>(&mut tx, &mut rx, RESUMED, sequence)
 }
@@ -38,7 +38,7 @@ fn clean(site: &Site) -> Result<(), String> {
 
 type Start<V> = Box<dyn Fn() -> Result<(Tracee, V), String> + Sync>;
 type Wake<V> = Box<dyn Fn(&mut V) + Sync>;
-type Check<V> = Box<dyn Fn(V) -> Result<u64, String> + Sync>;
+type Check<V> = Box<dyn Fn(V) -> Result<Verdict, String> + Sync>;
 
 /// A long path, by its parts.
 struct Path<V> {
@@ -70,7 +70,7 @@ impl<V> Case for Path<V> {
         }
     }
 
-    fn check(&self, survivor: V) -> Result<u64, String> {
+    fn check(&self, survivor: V) -> Result<Verdict, String> {
         (self.check)(survivor)
     }
 
@@ -113,15 +113,15 @@ fn create<S: Shape>(
             go_on::<S>(&ring, &mut Sequence::from(0))?;
             drop(ring);
             clean(&site)?;
-            Ok(effect)
+            Ok(Verdict::of(effect))
         }),
     }
 }
 
 /// A ring at a place, with the tags 0 and 1 in it.
-fn started<S: Shape>(place: &Place) -> Result<S::Ring, String> {
-    let ring = S::create(CAPACITY, place.clone()).map_err(|error| format!("create: {error}"))?;
-    let mut tx = S::sender(&ring).map_err(|error| format!("taking the sender's role: {error}"))?;
+fn started<S: Shape>(create: Creation<S>, place: &Place) -> Result<S::Ring, String> {
+    let ring = create(CAPACITY, place.clone()).map_err(|error| format!("create: {error}"))?;
+    let mut tx = sender::<S>(&ring)?;
     for tag in 0..2 {
         if S::try_send(&mut tx, tag)? != Sent::Yes {
             return Err("no room in an empty ring".into());
@@ -144,7 +144,7 @@ fn attach<S: Shape>(kind: &str, named: bool, attach: Attach) -> Path<(Option<Sit
                 Some(site) => site.place.clone(),
                 None => Place::memfd("kill").map_err(|error| error.to_string())?,
             };
-            let ring = started::<S>(&place)?;
+            let ring = started::<S>(S::create, &place)?;
             let fd = (!named).then(|| S::share(&ring));
             let tracee = Tracee::spawn(CHILD_LIFE, |child| {
                 black_box(attach(place, fd, child));
@@ -156,23 +156,47 @@ fn attach<S: Shape>(kind: &str, named: bool, attach: Attach) -> Path<(Option<Sit
             go_on::<S>(&ring, &mut Sequence::from(0))?;
             drop(ring);
             site.map_or(Ok(()), |site| clean(&site))?;
-            Ok(0)
+            Ok(Verdict::of(0))
         }),
     }
 }
 
-/// Drop of both handles and the ring, by the last user of a name or one of two.
-fn leave<S: Shape>(last: bool) -> Path<(Site, Option<S::Ring>)> {
+/// Who drops both handles and the ring.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaver {
+    /// The last user of a name.
+    Last,
+    /// One of two.
+    OneOfTwo,
+    /// The last user of a ring that stays.
+    LastOfPersistent,
+}
+
+impl Leaver {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last user",
+            Self::OneOfTwo => "other users",
+            Self::LastOfPersistent => "persistent",
+        }
+    }
+}
+
+/// Drop of both handles and the ring.
+fn leave<S: Shape>(leaver: Leaver) -> Path<(Site, Option<S::Ring>)> {
+    let last = leaver != Leaver::OneOfTwo;
+    let create: Creation<S> =
+        if leaver == Leaver::LastOfPersistent { S::create_persistent } else { S::create };
     Path {
-        label: format!("{} drop, {}", S::LABEL, if last { "last user" } else { "other users" }),
-        effect: u64::from(last),
+        label: format!("{} drop, {}", S::LABEL, leaver.name()),
+        effect: u64::from(leaver == Leaver::Last),
         start: Box::new(move || {
             let site = Site::named("drop");
-            let ours = if last { None } else { Some(started::<S>(&site.place)?) };
+            let ours = if last { None } else { Some(started::<S>(create, &site.place)?) };
             let tracee = Tracee::spawn(CHILD_LIFE, |child| {
                 let place = site.place.clone();
                 let ring = if last {
-                    started::<S>(&place).expect("starts")
+                    started::<S>(create, &place).expect("starts")
                 } else {
                     S::open(place).expect("opens")
                 };
@@ -195,18 +219,19 @@ fn leave<S: Shape>(last: bool) -> Path<(Site, Option<S::Ring>)> {
                     Ok(ring) => ring,
                     Err(SetupError::NotFound) => {
                         effect = 1;
-                        started::<S>(&site.place)?
+                        started::<S>(create, &site.place)?
                     }
                     Err(error) => return Err(format!("neither there nor gone: {error}")),
                 },
             };
             go_on::<S>(&ring, &mut Sequence::from(0))?;
             drop(ring);
-            if !site.files().is_empty() {
-                return Err("the last user left, the name did not".into());
+            let stays = leaver == Leaver::LastOfPersistent;
+            if stays == site.files().is_empty() {
+                return Err(format!("the last user left, and the name is there: {}", !stays));
             }
             clean(&site)?;
-            Ok(effect)
+            Ok(Verdict::of(effect))
         }),
     }
 }
@@ -223,7 +248,7 @@ enum End {
 impl End {
     fn limit(self) -> Duration {
         match self {
-            Self::Woken => Duration::from_secs(10),
+            Self::Woken => CHILD_LIFE,
             Self::TimedOut => Duration::from_millis(60),
         }
     }
@@ -242,23 +267,48 @@ struct Waited<S: Shape, H> {
     other: H,
     /// The tags that were in the ring when the child was killed, or to be received by it.
     next: u64,
+    /// How often the sides had slept when the child was woken.
+    sleeps: Option<u64>,
+}
+
+impl<S: Shape, H> Waited<S, H> {
+    fn new(ring: S::Ring, other: H) -> Self {
+        Self { ring, other, next: 0, sleeps: None }
+    }
+
+    /// How often the child went to sleep after it was woken.
+    fn slices(&self) -> u64 {
+        self.sleeps.map_or(0, |sleeps| S::sleeps(&self.ring) - sleeps)
+    }
+}
+
+/// A new ring, and which.
+type Creation<S> = fn(usize, Place) -> Result<<S as Shape>::Ring, SetupError>;
+
+fn memory_ring<S: Shape>(create: Creation<S>) -> Result<S::Ring, String> {
+    let place = Place::memfd("kill").map_err(|error| error.to_string())?;
+    create(CAPACITY, place).map_err(|error| format!("create: {error}"))
 }
 
 /// A receive on an empty ring.
-fn wait_to_receive<S: Shape>(wait: Wait, end: End) -> Path<Waited<S, S::Sender>> {
+fn wait_to_receive<S: Shape>(
+    kind: &str,
+    create: Creation<S>,
+    wait: Wait,
+    end: End,
+) -> Path<Waited<S, S::Sender>> {
     let wake: Wake<Waited<S, S::Sender>> = Box::new(|waited| {
         if waited.next == 0 && S::try_send(&mut waited.other, 0) == Ok(Sent::Yes) {
             waited.next = 1;
+            waited.sleeps = Some(S::sleeps(&waited.ring));
         }
     });
     Path {
-        label: format!("{} recv, empty, {wait:?}, {}", S::LABEL, end.name()),
+        label: format!("{} recv, empty, {kind}{wait:?}, {}", S::LABEL, end.name()),
         effect: u64::from(end == End::Woken),
         start: Box::new(move || {
-            let place = Place::memfd("kill").map_err(|error| error.to_string())?;
-            let ring = S::create(CAPACITY, place).map_err(|error| format!("create: {error}"))?;
-            let other =
-                S::sender(&ring).map_err(|error| format!("taking the sender's role: {error}"))?;
+            let ring = memory_ring::<S>(create)?;
+            let other = sender::<S>(&ring)?;
             let fd = S::share(&ring);
             let tracee = Tracee::spawn(CHILD_LIFE, |child| {
                 let ring = S::from_fd(fd).expect("opens");
@@ -266,16 +316,17 @@ fn wait_to_receive<S: Shape>(wait: Wait, end: End) -> Path<Waited<S, S::Sender>>
                 S::receiver_waits(&mut rx, wait);
                 black_box(child.section(|| S::recv_within(&mut rx, end.limit())).is_ok());
             })?;
-            Ok((tracee, Waited { ring, other, next: 0 }))
+            Ok((tracee, Waited::new(ring, other)))
         }),
         wake: (end == End::Woken).then_some(wake),
         check: Box::new(|waited| {
-            let Waited { ring, mut other, next } = waited;
-            let mut rx = S::receiver(&ring)
-                .map_err(|error| format!("taking the receiver's role: {error}"))?;
+            let slices = waited.slices();
+            let Waited { ring, mut other, next, .. } = waited;
+            let mut rx = receiver::<S>(&ring)?;
             let mut sequence = Sequence::from_within(0, next);
             stream::<S>(&mut other, &mut rx, next, &mut sequence)?;
-            sequence.start().ok_or_else(|| "nothing was received".into())
+            let start = sequence.start().ok_or("nothing was received")?;
+            Ok(Verdict::of(start).after(slices))
         }),
     }
 }
@@ -288,24 +339,28 @@ fn room<S: Shape>() -> u64 {
 }
 
 /// A send into a full ring.
-fn wait_to_send<S: Shape>(wait: Wait, end: End) -> Path<Waited<S, S::Receiver>> {
+fn wait_to_send<S: Shape>(
+    kind: &str,
+    create: Creation<S>,
+    wait: Wait,
+    end: End,
+) -> Path<Waited<S, S::Receiver>> {
     let wake: Wake<Waited<S, S::Receiver>> = Box::new(|waited| {
         if let Ok(Got::Tag(0)) = S::try_recv(&mut waited.other) {
             // The rest too: a receiver may give room back by the several.
             let mut sequence = Sequence::from(1);
             let _ = drain::<S>(&mut waited.other, &mut sequence);
             waited.next = sequence.next();
+            waited.sleeps = Some(S::sleeps(&waited.ring));
         }
     });
     let room = room::<S>();
     Path {
-        label: format!("{} send, full, {wait:?}, {}", S::LABEL, end.name()),
+        label: format!("{} send, full, {kind}{wait:?}, {}", S::LABEL, end.name()),
         effect: u64::from(end == End::Woken),
         start: Box::new(move || {
-            let place = Place::memfd("kill").map_err(|error| error.to_string())?;
-            let ring = S::create(CAPACITY, place).map_err(|error| format!("create: {error}"))?;
-            let other = S::receiver(&ring)
-                .map_err(|error| format!("taking the receiver's role: {error}"))?;
+            let ring = memory_ring::<S>(create)?;
+            let other = receiver::<S>(&ring)?;
             let fd = S::share(&ring);
             let tracee = Tracee::spawn(CHILD_LIFE, |child| {
                 let ring = S::from_fd(fd).expect("opens");
@@ -317,19 +372,103 @@ fn wait_to_send<S: Shape>(wait: Wait, end: End) -> Path<Waited<S, S::Receiver>> 
                 }
                 black_box(child.section(|| S::send_within(&mut tx, next, end.limit())).is_ok());
             })?;
-            Ok((tracee, Waited { ring, other, next: 0 }))
+            Ok((tracee, Waited::new(ring, other)))
         }),
         wake: (end == End::Woken).then_some(wake),
         check: Box::new(move |waited| {
-            let Waited { ring, mut other, next } = waited;
+            let slices = waited.slices();
+            let Waited { ring, mut other, next, .. } = waited;
             let mut sequence = Sequence::from(next);
             drain::<S>(&mut other, &mut sequence)?;
-            let mut tx =
-                S::sender(&ring).map_err(|error| format!("taking the sender's role: {error}"))?;
+            let mut tx = sender::<S>(&ring)?;
             stream::<S>(&mut tx, &mut other, RESUMED, &mut sequence)?;
             let end = sequence.end_before_jump().ok_or("the successor's stream did not begin")?;
-            end.checked_sub(room).ok_or_else(|| format!("tag {end:#x} was committed and is lost"))
+            end.checked_sub(room)
+                .map(|effect| Verdict::of(effect).after(slices))
+                .ok_or_else(|| format!("tag {end:#x} was committed and is lost"))
         }),
+    }
+}
+
+/// The roles of a ring that the test has, by and by both.
+struct Roles<S: Shape> {
+    ring: S::Ring,
+    tx: Option<S::Sender>,
+    rx: Option<S::Receiver>,
+    /// How often the sides had slept when the child's peer had come.
+    sleeps: Option<u64>,
+}
+
+impl<S: Shape> Roles<S> {
+    fn none(ring: S::Ring) -> Self {
+        Self { ring, tx: None, rx: None, sleeps: None }
+    }
+
+    /// Takes what is missing, and passes the messages of afterwards.
+    fn go_on(self) -> Result<Verdict, String> {
+        let slices = self.sleeps.map_or(0, |sleeps| S::sleeps(&self.ring) - sleeps);
+        let mut tx = self.tx.map_or_else(|| sender::<S>(&self.ring), Ok)?;
+        let mut rx = self.rx.map_or_else(|| receiver::<S>(&self.ring), Ok)?;
+        stream::<S>(&mut tx, &mut rx, RESUMED, &mut Sequence::from(0))?;
+        Ok(Verdict::of(0).after(slices))
+    }
+}
+
+/// A side that waits for its peer to come.
+type Awaits<S> = fn(&<S as Shape>::Ring, &Child, Duration) -> bool;
+
+fn wait_for_peer<S: Shape>(
+    side: &str,
+    awaits: Awaits<S>,
+    come: fn(&mut Roles<S>),
+    end: End,
+) -> Path<Roles<S>> {
+    let wake: Wake<Roles<S>> = Box::new(move |roles| {
+        if roles.sleeps.is_none() {
+            come(roles);
+            roles.sleeps = Some(S::sleeps(&roles.ring));
+        }
+    });
+    Path {
+        label: format!("{} {side} waits for its peer, {}", S::LABEL, end.name()),
+        effect: 0,
+        start: Box::new(move || {
+            let ring = memory_ring::<S>(S::create)?;
+            let fd = S::share(&ring);
+            let tracee = Tracee::spawn(CHILD_LIFE, |child| {
+                let ring = S::from_fd(fd).expect("opens");
+                black_box(awaits(&ring, child, end.limit()));
+            })?;
+            Ok((tracee, Roles::none(ring)))
+        }),
+        wake: (end == End::Woken).then_some(wake),
+        check: Box::new(Roles::go_on),
+    }
+}
+
+/// Both sides choose another way to wait.
+fn set_wait<S: Shape>() -> Path<Roles<S>> {
+    Path {
+        label: format!("{} set_wait", S::LABEL),
+        effect: 0,
+        start: Box::new(|| {
+            let ring = memory_ring::<S>(S::create)?;
+            let fd = S::share(&ring);
+            let tracee = Tracee::spawn(CHILD_LIFE, |child| {
+                let ring = S::from_fd(fd).expect("opens");
+                let mut tx = S::sender(&ring).expect("the role is free");
+                let mut rx = S::receiver(&ring).expect("the role is free");
+                child.section(|| {
+                    for wait in [Wait::Block, Wait::Adaptive] {
+                        S::sender_waits(&mut tx, wait);
+                        S::receiver_waits(&mut rx, wait);
+                    }
+                });
+            })?;
+            Ok((tracee, Roles::none(ring)))
+        }),
+        wake: None,
+        check: Box::new(Roles::go_on),
     }
 }
 
@@ -377,21 +516,61 @@ fn creates<S: Shape>() -> Vec<Row> {
 }
 
 fn leaves<S: Shape>() -> Vec<Row> {
-    vec![sweep(&leave::<S>(true), SPREAD, 2), sweep(&leave::<S>(false), SPREAD, 2)]
+    [Leaver::Last, Leaver::OneOfTwo].map(|leaver| sweep(&leave::<S>(leaver), SPREAD, 2)).into()
+}
+
+fn persistent<S: Shape>() -> Vec<Row> {
+    let site = || Site::named("persist");
+    vec![
+        sweep(&create::<S>(site, "create, persistent", S::create_persistent), SPREAD, 2),
+        sweep(&leave::<S>(Leaver::LastOfPersistent), SPREAD, 2),
+    ]
 }
 
 /// How many children wait for the end of their time at once.
-const WAITERS: usize = 12;
+const WAITERS: usize = 32;
+
+const WAITS: [(Wait, End, usize); 3] = [
+    (Wait::Block, End::Woken, 2),
+    (Wait::Block, End::TimedOut, WAITERS),
+    (Wait::Adaptive, End::Woken, 2),
+];
 
 fn waits<S: Shape>() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (wait, end, workers) in WAITS {
+        rows.push(sweep(&wait_to_receive::<S>("", S::create, wait, end), SPREAD, workers));
+        rows.push(sweep(&wait_to_send::<S>("", S::create, wait, end), SPREAD, workers));
+    }
+    rows
+}
+
+fn persistent_waits<S: Shape>() -> Vec<Row> {
+    let (kind, create) = ("persistent, ", S::create_persistent as Creation<S>);
     vec![
-        sweep(&wait_to_receive::<S>(Wait::Block, End::Woken), SPREAD, 2),
-        sweep(&wait_to_receive::<S>(Wait::Block, End::TimedOut), SPREAD, WAITERS),
-        sweep(&wait_to_receive::<S>(Wait::Adaptive, End::Woken), SPREAD, 2),
-        sweep(&wait_to_send::<S>(Wait::Block, End::Woken), SPREAD, 2),
-        sweep(&wait_to_send::<S>(Wait::Block, End::TimedOut), SPREAD, WAITERS),
-        sweep(&wait_to_send::<S>(Wait::Adaptive, End::Woken), SPREAD, 2),
+        sweep(&wait_to_receive::<S>(kind, create, Wait::Block, End::Woken), SPREAD, 2),
+        sweep(&wait_to_send::<S>(kind, create, Wait::Adaptive, End::Woken), SPREAD, 2),
     ]
+}
+
+fn waits_for_peers<S: Shape>() -> Vec<Row> {
+    let sending: Awaits<S> = |ring, child, limit| {
+        let mut tx = S::sender(ring).expect("the role is free");
+        child.section(|| S::sender_awaits_peer(&mut tx, limit))
+    };
+    let receiving: Awaits<S> = |ring, child, limit| {
+        let mut rx = S::receiver(ring).expect("the role is free");
+        child.section(|| S::receiver_awaits_peer(&mut rx, limit))
+    };
+    let receiver_comes: fn(&mut Roles<S>) = |roles| roles.rx = S::receiver(&roles.ring).ok();
+    let sender_comes: fn(&mut Roles<S>) = |roles| roles.tx = S::sender(&roles.ring).ok();
+    let mut rows = vec![sweep(&set_wait::<S>(), SPREAD, 2)];
+    for (end, workers) in [(End::Woken, 2), (End::TimedOut, WAITERS)] {
+        let sender = wait_for_peer::<S>("sender", sending, receiver_comes, end);
+        let receiver = wait_for_peer::<S>("receiver", receiving, sender_comes, end);
+        rows.extend([sweep(&sender, SPREAD, workers), sweep(&receiver, SPREAD, workers)]);
+    }
+    rows
 }
 
 #[test]
@@ -422,6 +601,43 @@ fn drop_u64() {
 #[test]
 fn drop_bytes() {
     report("drop, bytes", &leaves::<Bytes>());
+}
+
+#[test]
+fn wait_for_peer_u64() {
+    report("wait for a peer, set_wait, u64", &waits_for_peers::<Slots<u64>>());
+}
+
+#[test]
+fn wait_for_peer_bytes() {
+    report("wait for a peer, set_wait, bytes", &waits_for_peers::<Bytes>());
+}
+
+#[test]
+fn wait_persistent() {
+    let mut rows = persistent_waits::<Slots<u64>>();
+    rows.extend(persistent_waits::<Bytes>());
+    report("wait, persistent", &rows);
+}
+
+#[test]
+fn wait_bare() {
+    report("wait, untyped", &waits::<Bare<u64>>());
+}
+
+#[test]
+fn persistent_u64() {
+    report("create and drop, persistent, u64", &persistent::<Slots<u64>>());
+}
+
+#[test]
+fn persistent_bytes() {
+    report("create and drop, persistent, bytes", &persistent::<Bytes>());
+}
+
+#[test]
+fn attach_bare() {
+    report("attach, untyped", &attaches::<Bare<u64>>());
 }
 
 #[test]

@@ -32,7 +32,7 @@ const BATCH: usize = 7;
 const LONGEST_LIFE: Duration = Duration::from_millis(12);
 
 /// The time in which messages must get through again, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// No participant lives longer, even if it is never killed.
 const CHILD_LIFE: Duration = Duration::from_secs(240);

@@ -5,9 +5,10 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use annulus::{
-    ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvTimeoutError, Ring,
+    ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvIntoError,
+    RecvTimeoutError, Ring, SendTimeoutError, Sender, SetupError, TryRecvError, TrySendError,
+    UntypedReceiver, UntypedRing, UntypedSender, Wait,
 };
-use annulus::{SendTimeoutError, Sender, SetupError, TryRecvError, TrySendError, Wait};
 
 use super::message::{LONGEST, Tagged, bytes, tag_of_bytes};
 
@@ -49,6 +50,8 @@ pub trait Shape: 'static {
     fn turns() -> Vec<u64>;
 
     fn create(capacity: usize, place: Place) -> Result<Self::Ring, SetupError>;
+    /// A ring that outlives its users.
+    fn create_persistent(capacity: usize, place: Place) -> Result<Self::Ring, SetupError>;
     fn open(place: Place) -> Result<Self::Ring, SetupError>;
     fn open_or_create(capacity: usize, place: Place) -> Result<Self::Ring, SetupError>;
     fn from_fd(fd: OwnedFd) -> Result<Self::Ring, SetupError>;
@@ -57,8 +60,13 @@ pub trait Shape: 'static {
     fn sender(ring: &Self::Ring) -> Result<Self::Sender, SetupError>;
     fn receiver(ring: &Self::Ring) -> Result<Self::Receiver, SetupError>;
 
+    /// How often the sides went to sleep until now.
+    fn sleeps(ring: &Self::Ring) -> u64;
+
     fn sender_waits(tx: &mut Self::Sender, wait: Wait);
     fn receiver_waits(rx: &mut Self::Receiver, wait: Wait);
+    fn sender_awaits_peer(tx: &mut Self::Sender, limit: Duration) -> bool;
+    fn receiver_awaits_peer(rx: &mut Self::Receiver, limit: Duration) -> bool;
 
     fn try_send(tx: &mut Self::Sender, tag: u64) -> Result<Sent, String>;
     fn send_within(tx: &mut Self::Sender, tag: u64, limit: Duration) -> Result<Sent, String>;
@@ -124,6 +132,10 @@ impl<T: Tagged + 'static> Shape for Slots<T> {
         Ring::<T>::builder(capacity).create(place)
     }
 
+    fn create_persistent(capacity: usize, place: Place) -> Result<Ring<T>, SetupError> {
+        Ring::<T>::builder(capacity).persistent(true).create(place)
+    }
+
     fn open(place: Place) -> Result<Ring<T>, SetupError> {
         Ring::<T>::open(place)
     }
@@ -148,12 +160,24 @@ impl<T: Tagged + 'static> Shape for Slots<T> {
         ring.receiver()
     }
 
+    fn sleeps(ring: &Ring<T>) -> u64 {
+        ring.stats().waits
+    }
+
     fn sender_waits(tx: &mut Sender<T>, wait: Wait) {
         tx.set_wait(wait);
     }
 
     fn receiver_waits(rx: &mut Receiver<T>, wait: Wait) {
         rx.set_wait(wait);
+    }
+
+    fn sender_awaits_peer(tx: &mut Sender<T>, limit: Duration) -> bool {
+        tx.wait_for_peer(limit)
+    }
+
+    fn receiver_awaits_peer(rx: &mut Receiver<T>, limit: Duration) -> bool {
+        rx.wait_for_peer(limit)
     }
 
     fn try_send(tx: &mut Sender<T>, tag: u64) -> Result<Sent, String> {
@@ -217,6 +241,126 @@ impl<T: Tagged + 'static> Shape for Slots<T> {
     }
 }
 
+/// `UntypedRing`, whose messages are a type's bytes.
+pub struct Bare<T>(PhantomData<T>);
+
+fn tag_of_bare<T: Tagged>(message: &[u8]) -> Result<u64, String> {
+    bytemuck::pod_read_unaligned::<T>(message).tag()
+}
+
+impl<T: Tagged + 'static> Shape for Bare<T> {
+    type Ring = UntypedRing;
+    type Sender = UntypedSender;
+    type Receiver = UntypedReceiver;
+    const LABEL: &'static str = T::BARE_LABEL;
+
+    fn turns() -> Vec<u64> {
+        Slots::<T>::turns()
+    }
+
+    fn create(capacity: usize, place: Place) -> Result<UntypedRing, SetupError> {
+        UntypedRing::builder(capacity, size_of::<T>()).create(place)
+    }
+
+    fn create_persistent(capacity: usize, place: Place) -> Result<UntypedRing, SetupError> {
+        UntypedRing::builder(capacity, size_of::<T>()).persistent(true).create(place)
+    }
+
+    fn open(place: Place) -> Result<UntypedRing, SetupError> {
+        UntypedRing::open(place)
+    }
+
+    fn open_or_create(capacity: usize, place: Place) -> Result<UntypedRing, SetupError> {
+        UntypedRing::builder(capacity, size_of::<T>()).open_or_create(place)
+    }
+
+    fn from_fd(fd: OwnedFd) -> Result<UntypedRing, SetupError> {
+        UntypedRing::from_fd(fd)
+    }
+
+    fn share(ring: &UntypedRing) -> OwnedFd {
+        ring.inheritable_fd().expect("a descriptor more")
+    }
+
+    fn sender(ring: &UntypedRing) -> Result<UntypedSender, SetupError> {
+        ring.sender()
+    }
+
+    fn receiver(ring: &UntypedRing) -> Result<UntypedReceiver, SetupError> {
+        ring.receiver()
+    }
+
+    fn sleeps(ring: &UntypedRing) -> u64 {
+        ring.stats().waits
+    }
+
+    fn sender_waits(tx: &mut UntypedSender, wait: Wait) {
+        tx.set_wait(wait);
+    }
+
+    fn receiver_waits(rx: &mut UntypedReceiver, wait: Wait) {
+        rx.set_wait(wait);
+    }
+
+    fn sender_awaits_peer(tx: &mut UntypedSender, limit: Duration) -> bool {
+        tx.wait_for_peer(limit)
+    }
+
+    fn receiver_awaits_peer(rx: &mut UntypedReceiver, limit: Duration) -> bool {
+        rx.wait_for_peer(limit)
+    }
+
+    fn try_send(tx: &mut UntypedSender, tag: u64) -> Result<Sent, String> {
+        sent(tx.try_send(bytemuck::bytes_of(&T::make(tag))))
+    }
+
+    fn send_within(tx: &mut UntypedSender, tag: u64, limit: Duration) -> Result<Sent, String> {
+        sent(tx.send_timeout(bytemuck::bytes_of(&T::make(tag)), limit))
+    }
+
+    fn send_batch(tx: &mut UntypedSender, first: u64, count: usize) -> Result<usize, String> {
+        let batch: Vec<T> = (first..).take(count).map(T::make).collect();
+        Ok(tx.try_send_batch(bytemuck::cast_slice(&batch)))
+    }
+
+    fn try_recv(rx: &mut UntypedReceiver) -> Result<Got, String> {
+        let mut message = vec![0; size_of::<T>()];
+        match rx.try_recv(&mut message) {
+            Ok(()) => tag_of_bare::<T>(&message).map(Got::Tag),
+            Err(RecvIntoError::Empty) => Ok(Got::Empty),
+            Err(RecvIntoError::Disconnected) => Ok(Got::Disconnected),
+            Err(error) => Err(format!("try_recv: {error}")),
+        }
+    }
+
+    fn recv_within(rx: &mut UntypedReceiver, limit: Duration) -> Result<Got, String> {
+        let mut message = vec![0; size_of::<T>()];
+        match rx.recv_timeout(&mut message, limit) {
+            Ok(()) => tag_of_bare::<T>(&message).map(Got::Tag),
+            Err(RecvIntoError::Timeout) => Ok(Got::Empty),
+            Err(RecvIntoError::Disconnected) => Ok(Got::Disconnected),
+            Err(error) => Err(format!("recv: {error}")),
+        }
+    }
+
+    fn recv_batch(
+        rx: &mut UntypedReceiver,
+        count: usize,
+        mut each: impl FnMut(u64),
+    ) -> Result<usize, String> {
+        let mut batch = vec![0; count * size_of::<T>()];
+        let received = rx.try_recv_batch(&mut batch);
+        for message in batch.chunks(size_of::<T>()).take(received) {
+            each(tag_of_bare::<T>(message)?);
+        }
+        Ok(received)
+    }
+
+    fn is_in_hand(memory: &[u64], index: usize, tag: u64) -> bool {
+        Slots::<T>::is_in_hand(memory, index, tag)
+    }
+}
+
 /// `ByteRing`.
 pub struct Bytes;
 
@@ -245,6 +389,10 @@ impl Shape for Bytes {
         ByteRing::builder(capacity * LONGEST).create(place)
     }
 
+    fn create_persistent(capacity: usize, place: Place) -> Result<ByteRing, SetupError> {
+        ByteRing::builder(capacity * LONGEST).persistent(true).create(place)
+    }
+
     fn open(place: Place) -> Result<ByteRing, SetupError> {
         ByteRing::open(place)
     }
@@ -269,12 +417,24 @@ impl Shape for Bytes {
         ring.receiver()
     }
 
+    fn sleeps(ring: &ByteRing) -> u64 {
+        ring.stats().waits
+    }
+
     fn sender_waits(tx: &mut ByteSender, wait: Wait) {
         tx.set_wait(wait);
     }
 
     fn receiver_waits(rx: &mut ByteReceiver, wait: Wait) {
         rx.set_wait(wait);
+    }
+
+    fn sender_awaits_peer(tx: &mut ByteSender, limit: Duration) -> bool {
+        tx.wait_for_peer(limit)
+    }
+
+    fn receiver_awaits_peer(rx: &mut ByteReceiver, limit: Duration) -> bool {
+        rx.wait_for_peer(limit)
     }
 
     fn try_send(tx: &mut ByteSender, tag: u64) -> Result<Sent, String> {

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use annulus::Place;
+use annulus::{Place, SetupError};
 
 use super::shape::{Sent, Shape};
 use super::survive::{Sequence, drain};
+use crate::support::process::holders;
 use crate::support::ptrace::{Stop, Tracee};
 
 /// Messages that the ring of a case holds at least.
@@ -67,11 +68,15 @@ pub fn fresh<S: Shape>() -> Result<S::Ring, String> {
 }
 
 pub fn sender<S: Shape>(ring: &S::Ring) -> Result<S::Sender, String> {
-    S::sender(ring).map_err(|error| format!("taking the sender's role: {error}"))
+    S::sender(ring).map_err(|error| refused::<S>("sender", ring, &error))
 }
 
 pub fn receiver<S: Shape>(ring: &S::Ring) -> Result<S::Receiver, String> {
-    S::receiver(ring).map_err(|error| format!("taking the receiver's role: {error}"))
+    S::receiver(ring).map_err(|error| refused::<S>("receiver", ring, &error))
+}
+
+fn refused<S: Shape>(role: &str, ring: &S::Ring, error: &SetupError) -> String {
+    format!("taking the {role}'s role: {error}; locks: {}", holders(S::share(ring)))
 }
 
 /// Brings a fresh ring into `state`: the tags that are in it.

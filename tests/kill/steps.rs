@@ -6,14 +6,15 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::operation::{
-    HAND, Operation, byte_receives, byte_sends, named, slot_receives, slot_sends,
+    HAND, Operation, bare_receives, bare_sends, byte_receives, byte_sends, named, slot_receives,
+    slot_sends,
 };
-use super::shape::{Bytes, Sent, Shape, Slots};
+use super::shape::{Bare, Bytes, Sent, Shape, Slots};
 use super::state::{Holds, State, fill, fill_up, fresh, receiver, sender, states, to_section};
 use super::survive::{RESUMED, Sequence, drain, stream};
 use crate::support::ptrace::Tracee;
 use crate::support::shared::SharedWords;
-use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, report, sweep};
+use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, Verdict, report, sweep};
 
 /// Who acts first after the kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl<S: Shape> Case for Sending<'_, S> {
         Ok((tracee, SendingSurvivor { ring, rx, held }))
     }
 
-    fn check(&self, survivor: Self::Survivor) -> Result<u64, String> {
+    fn check(&self, survivor: Self::Survivor) -> Result<Verdict, String> {
         let SendingSurvivor { ring, mut rx, held } = survivor;
         let mut sequence = Sequence::from(held.start);
         if self.first == First::Survivor {
@@ -93,7 +94,9 @@ impl<S: Shape> Case for Sending<'_, S> {
         let mut tx = sender::<S>(&ring)?;
         stream::<S>(&mut tx, &mut rx, RESUMED, &mut sequence)?;
         let end = sequence.end_before_jump().ok_or("the successor's stream did not begin")?;
-        end.checked_sub(held.end).ok_or_else(|| format!("tag {end:#x} was committed and is lost"))
+        end.checked_sub(held.end)
+            .map(Verdict::of)
+            .ok_or_else(|| format!("tag {end:#x} was committed and is lost"))
     }
 
     fn effect(&self) -> u64 {
@@ -162,7 +165,7 @@ impl<S: Shape> Case for Receiving<'_, S> {
         Ok((tracee, ReceivingSurvivor { ring, tx, held, hand }))
     }
 
-    fn check(&self, survivor: Self::Survivor) -> Result<u64, String> {
+    fn check(&self, survivor: Self::Survivor) -> Result<Verdict, String> {
         let ReceivingSurvivor { ring, mut tx, held, hand } = survivor;
         let mut next = held.end;
         if self.first == First::Survivor && S::try_send(&mut tx, next)? == Sent::Yes {
@@ -176,7 +179,7 @@ impl<S: Shape> Case for Receiving<'_, S> {
         if self.operation.to_hand {
             check_hand::<S>(&hand, held.start..start)?;
         }
-        Ok(start - held.start)
+        Ok(Verdict::of(start - held.start))
     }
 
     fn effect(&self) -> u64 {
@@ -263,4 +266,21 @@ fn receive_eight_words() {
 #[test]
 fn receive_bytes() {
     report("receive, bytes", &sweep_receives::<Bytes>(&byte_receives()));
+}
+
+#[test]
+fn send_bare() {
+    let mut rows = sweep_sends::<Bare<u64>>(&bare_sends::<u64>());
+    rows.extend(sweep_sends::<Bare<[u32; 3]>>(&named(bare_sends::<[u32; 3]>(), "try_send_batch")));
+    report("send, untyped", &rows);
+}
+
+#[test]
+fn receive_bare() {
+    let mut rows = sweep_receives::<Bare<u64>>(&bare_receives::<u64>());
+    rows.extend(sweep_receives::<Bare<[u32; 3]>>(&named(
+        bare_receives::<[u32; 3]>(),
+        "try_peek_batch, skip",
+    )));
+    report("receive, untyped", &rows);
 }

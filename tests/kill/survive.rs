@@ -17,8 +17,8 @@ pub const AFTERWARDS: u64 = 1000;
 /// The tags of a successor start here, far from those before the kill.
 pub const RESUMED: u64 = 1 << 30;
 
-/// Longer than any slice of a wait, by so much that a busy machine does not matter.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Longer than any wait of the library, by so much that a busy machine does not matter.
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Follows the tags that arrive: consecutive, with one jump to [`RESUMED`] where the successor of a killed
 /// sender starts, and a beginning that a killed receiver may have moved.
@@ -128,7 +128,7 @@ pub struct Told(SharedWords);
 impl Told {
     /// Nothing told yet.
     pub fn new() -> Self {
-        Self(SharedWords::new(3))
+        Self(SharedWords::new(4))
     }
 
     /// It has its role.
@@ -146,9 +146,16 @@ impl Told {
         &self.0[2]
     }
 
-    /// Whether the peer noticed the kill: by a message or by the other side's end.
-    pub fn noticed(&self) -> bool {
-        self.moved().load(Ordering::Acquire) + self.gone().load(Ordering::Acquire) > 0
+    /// How often the ring's sides had slept when the peer first noticed something, by a message or by the other
+    /// side's end; `None` as long as it has not.
+    pub fn noticed(&self) -> Option<u64> {
+        self.0[3].load(Ordering::Acquire).checked_sub(1)
+    }
+
+    fn notice(&self, sleeps: u64) {
+        if self.noticed().is_none() {
+            self.0[3].store(sleeps + 1, Ordering::Release);
+        }
     }
 
     fn note_gone(&self) {
@@ -170,7 +177,11 @@ pub fn receiving_peer<S: Shape>(fd: OwnedFd, told: &Told, first: u64) -> Peer {
         told.ready().store(1, Ordering::Release);
         let mut sequence = Sequence::from(first);
         while sequence.next() != RESUMED + AFTERWARDS {
-            match S::recv_within(&mut rx, CHILD_LIFE).expect("no message is torn") {
+            let got = S::recv_within(&mut rx, CHILD_LIFE).expect("no message is torn");
+            if got != Got::Empty {
+                told.notice(S::sleeps(&ring));
+            }
+            match got {
                 Got::Tag(tag) => {
                     sequence.follow(tag).expect("in order");
                     if sequence.end_before_jump().is_none() {
@@ -193,7 +204,11 @@ pub fn sending_peer<S: Shape>(fd: OwnedFd, told: &Told, first: u64) -> Peer {
         told.ready().store(1, Ordering::Release);
         let mut next = first;
         while next < first + AFTERWARDS {
-            match S::send_within(&mut tx, next, CHILD_LIFE).expect("the ring is sound") {
+            let sent = S::send_within(&mut tx, next, CHILD_LIFE).expect("the ring is sound");
+            if sent != Sent::Full {
+                told.notice(S::sleeps(&ring));
+            }
+            match sent {
                 Sent::Yes => {
                     next += 1;
                     told.moved().fetch_add(1, Ordering::Release);

@@ -7,8 +7,8 @@ use super::operation::{byte_receives, byte_sends, named, slot_receives, slot_sen
 use super::shape::{Bytes, Shape, Slots};
 use super::state::{Holds, State};
 use super::steps::{First, Receiving, Sending};
-use crate::support::ptrace::Tracee;
-use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, die_at, report, sweep, walk_alone};
+use crate::support::ptrace::{Tracee, Walk};
+use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, Verdict, die_at, report, sweep, walk};
 
 /// At how many points of its operation the first one dies.
 const DEATHS: usize = 40;
@@ -29,7 +29,7 @@ pub trait HasRing: Case {
 /// The second death, on top of the first.
 struct TakeOver<'a, C> {
     case: &'a C,
-    lead: usize,
+    walk: &'a Walk,
     /// Where the first one dies.
     point: usize,
     /// The effect that the first one's operation had by then.
@@ -44,7 +44,7 @@ impl<C: HasRing> Case for TakeOver<'_, C> {
     }
 
     fn start(&self) -> Result<(Tracee, C::Survivor), String> {
-        let survivor = die_at(self.case, self.lead, self.point)?;
+        let survivor = die_at(self.case, self.walk, self.point)?;
         let fd = C::Shape::share(C::ring(&survivor));
         let tracee = Tracee::spawn(CHILD_LIFE, |child| {
             let ring = C::Shape::from_fd(fd).expect("opens");
@@ -53,10 +53,10 @@ impl<C: HasRing> Case for TakeOver<'_, C> {
         Ok((tracee, survivor))
     }
 
-    fn check(&self, survivor: C::Survivor) -> Result<u64, String> {
-        let effect = self.case.check(survivor)?;
+    fn check(&self, survivor: C::Survivor) -> Result<Verdict, String> {
+        let verdict @ Verdict { effect, .. } = self.case.check(survivor)?;
         if effect == self.effect {
-            Ok(effect)
+            Ok(verdict)
         } else {
             Err(format!("effect {effect} after the second death, {} after the first", self.effect))
         }
@@ -69,20 +69,19 @@ impl<C: HasRing> Case for TakeOver<'_, C> {
 
 fn take_over<C: HasRing>(case: &C) -> Row {
     let mut all = Row::titled(format!("{}, taken over", case.label()));
-    let walk = match walk_alone(case) {
+    let walk = match walk(case) {
         Ok(walk) => walk,
         Err(error) => return all.failed(error),
     };
     for death in 0..=DEATHS {
         let point = death * walk.instructions() / DEATHS;
-        let effect = match die_at(case, walk.lead, point).and_then(|survivor| case.check(survivor))
-        {
-            Ok(effect) => effect,
+        let effect = match die_at(case, &walk, point).and_then(|survivor| case.check(survivor)) {
+            Ok(verdict) => verdict.effect,
             Err(error) => return all.failed(error),
         };
         // The points of the second death shift with those of the first: together they are dense.
         let points = Points::Comb { count: REPAIRS, shift: death, of: DEATHS + 1 };
-        all.add(sweep(&TakeOver { case, lead: walk.lead, point, effect }, points, 2));
+        all.add(sweep(&TakeOver { case, walk: &walk, point, effect }, points, 2));
     }
     all
 }

@@ -5,8 +5,11 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::operation::{HAND, Operation, byte_receives, byte_sends, slot_receives, slot_sends};
-use super::shape::{Bytes, Got, Sent, Shape, Slots};
+use super::operation::{
+    HAND, Operation, bare_receives, bare_sends, byte_receives, byte_sends, named, slot_receives,
+    slot_sends,
+};
+use super::shape::{Bare, Bytes, Got, Sent, Shape, Slots};
 use super::state::{fill_up, fresh, receiver, sender, to_section};
 use super::steps::{check_hand, with_hand};
 use super::survive::{AFTERWARDS, PATIENCE, RESUMED, Sequence, Told, receiving_peer, sending_peer};
@@ -14,10 +17,10 @@ use crate::support::deadline::poll;
 use crate::support::process::{Peer, await_sleep};
 use crate::support::ptrace::Tracee;
 use crate::support::shared::SharedWords;
-use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, report, sweep};
+use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, Verdict, report, sweep};
 
 /// Getting ready takes far less.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// Who sleeps while the other side is killed, and whether the successor comes before the sleeper has noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +62,15 @@ fn asleep(told: &Told, peer: &Peer) -> Result<(), String> {
     if await_sleep(peer.pid(), LIMIT) { Ok(()) } else { Err("the peer does not sleep".into()) }
 }
 
-/// Lets the sleeper notice the kill by itself, if the successor is to be late.
-fn noticed(successor: Successor, told: &Told) -> Result<(), String> {
-    if successor == Successor::Late && !poll(PATIENCE, || told.noticed()) {
-        return Err(format!("the sleeping peer noticed nothing for {PATIENCE:?}"));
+/// Waits until the sleeper has noticed what there is to notice now: how often it has gone to sleep again before
+/// it did. Nobody else sleeps meanwhile.
+fn slices_to_notice<S: Shape>(ring: &S::Ring, told: &Told) -> Result<u64, String> {
+    let before = S::sleeps(ring);
+    if poll(PATIENCE, || told.noticed().is_some()) {
+        Ok(told.noticed().map_or(0, |sleeps| sleeps.saturating_sub(before)))
+    } else {
+        Err(format!("the sleeping peer noticed nothing for {PATIENCE:?}"))
     }
-    Ok(())
 }
 
 impl<S: Shape> Case for WakingReceiver<'_, S> {
@@ -89,9 +95,12 @@ impl<S: Shape> Case for WakingReceiver<'_, S> {
         Ok((tracee, Sleeper { ring, told, peer, held: 0..0, hand: SharedWords::new(HAND) }))
     }
 
-    fn check(&self, survivor: Sleeper<S>) -> Result<u64, String> {
+    fn check(&self, survivor: Sleeper<S>) -> Result<Verdict, String> {
         let Sleeper { ring, told, peer, .. } = survivor;
-        noticed(self.successor, &told)?;
+        let mut slices = None;
+        if self.successor == Successor::Late {
+            slices = Some(slices_to_notice::<S>(&ring, &told)?);
+        }
         let told_the_end = told.gone().load(Ordering::Acquire) > 0;
         let mut tx = sender::<S>(&ring)?;
         for tag in (RESUMED..).take(AFTERWARDS as usize) {
@@ -99,13 +108,16 @@ impl<S: Shape> Case for WakingReceiver<'_, S> {
                 Sent::Yes => {}
                 other => return Err(format!("tag {tag:#x} to the living receiver: {other:?}")),
             }
+            if slices.is_none() {
+                slices = Some(slices_to_notice::<S>(&ring, &told)?);
+            }
         }
         peer.join()?;
         let effect = told.moved().load(Ordering::Acquire);
         if self.successor == Successor::Late && told_the_end && effect > 0 {
             return Err(format!("{effect} messages came after the end was told"));
         }
-        Ok(effect)
+        Ok(Verdict::of(effect).after(slices.unwrap_or(0)))
     }
 
     fn effect(&self) -> u64 {
@@ -148,9 +160,12 @@ impl<S: Shape> Case for WakingSender<'_, S> {
         Ok((tracee, Sleeper { ring, told, peer, held, hand }))
     }
 
-    fn check(&self, survivor: Sleeper<S>) -> Result<u64, String> {
+    fn check(&self, survivor: Sleeper<S>) -> Result<Verdict, String> {
         let Sleeper { ring, told, peer, held, hand } = survivor;
-        noticed(self.successor, &told)?;
+        let mut slices = None;
+        if self.successor == Successor::Late {
+            slices = Some(slices_to_notice::<S>(&ring, &told)?);
+        }
         let mut rx = receiver::<S>(&ring)?;
         let mut sequence = Sequence::from_within(held.start, self.operation.messages);
         while sequence.next() < held.end + AFTERWARDS {
@@ -163,13 +178,16 @@ impl<S: Shape> Case for WakingSender<'_, S> {
                     ));
                 }
             }
+            if slices.is_none() {
+                slices = Some(slices_to_notice::<S>(&ring, &told)?);
+            }
         }
         peer.join()?;
         let start = sequence.start().ok_or("nothing was received")?;
         if self.operation.to_hand {
             check_hand::<S>(&hand, held.start..start)?;
         }
-        Ok(start - held.start)
+        Ok(Verdict::of(start - held.start).after(slices.unwrap_or(0)))
     }
 
     fn effect(&self) -> u64 {
@@ -178,7 +196,7 @@ impl<S: Shape> Case for WakingSender<'_, S> {
 }
 
 /// How many children sleep through their slices at the same time.
-const SLEEPERS: usize = 12;
+const SLEEPERS: usize = 32;
 
 fn sweep_wakes<S: Shape>(
     sends: &[Operation<S::Sender>],
@@ -204,6 +222,13 @@ fn wake_u64() {
 #[test]
 fn wake_eight_words() {
     report("wake, [u64; 8]", &sweep_wakes::<Slots<[u64; 8]>>(&slot_sends(), &slot_receives()));
+}
+
+#[test]
+fn wake_bare() {
+    let sends = named(bare_sends::<u64>(), "send");
+    let receives = named(bare_receives::<u64>(), "try_peek_batch, skip");
+    report("wake, untyped", &sweep_wakes::<Bare<u64>>(&sends, &receives));
 }
 
 #[test]

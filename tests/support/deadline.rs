@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long one point may take before the watchdog calls it hung.
-pub const POINT: Duration = Duration::from_secs(30);
+pub const POINT: Duration = Duration::from_secs(120);
 
 const DISARMED: u64 = u64::MAX;
 

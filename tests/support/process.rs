@@ -1,6 +1,9 @@
 //! Child processes that cannot outlive the test, cannot run for ever and leave no zombie.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +15,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 use super::deadline::poll;
+use super::shared::SharedWords;
 
 /// Exit code of a child whose body panicked.
 pub const PANICKED: i32 = 101;
@@ -118,6 +122,100 @@ impl Drop for Peer {
         if !self.reaped {
             self.end();
         }
+    }
+}
+
+/// Who holds locks on `file` now, as far as `/proc` tells: for the last words of a test.
+pub fn holders(file: OwnedFd) -> String {
+    let Ok(inode) = File::from(file).metadata().map(|metadata| metadata.ino()) else {
+        return "the file cannot be looked at".into();
+    };
+    let file_of_lock = format!(":{inode} ");
+    let mut holders = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let infos = std::fs::read_dir(process.path().join("fdinfo")).into_iter().flatten();
+        for info in infos.flatten() {
+            let text = std::fs::read_to_string(info.path()).unwrap_or_default();
+            for lock in text.lines().filter(|line| line.contains(&file_of_lock)) {
+                let stat = std::fs::read_to_string(process.path().join("stat"));
+                let stat = stat.unwrap_or_default();
+                let who: Vec<&str> = stat.split(' ').take(4).collect();
+                holders.push(format!(
+                    "{} (descriptor {:?}, {lock})",
+                    who.join(" "),
+                    info.file_name()
+                ));
+            }
+        }
+    }
+    holders.join("; ")
+}
+
+/// A process that a child of the test makes and that outlives it. The child notes it in shared memory, so that
+/// the test can end it; dropping it does.
+pub struct Heir {
+    /// `[pid, whether it shall end]`
+    words: SharedWords,
+}
+
+impl Heir {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { words: SharedWords::new(2) }
+    }
+
+    /// Makes it a plain copy of the caller, by a system call that no handler of `fork` sees: it has all
+    /// descriptors, does nothing, and ends with [`Heir::end`] or after `life`.
+    pub fn start(&self, life: Duration) {
+        let rounds = life.as_millis();
+        // SAFETY: without a stack and flags `clone` is `fork` without its handlers. The copy makes nothing but
+        // system calls and looks at a mapping that it shares, so that no lock of the caller matters to it.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if pid == 0 {
+            for _ in 0..rounds {
+                if self.words[1].load(Ordering::Acquire) == 1 {
+                    break;
+                }
+                // SAFETY: waits for a millisecond, without pointers.
+                unsafe { libc::poll(std::ptr::null_mut(), 0, 1) };
+            }
+            exit(0);
+        }
+        self.note(u32::try_from(pid).expect("clone"));
+    }
+
+    /// Notes the process, made in another way.
+    pub fn note(&self, pid: u32) {
+        self.words[0].store(pid.into(), Ordering::Release);
+    }
+
+    /// Whether it runs still.
+    pub fn is_alive(&self) -> bool {
+        self.pid().is_some_and(|pid| kill(pid, None).is_ok())
+    }
+
+    /// Tells it to end by itself.
+    pub fn end(&self) {
+        self.words[1].store(1, Ordering::Release);
+    }
+
+    /// Kills it.
+    pub fn kill(&self) {
+        if let Some(pid) = self.pid() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        self.words[0].store(0, Ordering::Release);
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        let pid = self.words[0].load(Ordering::Acquire);
+        (pid != 0).then(|| Pid::from_raw(pid as i32))
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

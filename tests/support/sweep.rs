@@ -6,7 +6,7 @@
 //! ANNULUS_KILL='u64 try_send, full @ 17' cargo test --release --test kill
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,10 +14,16 @@ use std::time::{Duration, Instant};
 
 use super::deadline::Watchdog;
 use super::process::{pin, say};
-use super::ptrace::{Tracee, Walk};
+use super::ptrace::{Anchor, Tracee, Walk};
 
-/// How long a stepped child may live: far longer than any section needs, shorter than the watchdog's patience.
-pub const CHILD_LIFE: Duration = Duration::from_secs(20);
+/// How long a stepped child may live: far longer than any section needs on a busy machine, shorter than the
+/// watchdog's patience.
+pub const CHILD_LIFE: Duration = Duration::from_secs(60);
+
+/// How many slices of a wait a survivor may sleep through while there is something for it to notice: what a
+/// second has of them. Time itself proves nothing, for a process that gets no processor stands still as one
+/// that sleeps does; but it does not sleep more often.
+const MOST_SLICES: u64 = 10;
 
 /// Sections longer than this are a mistake.
 const LONGEST: usize = 400_000;
@@ -46,6 +52,27 @@ pub enum Points {
     },
 }
 
+/// What the living found after a kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How much of the operation took effect.
+    pub effect: u64,
+    /// How often a survivor went to sleep while there was something for it to notice.
+    pub slices: u64,
+}
+
+impl Verdict {
+    /// Nobody slept.
+    pub fn of(effect: u64) -> Self {
+        Self { effect, slices: 0 }
+    }
+
+    /// Somebody slept `slices` times too often.
+    pub fn after(self, slices: u64) -> Self {
+        Self { slices, ..self }
+    }
+}
+
 /// An operation in one state of the ring, run in a child that is killed on the way.
 pub trait Case: Sync {
     /// What is left to judge by when the child is dead: the rings, handles and peers of the test.
@@ -65,8 +92,8 @@ pub trait Case: Sync {
     /// Wakes the child out of its futex.
     fn wake(&self, _survivor: &mut Self::Survivor) {}
 
-    /// Drains, takes over and goes on. Returns how much of the operation took effect.
-    fn check(&self, survivor: Self::Survivor) -> Result<u64, String>;
+    /// Drains, takes over and goes on.
+    fn check(&self, survivor: Self::Survivor) -> Result<Verdict, String>;
 
     /// The effect of the whole operation: no point may show more, and the last must show all of it.
     fn effect(&self) -> u64;
@@ -84,30 +111,43 @@ pub struct Row {
     /// way, as code may that reads a clock or a file. It is killed where it is, or at the section's end.
     astray: usize,
     slowest: Duration,
+    /// The most slices that a survivor slept through at one point.
+    slices: u64,
     failures: Vec<String>,
     /// The effect at each point, but for those astray, in the order of the points.
     effects: Vec<(usize, u64)>,
 }
 
-/// One way to reach a point: past `calls` system calls at full speed, then `steps` single instructions.
+/// One way to reach a point: past `calls` system calls and to the anchor at full speed, then `steps` single
+/// instructions.
 #[derive(Clone, Copy, Debug)]
 struct Route {
     point: usize,
     calls: usize,
+    anchor: Option<Anchor>,
     steps: usize,
 }
 
 impl Route {
-    /// Every instruction from the section's start.
-    fn steps(point: usize) -> Self {
-        Self { point, calls: 0, steps: point }
-    }
-
-    /// By way of the last system call before the point.
-    fn past_calls(walk: &Walk, point: usize) -> Self {
+    /// By way of the last system call before the point, if the walk knows of any.
+    fn to(walk: &Walk, point: usize) -> Self {
         let calls = walk.calls.iter().take_while(|call| call.after <= point).count();
         let skipped = if calls == 0 { 0 } else { walk.calls[calls - 1].after };
-        Self { point, calls, steps: point - skipped }
+        let (anchor, steps) = walk.way(skipped, point);
+        Self { point, calls, anchor, steps }
+    }
+
+    /// Brings `tracee` there from the opening mark. `Ok(false)`: the section was over before that.
+    fn take(
+        self,
+        tracee: &mut Tracee,
+        walk: &Walk,
+        asleep: &mut Option<&mut dyn FnMut()>,
+    ) -> Result<bool, String> {
+        Ok(tracee.enter_section(walk.lead)?
+            && tracee.call_many(2 * self.calls, asleep)?
+            && self.anchor.map_or(Ok(true), |anchor| tracee.run_to(anchor, asleep))?
+            && tracee.step_many(self.steps, asleep)?)
     }
 }
 
@@ -130,7 +170,7 @@ pub fn sweep<C: Case>(case: &C, points: Points, workers: usize) -> Row {
             pin(0);
             let watchdog = watch(&label);
             watchdog.arm(usize::MAX as u64);
-            walk(case, points)
+            walk(case)
         });
         walker.join().unwrap_or_else(|_| Err("the walk panicked".into()))
     });
@@ -171,8 +211,15 @@ pub fn sweep<C: Case>(case: &C, points: Points, workers: usize) -> Row {
                     let mut row = found.lock().expect("no worker panics with the lock");
                     row.slowest = row.slowest.max(took);
                     match outcome {
-                        Ok((effect, reached)) => {
+                        Ok((Verdict { effect, slices }, reached)) => {
                             row.passed += 1;
+                            row.slices = row.slices.max(slices);
+                            if slices > MOST_SLICES {
+                                row.failures.push(format!(
+                                    "{label} @ {}: a survivor slept {slices} times",
+                                    route.point
+                                ));
+                            }
                             row.astray += usize::from(!reached);
                             if reached {
                                 row.effects.push((route.point, effect));
@@ -227,17 +274,12 @@ fn place(walk: &Walk, point: usize) -> String {
     format!("{address:#x}")
 }
 
-fn walk<C: Case>(case: &C, points: Points) -> Result<Walk, String> {
-    let exits = match points {
-        Points::Every => Vec::new(),
-        Points::Spread(_) | Points::Comb { .. } => {
-            let (mut tracee, mut survivor) = case.start()?;
-            let exits = waking(case, &mut survivor, |asleep| tracee.trace_calls(asleep))?;
-            tracee.kill()?;
-            case.check(survivor)?;
-            exits
-        }
-    };
+/// Walks through the section of `case`.
+pub fn walk<C: Case>(case: &C) -> Result<Walk, String> {
+    let (mut tracee, mut survivor) = case.start()?;
+    let exits = waking(case, &mut survivor, |asleep| tracee.trace_calls(asleep))?;
+    tracee.kill()?;
+    case.check(survivor)?;
     let (mut tracee, mut survivor) = case.start()?;
     let walk = waking(case, &mut survivor, |asleep| tracee.walk(LONGEST, &exits, asleep))?;
     tracee.kill()?;
@@ -263,7 +305,7 @@ fn routes(walk: &Walk, points: Points) -> Vec<Route> {
     match points {
         Points::Every => {
             let stride = if cfg!(debug_assertions) { (last / 60).max(1) } else { 1 };
-            (0..last).step_by(stride).chain([last]).map(Route::steps).collect()
+            (0..last).step_by(stride).chain([last]).map(|point| Route::to(walk, point)).collect()
         }
         Points::Spread(count) => {
             let count = thinned(count);
@@ -271,41 +313,28 @@ fn routes(walk: &Walk, points: Points) -> Vec<Route> {
             for call in &walk.calls {
                 chosen.extend([call.after - 1, call.after]);
             }
-            chosen.into_iter().map(|point| Route::past_calls(walk, point)).collect()
+            chosen.into_iter().map(|point| Route::to(walk, point)).collect()
         }
         Points::Comb { count, shift, of } => {
             let count = thinned(count);
-            (0..count)
-                .map(|i| Route::past_calls(walk, (i * of + shift) * last / (count * of)))
-                .collect()
+            (0..count).map(|i| Route::to(walk, (i * of + shift) * last / (count * of))).collect()
         }
     }
 }
 
 /// Kills a fresh child at the end of `route`: the effect, and whether it went there as the walk did.
-fn kill_at<C: Case>(case: &C, walk: &Walk, route: Route) -> Result<(u64, bool), String> {
+fn kill_at<C: Case>(case: &C, walk: &Walk, route: Route) -> Result<(Verdict, bool), String> {
     let (mut tracee, mut survivor) = case.start()?;
-    let reached = waking(case, &mut survivor, |asleep| {
-        Ok::<_, String>(
-            tracee.step_many(walk.lead, asleep)?
-                && tracee.call_many(2 * route.calls, asleep)?
-                && tracee.step_many(route.steps, asleep)?,
-        )
-    })?;
+    let reached = waking(case, &mut survivor, |asleep| route.take(&mut tracee, walk, asleep))?;
     let as_walked = reached && tracee.address() == walk.address(route.point);
     tracee.kill()?;
     Ok((case.check(survivor)?, as_walked))
 }
 
-/// Walks through the section of `case`.
-pub fn walk_alone<C: Case>(case: &C) -> Result<Walk, String> {
-    walk(case, Points::Every)
-}
-
-/// Runs a fresh child of `case` for `point` instructions of its section, after `lead` up to it, and kills it.
-pub fn die_at<C: Case>(case: &C, lead: usize, point: usize) -> Result<C::Survivor, String> {
+/// Runs a fresh child of `case` to `point` of its section, which does not sleep, and kills it.
+pub fn die_at<C: Case>(case: &C, walk: &Walk, point: usize) -> Result<C::Survivor, String> {
     let (mut tracee, survivor) = case.start()?;
-    tracee.step_many(lead + point, &mut None)?;
+    Route::to(walk, point).take(&mut tracee, walk, &mut None)?;
     tracee.kill()?;
     Ok(survivor)
 }
@@ -344,11 +373,12 @@ impl Row {
     /// What this row's survivors found after a kill, the other's must have found after a kill at the same
     /// point: they differ only in what was done afterwards.
     pub fn must_agree(&mut self, other: &Self) {
-        for (ours, theirs) in self.effects.iter().zip(&other.effects) {
-            if ours != theirs {
+        let theirs: BTreeMap<usize, u64> = other.effects.iter().copied().collect();
+        for &(point, ours) in &self.effects {
+            if let Some(&theirs) = theirs.get(&point).filter(|&&theirs| theirs != ours) {
                 self.failures.push(format!(
-                    "{} @ {}: effect {}, but {} in {}",
-                    self.label, ours.0, ours.1, theirs.1, other.label
+                    "{} @ {point}: effect {ours}, but {theirs} in {}",
+                    self.label, other.label
                 ));
                 return;
             }
@@ -363,6 +393,7 @@ impl Row {
         self.passed += part.passed;
         self.astray += part.astray;
         self.slowest = self.slowest.max(part.slowest);
+        self.slices = self.slices.max(part.slices);
         self.failures.extend(part.failures);
     }
 }
@@ -372,19 +403,20 @@ pub fn report(title: &str, rows: &[Row]) {
     let mut table = String::new();
     let _ = writeln!(
         table,
-        "\n{title}\n{:<64} {:>7} {:>6} {:>7} {:>7} {:>6} {:>8}",
-        "operation, state", "instrs", "calls", "points", "passed", "astray", "slowest"
+        "\n{title}\n{:<64} {:>7} {:>6} {:>7} {:>7} {:>6} {:>6} {:>8}",
+        "operation, state", "instrs", "calls", "points", "passed", "astray", "slices", "slowest"
     );
     for row in rows.iter().filter(|row| row.points > 0) {
         let _ = writeln!(
             table,
-            "{:<64} {:>7} {:>6} {:>7} {:>7} {:>6} {:>6.1}ms",
+            "{:<64} {:>7} {:>6} {:>7} {:>7} {:>6} {:>6} {:>6.1}ms",
             row.label,
             row.instructions,
             row.calls,
             row.points,
             row.passed,
             row.astray,
+            row.slices,
             row.slowest.as_secs_f64() * 1e3
         );
     }
