@@ -782,6 +782,10 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
             if self.at == self.there {
                 self.go_on()?;
             }
+            // What was copied is the parent's in a child forked since then.
+            if !self.receiver.slots.side.is_admitted() {
+                return None;
+            }
             // SAFETY: `at < there`, so that message was copied, and any bytes are a `T`
             // (`AnyBitPattern`).
             let message = unsafe {
