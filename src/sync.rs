@@ -201,16 +201,14 @@ mod plain {
         core::hint::spin_loop();
     }
 
-    /// Does nothing for so many spin hints.
-    pub fn pause(hints: u32) {
-        (0..hints).for_each(|_| spin_hint());
-    }
+    /// Whether it makes a difference to wait a moment.
+    pub const HAS_TIME: bool = true;
 }
 
 #[cfg(loom)]
 pub use model::{
-    AtomicU32, AtomicU64, Word, fence, light_barrier, pause, prefetch_for_read, prefetch_for_write,
-    spin_hint,
+    AtomicU32, AtomicU64, HAS_TIME, Word, fence, light_barrier, prefetch_for_read,
+    prefetch_for_write, spin_hint,
 };
 
 /// loom's stand-ins, and the handles that the models in `loom-tests/` steer them by.
@@ -440,8 +438,8 @@ pub mod model {
     /// Nothing that a model could see.
     pub fn prefetch_for_read(_word: *const Word) {}
 
-    /// Nothing: a model has no time to lose.
-    pub fn pause(_hints: u32) {}
+    /// A model tries every order of things anyway.
+    pub const HAS_TIME: bool = false;
 
     /// Lets the other threads run.
     pub fn spin_hint() {

@@ -9,6 +9,7 @@ use annulus::protocol::Blocked;
 use annulus::protocol::layout::{ACTIVE, Half};
 use annulus::protocol::park::{self, Answered, Barrier, Sleep};
 use annulus::protocol::records::{self, Records};
+use annulus::protocol::room::Look;
 use annulus::protocol::slots::{self, Slots, Typed, Untyped};
 use annulus::sync::{Edge, Ordering, Word, model, spin_hint};
 use std::sync::Arc;
@@ -358,9 +359,10 @@ impl Sender {
             let room = side.wait(|side| {
                 let ring = Arc::clone(&side.ring);
                 match cursor {
-                    SendCursor::Slots(cursor) => cursor.find_room(ring.slots()),
+                    SendCursor::Slots(cursor) => cursor.find_room(ring.slots(), Look::Exact),
                     SendCursor::Records(cursor) => {
-                        let found = cursor.try_reserve(ring.records(), ring.kind.size_of(number));
+                        let size = ring.kind.size_of(number);
+                        let found = cursor.try_reserve(ring.records(), size, Look::Exact);
                         if found.is_err() {
                             // A pad may have been published.
                             side.notify();
@@ -392,14 +394,15 @@ impl Sender {
                 cursor.try_send(ring.slots(), Untyped(size), &bytes).map(|()| 1)
             }
             (SendCursor::Slots(cursor), Kind::Slots { size, .. }) => {
-                match cursor.try_send_batch(ring.slots(), Untyped(size), &bytes, most as usize) {
+                let (shape, most) = (Untyped(size), most as usize);
+                match cursor.try_send_batch(ring.slots(), shape, &bytes, most, Look::Exact) {
                     Ok(0) => Err(Blocked::NotReady),
                     sent => sent.map(|count| count as u64),
                 }
             }
             (SendCursor::Records(cursor), _) => {
                 assert_eq!(most, 1, "there are no batches of records");
-                match cursor.try_reserve(ring.records(), bytes.len()) {
+                match cursor.try_reserve(ring.records(), bytes.len(), Look::Exact) {
                     Ok(span) => {
                         payload::write(span.words(ring.records()), &bytes);
                         cursor.commit(ring.records(), span);
@@ -476,7 +479,9 @@ impl Receiver {
             let message = side.wait(|side| {
                 let ring = Arc::clone(&side.ring);
                 let found = match cursor {
-                    RecvCursor::Slots(cursor) => cursor.look(ring.slots(), Untyped(size)),
+                    RecvCursor::Slots(cursor) => {
+                        cursor.look(ring.slots(), Untyped(ring.kind.size_of(number)))
+                    }
                     RecvCursor::Records(cursor) => cursor.try_claim(ring.records()).map(|_| ()),
                 };
                 if found == Err(Blocked::NotReady) {
@@ -505,9 +510,21 @@ impl Receiver {
                 // SAFETY: `bytes` has room for `most` messages.
                 unsafe {
                     if ring.verbs == Verbs::Iterate {
-                        let next = |i| cursor.try_next(ring.slots(), shape, to.add(i * size));
-                        let failed = (0..most as usize).map(next).position(|next| !ready(next));
-                        let count = failed.unwrap_or(most as usize);
+                        let (mut run, mut count) = (cursor.no_messages(), 0);
+                        while count < most as usize {
+                            if run.is_over() {
+                                cursor.take_to(shape, run);
+                                let left = most as usize - count;
+                                let next = cursor.next_messages(ring.slots(), shape, left);
+                                run = next.unwrap_or_else(|_| cursor.no_messages());
+                                if run.is_over() {
+                                    break;
+                                }
+                            }
+                            run.read(ring.slots(), shape, to.add(count * size));
+                            count += 1;
+                        }
+                        cursor.take_to(shape, run);
                         cursor.note(ring.slots());
                         if count > 0 { Ok(count as u64) } else { Err(Blocked::NotReady) }
                     } else if ring.verbs == Verbs::Peek {

@@ -5,7 +5,7 @@
 //! every message costs a transfer or two. Further apart they share nothing but the lines that have to
 //! move. So a side that has come close pauses for a moment, if there is a stream.
 
-use crate::sync::pause;
+use crate::sync::{HAS_TIME, spin_hint};
 
 /// The longest pause, in spin hints of some ten nanoseconds each.
 const LONGEST: u64 = 64;
@@ -23,19 +23,25 @@ impl Pace {
         Self { since: position }
     }
 
+    /// Whether this side, at `position` in messages, is in a stream: there were several since it last gave
+    /// way. One message at a time is a conversation, which is not to be delayed.
+    #[inline]
+    pub fn is_stream(&self, position: u64) -> bool {
+        HAS_TIME && position.wrapping_sub(self.since) > 1
+    }
+
     /// Called when this side, at `position` in messages, has come close to the other: pauses if there is
     /// a stream, and says whether it did.
     ///
-    /// Several messages since the last time are a stream. The more there were, the longer the pause, and
-    /// the more there are the next time; one message at a time is a conversation, which is not delayed.
+    /// The more messages there were since the last time, the longer the pause, and the more there are the
+    /// next time.
     #[cold]
     #[inline(never)]
     pub fn give_way(&mut self, position: u64) -> bool {
-        let run = position.wrapping_sub(self.since);
+        let (stream, run) = (self.is_stream(position), position.wrapping_sub(self.since));
         self.since = position;
-        let stream = run > 1;
         if stream {
-            pause((2 * run).min(LONGEST) as u32);
+            (0..(2 * run).min(LONGEST)).for_each(|_| spin_hint());
         }
         stream
     }

@@ -224,11 +224,13 @@ impl SendCursor {
     #[inline(never)]
     fn look_for(&mut self, mem: Records<'_>, wanted: u64, look: Look) -> Result<(), Blocked> {
         let (sender, receiver) = (mem.sender, mem.receiver);
-        let found = self.room.look_for(sender, receiver, self.tail, wanted, Look::Released);
-        if look == Look::Released || found != Err(Blocked::NotReady) {
-            return found;
+        if self.pace.is_stream(self.messages) {
+            let found = self.room.look_for(sender, receiver, self.tail, wanted, Look::Released);
+            if look == Look::Released || found != Err(Blocked::NotReady) {
+                return found;
+            }
+            self.pace.give_way(self.messages);
         }
-        self.pace.give_way(self.messages);
         self.room.look_for(sender, receiver, self.tail, wanted, look)
     }
 

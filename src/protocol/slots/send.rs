@@ -87,9 +87,14 @@ impl SendCursor {
     #[cold]
     #[inline(never)]
     fn find_room_now(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
-        let mut found = self.find_room(mem, Look::Released);
+        let mut found = Err(Blocked::NotReady);
+        if self.pace.is_stream(self.tail) {
+            found = self.find_room(mem, Look::Released);
+            if found == Err(Blocked::NotReady) {
+                self.pace.give_way(self.tail);
+            }
+        }
         if found == Err(Blocked::NotReady) {
-            self.pace.give_way(self.tail);
             found = self.find_room(mem, Look::Exact);
         }
         found?;
