@@ -206,25 +206,29 @@ impl ByteSender {
     }
 
     #[inline(always)]
-    fn span_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Span, ByteSendError> {
+    fn span_until(
+        &mut self,
+        len: usize,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<Span, ByteSendError> {
         match self.try_span(len) {
-            Err(ByteSendError::Full) => self.wait_for_room(len, deadline),
+            Err(ByteSendError::Full) => {
+                self.wait_for_room(len, deadline())?;
+                // There is room, and nobody but this sender takes it.
+                self.try_span(len)
+            }
             done => done,
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn wait_for_room(
-        &mut self,
-        len: usize,
-        deadline: Option<Instant>,
-    ) -> Result<Span, ByteSendError> {
+    fn wait_for_room(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), Failure> {
         let Self { side, cursor, .. } = self;
-        let span = wait::wait(side, deadline, |side, look| {
+        wait::wait(side, deadline, |side, look| {
             side.admit()?;
             match cursor.try_reserve(memory(&side.attached), len, look) {
-                Ok(span) => Ok(span),
+                Ok(_) => Ok(()),
                 Err(Blocked::NotReady) => {
                     // A pad may have been published.
                     side.notify(Role::Receiver);
@@ -235,8 +239,7 @@ impl ByteSender {
                     Err(Failure::Corrupt)
                 }
             }
-        })?;
-        Ok(span)
+        })
     }
 
     #[inline(always)]
@@ -279,7 +282,7 @@ impl ByteSender {
     /// As for [`try_send`](Self::try_send), without `Full`.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
-        let span = self.span_until(message.len(), None)?;
+        let span = self.span_until(message.len(), || None)?;
         self.fill(span, message);
         Ok(())
     }
@@ -291,10 +294,7 @@ impl ByteSender {
     /// As for [`send`](Self::send), and [`ByteSendError::Timeout`].
     #[inline]
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), ByteSendError> {
-        let span = match self.try_span(message.len()) {
-            Err(ByteSendError::Full) => self.wait_for_room(message.len(), deadline_in(timeout))?,
-            done => done?,
-        };
+        let span = self.span_until(message.len(), || deadline_in(timeout))?;
         self.fill(span, message);
         Ok(())
     }
@@ -309,7 +309,7 @@ impl ByteSender {
         message: &[u8],
         deadline: Instant,
     ) -> Result<(), ByteSendError> {
-        let span = self.span_until(message.len(), Some(deadline))?;
+        let span = self.span_until(message.len(), || Some(deadline))?;
         self.fill(span, message);
         Ok(())
     }
@@ -343,7 +343,7 @@ impl ByteSender {
     /// As for [`send`](Self::send).
     #[inline]
     pub fn reserve(&mut self, len: usize) -> Result<Grant<'_>, ByteSendError> {
-        let span = self.span_until(len, None)?;
+        let span = self.span_until(len, || None)?;
         Ok(Grant { sender: self, span })
     }
 
@@ -481,49 +481,53 @@ impl ByteReceiver {
         self.side.admit()?;
         match self.cursor.try_claim(memory(&self.side.attached)) {
             Ok(span) => Ok(span),
-            Err(blocked) => self.refused(blocked),
+            Err(blocked) => Err(self.refused(blocked)),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, blocked: Blocked) -> Result<Span, Failure> {
+    fn refused(&mut self, blocked: Blocked) -> Failure {
         if blocked == Blocked::Corrupt {
             self.side.poison();
-            return Err(Failure::Corrupt);
+            return Failure::Corrupt;
         }
         self.publish();
         if !self.side.seems_gone() {
-            return Err(Failure::NotReady);
+            return Failure::NotReady;
         }
         // What it sent before it went is visible now.
-        match self.cursor.try_claim(memory(&self.side.attached)) {
-            Ok(span) => Ok(span),
-            Err(Blocked::NotReady) => Err(Failure::Disconnected),
+        match self.cursor.look(memory(&self.side.attached)) {
+            Ok(_) => Failure::NotReady,
+            Err(Blocked::NotReady) => Failure::Disconnected,
             Err(Blocked::Corrupt) => {
                 self.side.poison();
-                Err(Failure::Corrupt)
+                Failure::Corrupt
             }
         }
     }
 
     #[inline(always)]
-    fn span_until(&mut self, deadline: Option<Instant>) -> Result<Span, Failure> {
+    fn span_until(&mut self, deadline: impl FnOnce() -> Option<Instant>) -> Result<Span, Failure> {
         match self.try_span() {
-            Err(Failure::NotReady) => self.wait_for_message(deadline),
+            Err(Failure::NotReady) => {
+                self.wait_for_message(deadline())?;
+                // There is one, and nobody but this receiver takes it.
+                self.try_span()
+            }
             done => done,
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<Span, Failure> {
+    fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
         let Self { side, cursor, .. } = self;
         wait::wait(side, deadline, |side, _| {
             side.admit()?;
             let mem = memory(&side.attached);
-            match cursor.try_claim(mem) {
-                Ok(span) => Ok(span),
+            match cursor.look(mem) {
+                Ok(_) => Ok(()),
                 Err(Blocked::NotReady) => {
                     if cursor.publish(mem) {
                         side.notify(Role::Sender);
@@ -602,7 +606,7 @@ impl ByteReceiver {
     /// As for [`Receiver::recv`](crate::Receiver::recv).
     #[inline]
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        let span = self.span_until(None)?;
+        let span = self.span_until(|| None)?;
         Ok(self.take(span, message))
     }
 
@@ -617,10 +621,7 @@ impl ByteReceiver {
         message: &mut Vec<u8>,
         timeout: Duration,
     ) -> Result<usize, RecvTimeoutError> {
-        let span = match self.try_span() {
-            Err(Failure::NotReady) => self.wait_for_message(deadline_in(timeout))?,
-            done => done?,
-        };
+        let span = self.span_until(|| deadline_in(timeout))?;
         Ok(self.take(span, message))
     }
 
@@ -634,7 +635,7 @@ impl ByteReceiver {
         message: &mut Vec<u8>,
         deadline: Instant,
     ) -> Result<usize, RecvTimeoutError> {
-        let span = self.span_until(Some(deadline))?;
+        let span = self.span_until(|| Some(deadline))?;
         Ok(self.take(span, message))
     }
 
@@ -668,7 +669,7 @@ impl ByteReceiver {
     /// As for [`try_recv_into`](Self::try_recv_into), without `Empty`.
     #[inline]
     pub fn recv_into(&mut self, message: &mut [u8]) -> Result<usize, RecvIntoError> {
-        let span = self.span_until(None)?;
+        let span = self.span_until(|| None)?;
         self.take_into(span, message)
     }
 
@@ -691,7 +692,7 @@ impl ByteReceiver {
     /// As for [`Receiver::recv`](crate::Receiver::recv).
     #[inline]
     pub fn claim(&mut self) -> Result<Message<'_>, RecvError> {
-        let span = self.span_until(None)?;
+        let span = self.span_until(|| None)?;
         Ok(Message { receiver: self, span })
     }
 
@@ -724,10 +725,7 @@ impl ByteReceiver {
     ///
     /// As for [`recv_timeout`](Self::recv_timeout).
     pub fn wait_ready(&mut self, timeout: Duration) -> Result<(), RecvTimeoutError> {
-        match self.try_span() {
-            Err(Failure::NotReady) => self.wait_for_message(deadline_in(timeout))?,
-            done => done?,
-        };
+        self.span_until(|| deadline_in(timeout))?;
         Ok(())
     }
 

@@ -7,20 +7,24 @@
 
 use crate::sync::{HAS_TIME, spin_hint};
 
-/// The longest pause, in spin hints of some ten nanoseconds each.
-const LONGEST: u64 = 64;
+/// The shortest and the longest pause, in spin hints of some ten nanoseconds each.
+const SHORTEST: u32 = 2;
+const LONGEST: u32 = 64;
 
-/// What a side remembers of its last pause.
+/// What a side remembers of its pauses.
 #[derive(Debug)]
 pub struct Pace {
-    /// The side's position at that time.
+    /// The side's position at the last one.
     since: u64,
+    /// How long the next one is: twice the last one if that paid, else half of it. So a stream is soon
+    /// given room, and whoever waits for the next burst of a few messages is not kept from seeing it.
+    hints: u32,
 }
 
 impl Pace {
     /// The pace of a side that starts at `position`.
     pub fn new(position: u64) -> Self {
-        Self { since: position }
+        Self { since: position, hints: SHORTEST }
     }
 
     /// Whether this side, at `position` in messages, is in a stream: there were several since it last gave
@@ -31,18 +35,21 @@ impl Pace {
     }
 
     /// Called when this side, at `position` in messages, has come close to the other: pauses if there is
-    /// a stream, and says whether it did.
-    ///
-    /// The more messages there were since the last time, the longer the pause, and the more there are the
-    /// next time.
+    /// a stream, and says whether it did. Then [`learn`](Self::learn) is told whether that paid.
     #[cold]
     #[inline(never)]
     pub fn give_way(&mut self, position: u64) -> bool {
-        let (stream, run) = (self.is_stream(position), position.wrapping_sub(self.since));
+        let stream = self.is_stream(position);
         self.since = position;
         if stream {
-            (0..(2 * run).min(LONGEST)).for_each(|_| spin_hint());
+            (0..self.hints).for_each(|_| spin_hint());
         }
         stream
+    }
+
+    /// Takes note whether the pause was long enough for the other side to get ahead.
+    pub fn learn(&mut self, paid: bool) {
+        self.hints =
+            if paid { (self.hints * 2).min(LONGEST) } else { (self.hints / 2).max(SHORTEST) };
     }
 }

@@ -32,7 +32,7 @@ pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
 /// The largest capacity in bytes: keeps every size computed from it far from overflow.
 pub const MAX_CAPACITY: usize = 1 << 44;
 /// The most bytes between two publications of `released`.
-const PERIOD: u64 = 64 * 1024;
+const PERIOD: u64 = 8 * 1024;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// The most lines that are asked for at once; a longer copy asks for its own.
@@ -230,6 +230,14 @@ impl SendCursor {
                 return found;
             }
             self.pace.give_way(self.messages);
+            let found = self.room.look_for(sender, receiver, self.tail, wanted, Look::Released);
+            if found != Err(Blocked::NotReady) {
+                return found;
+            }
+            // If it goes on, a longer pause would have let it come to a release.
+            let found = self.room.look_for(sender, receiver, self.tail, wanted, look);
+            self.pace.learn(found.is_ok());
+            return found;
         }
         self.room.look_for(sender, receiver, self.tail, wanted, look)
     }
@@ -334,25 +342,45 @@ impl RecvCursor {
     /// The oldest message, which stays where it is until [`release`](Self::release).
     #[inline(always)]
     pub fn try_claim(&mut self, mem: Records<'_>) -> Result<Span, Blocked> {
-        // R1 record.
-        let found = header(mem, self.offset).load(Edge::RecordLoad.load());
-        match parse(found, self.offset, self.size) {
-            Header::Data(len) => {
-                self.ask_ahead(mem, record(len));
-                Ok(Span { start: (self.offset + HEADER) / WORD, len })
+        let len = self.look(mem)?;
+        self.ask_ahead(mem, record(len));
+        Ok(Span { start: (self.offset + HEADER) / WORD, len })
+    }
+
+    /// The length of the oldest message.
+    #[inline(always)]
+    pub fn look(&mut self, mem: Records<'_>) -> Result<usize, Blocked> {
+        // At most three times: no pad starts a lap, and this side gives way once.
+        loop {
+            // R1 record.
+            let found = header(mem, self.offset).load(Edge::RecordLoad.load());
+            match parse(found, self.offset, self.size) {
+                Header::Data(len) => return Ok(len),
+                Header::Nothing if self.gives_way(mem) => {}
+                Header::Nothing => return Err(Blocked::NotReady),
+                Header::Pad => self.skip_pad(mem),
+                Header::Broken => return Err(Blocked::Corrupt),
             }
-            Header::Nothing => self.look_again(mem),
-            Header::Pad => self.skip_pad(mem),
-            Header::Broken => Err(Blocked::Corrupt),
         }
     }
 
-    /// Looks once more if this is a stream.
     #[cold]
     #[inline(never)]
-    fn look_again(&mut self, mem: Records<'_>) -> Result<Span, Blocked> {
+    fn skip_pad(&mut self, mem: Records<'_>) {
+        self.step(mem, self.size - self.offset);
+    }
+
+    /// Lets the sender get ahead, in a stream; whether it is worth another look.
+    #[cold]
+    #[inline(never)]
+    fn gives_way(&mut self, mem: Records<'_>) -> bool {
         self.streaming = false;
-        if self.pace.give_way(self.messages) { self.try_claim(mem) } else { Err(Blocked::NotReady) }
+        let paused = self.pace.give_way(self.messages);
+        if paused {
+            let found = header(mem, self.offset).load(Ordering::Relaxed);
+            self.pace.learn(found != 0);
+        }
+        paused
     }
 
     /// Asks for lines that a stream comes to soon, when it is about to read a record of `bytes` bytes.
@@ -367,14 +395,6 @@ impl RecvCursor {
             }
             self.streaming = true;
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn skip_pad(&mut self, mem: Records<'_>) -> Result<Span, Blocked> {
-        self.step(mem, self.size - self.offset);
-        // No pad starts a lap, so this looks once more and no further.
-        self.try_claim(mem)
     }
 
     /// A position to look at messages from that are not taken yet: first the oldest one.

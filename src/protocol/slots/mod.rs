@@ -51,7 +51,7 @@ use crate::sync::{Edge, Ordering, Word};
 use cells::{Geometry, Place};
 
 /// The most messages between two publications of `released`.
-const PERIOD: u64 = 512;
+const PERIOD: u64 = 64;
 /// The largest capacity: keeps every size computed from it far from overflow.
 pub const MAX_CAPACITY: usize = 1 << 40;
 /// The edges that tell the sender of room.

@@ -293,7 +293,11 @@ impl RecvCursor {
     #[inline(always)]
     fn look_now(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
         match self.look(mem, shape) {
-            Err(Blocked::NotReady) if self.pace.give_way(self.head) => self.look(mem, shape),
+            Err(Blocked::NotReady) if self.pace.give_way(self.head) => {
+                let found = self.look(mem, shape);
+                self.pace.learn(found.is_ok());
+                found
+            }
             done => done,
         }
     }
@@ -321,7 +325,12 @@ impl RecvCursor {
     #[cold]
     #[inline(never)]
     fn look_beyond(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
-        let known = self.read_note(mem)?;
+        let mut known = self.read_note(mem)?;
+        if ahead(shape, known) == 0 && self.pace.give_way(self.head) {
+            let before = known;
+            known = self.read_note(mem)?;
+            self.pace.learn(known > before);
+        }
         catch_up(mem, shape, self.place, known, prefetch_for_read);
         Ok(())
     }

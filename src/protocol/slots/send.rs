@@ -88,14 +88,19 @@ impl SendCursor {
     #[inline(never)]
     fn find_room_now(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
         let mut found = Err(Blocked::NotReady);
-        if self.pace.is_stream(self.tail) {
+        let stream = self.pace.is_stream(self.tail);
+        if stream {
             found = self.find_room(mem, Look::Released);
-            if found == Err(Blocked::NotReady) {
-                self.pace.give_way(self.tail);
-            }
+        }
+        if found == Err(Blocked::NotReady) && self.pace.give_way(self.tail) {
+            found = self.find_room(mem, Look::Released);
         }
         if found == Err(Blocked::NotReady) {
             found = self.find_room(mem, Look::Exact);
+            if stream {
+                // It goes on, and a longer pause would have let it come to a release.
+                self.pace.learn(found.is_ok());
+            }
         }
         found?;
         let room = (self.room.limit - self.tail) as usize;
