@@ -1,5 +1,5 @@
 //! The bars of the project, each a ratio against a peer in the same run: medians of interleaved rounds,
-//! both sides pinned, payload written and checked. `cargo bench --bench bars [-- ROUNDS]`.
+//! both sides pinned, payload written and checked. `cargo bench --bench bars [-- ROUNDS [ROW]]`.
 //!
 //! One way: rtrb runs in one process, because it cannot do otherwise; the ring runs in one process
 //! ("threads") and across two ("processes").
@@ -186,10 +186,8 @@ fn compare<const N: usize>(
     rounds: usize,
     bar: f64,
 ) {
-    if std::env::args()
-        .skip(1)
-        .any(|a| a.parse::<usize>().is_err() && !a.starts_with('-') && a != what)
-    {
+    let mut wanted = std::env::args().skip(1).filter(|a| a.parse::<usize>().is_err());
+    if wanted.any(|row| !row.starts_with('-') && row != what) {
         return;
     }
     let count = count / CHUNK as u64 * CHUNK as u64;

@@ -132,12 +132,19 @@ impl ByteRing {
         self.segment.spec.persistent
     }
 
-    /// A snapshot of the ring's figures.
+    /// A snapshot of the ring's figures. The counts of messages can be one off for each process that was
+    /// killed; `length` is exact.
     pub fn stats(&self) -> Stats {
         self.segment.stats()
     }
 
-    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec.
+    /// The descriptor of the segment, to hand over a Unix socket. It is close-on-exec, and a forked child
+    /// does not have it: a descriptor that was borrowed before the fork is a number there that names
+    /// nothing, or some other file.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that opened the ring.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.segment.fd()
     }
@@ -168,6 +175,9 @@ impl ByteRing {
 }
 
 /// The sending side of a [`ByteRing`].
+///
+/// A receiver that leaves is noticed by the second send after that at the latest. One that is killed is
+/// noticed only when the ring is full. See [`Sender`](crate::Sender#when-the-receiver-goes).
 // Lines of its own: a handle changes with every message, and the other side's may lie next to it.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -466,6 +476,10 @@ impl Grant<'_> {
 }
 
 /// The receiving side of a [`ByteRing`].
+///
+/// What a sender sent comes first; `Disconnected` is said when the ring is empty. It does not stick: when
+/// another sender has joined, the same handle receives its messages. See
+/// [`Receiver`](crate::Receiver#when-the-sender-goes).
 // Lines of its own: a handle changes with every message, and the other side's may lie next to it.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -731,7 +745,8 @@ impl ByteReceiver {
 
     /// Shows the messages that are there now to `each`, oldest first, until it says `false`, and says how
     /// many it accepted. None is taken: [`skip`](Self::skip) does that, once they are dealt with, so that
-    /// whoever is killed in between leaves them to the next receiver.
+    /// whoever is killed in between leaves them to the next receiver. In a child that `each` forks, the call
+    /// ends after the message at hand.
     ///
     /// # Errors
     ///

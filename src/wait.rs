@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// How a side of a ring waits for the other.
 ///
 /// It is the handle's own affair: one side may spin while the other blocks.
+///
+/// A side that meets the other in the middle of a stream of messages first lets it get ahead, for at most
+/// a microsecond and only while that pays, whichever way it waits and in the `try_` calls too: two sides at
+/// the same cache line slow each other down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Never sleep: the lowest latency, for the price of a processor. Where both
@@ -37,8 +41,9 @@ const PEER_SLICE: Duration = Duration::from_millis(20);
 const LONGEST_SPIN: Duration = Duration::from_micros(50);
 /// The shortest, when spinning has not paid.
 const SHORTEST_SPIN: Duration = Duration::from_micros(3);
-/// Attempts without a pause between them, at first.
-const EAGER: u32 = 200;
+/// Spin hints between two attempts: whoever looks more often takes the line away from a peer that is
+/// about to write to it.
+const HINTS: u32 = 4;
 /// Attempts between two looks at the clock.
 const ATTEMPTS_PER_LOOK: u32 = 64;
 /// How long a spinner trusts that its peer lives.
@@ -162,8 +167,8 @@ fn spin<R>(
             return None;
         } else if yields {
             std::thread::yield_now();
-        } else if attempts > EAGER {
-            spin_hint();
+        } else {
+            (0..HINTS).for_each(|_| spin_hint());
         }
         if !attempts.is_multiple_of(ATTEMPTS_PER_LOOK) {
             continue;
