@@ -37,9 +37,9 @@
 //! | --- | --- |
 //! | the happens-before edges and their proof | `protocol/mod.rs` |
 //! | every shared byte | `protocol/layout.rs` |
-//! | cells of fixed-size messages; records of any size | `protocol/slots.rs`, `protocol/records.rs` |
+//! | cells of fixed-size messages; records of any size | `protocol/slots/`, `protocol/records.rs` |
 //! | room and its release | `protocol/room.rs` |
-//! | sleeping and waking | `protocol/park.rs`, `wait.rs` |
+//! | sleeping and waking; keeping a stream's sides apart | `protocol/park.rs`, `wait.rs`; `protocol/pace.rs` |
 //! | who is there, who is dead | `participants.rs` |
 //! | creating, publishing, checking segments | `segment/` |
 //! | a system call | `sys/` |

@@ -4,7 +4,7 @@
 //! # Pictures
 //!
 //! A ring of **cells** ([`slots`]), one sender and one receiver. Positions count messages and never
-//! wrap. A cell holds a stamp and as many messages as fit in its cache line:
+//! wrap. A cell holds a stamp and several messages, small ones in one cache line with it:
 //!
 //! ```text
 //!            cell 0                cell 1                cell 2
@@ -36,7 +36,7 @@
 //! | S1 commit | sender: stamp `FULL(p)`, Release | receiver: stamp, Acquire | the payload of all positions up to `p` |
 //! | S2 release | receiver: `released`, Release | sender: `released`, Acquire | the receiver has read all it will ever read of the positions below |
 //! | S3 head | receiver: `head`, Release | sender: `head`, Acquire | the same, message by message; read only when S2 shows no room |
-//! | S4 note | sender: `tail`, Release | a new receiver, while the sender lives: `tail`, Acquire | as S1, up to `tail` |
+//! | S4 note | sender: `tail`, Release | a new receiver while the sender lives, and one in a stream: `tail`, Acquire | as S1, up to `tail` |
 //! | R1 record | sender: header word, Release | receiver: header word, Acquire | the record's payload, and the zero in the header after it |
 //! | R2 space | receiver: `released`, Release | sender: `released`, Acquire | as S2, in bytes |
 //! | R3 space head | receiver: `head`, Release | sender: `head`, Acquire | as S3, in bytes |
@@ -45,8 +45,8 @@
 //!
 //! Relaxed, and why that is enough:
 //!
-//! * The records' `tail` and each side's message count: their only readers are people (statistics) and
-//!   a successor, which has taken the role's lock from the kernel after the predecessor gave it up or
+//! * Each side's message count, and the records' `tail` as it is read: the readers are people (statistics),
+//!   a receiver that only wants to know how far ahead to ask for lines, and a successor, which has taken the role's lock from the kernel after the predecessor gave it up or
 //!   was torn down, and that orders everything the predecessor did before.
 //! * A receiver's `head`, when a successor reads it: the same.
 //! * Payload words: ordered by S1, S2, S3, R1, R2, R3.

@@ -1,0 +1,237 @@
+//! Message bytes in and out of shared memory.
+//!
+//! A peer may write to the words while they are read, so no reference to them is ever formed: they are
+//! copied, word by word with relaxed atomics or, where that is measured to matter, sixteen or thirty-two
+//! bytes at a time by assembly blocks that the compiler cannot see into. Either way the bytes land in
+//! memory that is private to this process before anybody looks at them. The order of the copy against the
+//! rest of the protocol comes from the stamp or the record header, never from the copy.
+
+#[cfg(all(target_arch = "x86_64", not(loom)))]
+mod wide;
+
+use crate::sync::Word;
+
+/// Bytes in a word.
+pub const WORD: usize = 8;
+
+/// Words that hold `bytes` bytes.
+#[inline(always)]
+pub const fn words_for(bytes: usize) -> usize {
+    bytes.div_ceil(WORD)
+}
+
+/// Copies `from` into `to`, the last word padded with zeroes.
+///
+/// `to` must be long enough; a shorter one is a bug of ours and cuts the copy short.
+#[inline(always)]
+pub fn write(to: &[Word], from: &[u8]) {
+    write_from(to, from, wide::write(to, from));
+}
+
+/// The rest of it, when `done` words have been copied already.
+#[inline(always)]
+fn write_from(to: &[Word], from: &[u8], done: usize) {
+    debug_assert!(to.len() >= words_for(from.len()));
+    let whole = (from.len() / WORD).min(to.len());
+    // A plain loop: the compiler does not always see through iterators in a large caller, and this is
+    // every message.
+    for i in done..whole {
+        // SAFETY: `i < whole <= to.len()`, and the eight bytes from `8 * i` on are inside `from`.
+        unsafe {
+            let value = from.as_ptr().add(i * WORD).cast::<u64>().read_unaligned();
+            to.get_unchecked(i).write(u64::from_le(value));
+        }
+    }
+    let rest = &from[whole * WORD..];
+    if !rest.is_empty() && whole < to.len() {
+        let mut last = [0; WORD];
+        let n = rest.len().min(WORD);
+        last[..n].copy_from_slice(&rest[..n]);
+        to[whole].write(u64::from_le_bytes(last));
+    }
+}
+
+/// Copies `from` into `to` from byte `offset` on, leaving the bytes around it as they are.
+///
+/// Only for words that nobody else writes: a word that is covered in part is read and written back.
+#[cfg(not(loom))]
+pub fn write_at(to: &[Word], offset: usize, from: &[u8]) {
+    let (mut first, skip) = (offset / WORD, offset % WORD);
+    let head = if skip == 0 { 0 } else { (WORD - skip).min(from.len()) };
+    let patch = |index: usize, at: usize, bytes: &[u8]| {
+        let mut word = to[index].read().to_le_bytes();
+        word[at..at + bytes.len()].copy_from_slice(bytes);
+        to[index].write(u64::from_le_bytes(word));
+    };
+    if head > 0 {
+        patch(first, skip, &from[..head]);
+        first += 1;
+    }
+    let whole = (from.len() - head) / WORD * WORD;
+    write_message(&to[first..], &from[head..head + whole]);
+    let tail = &from[head + whole..];
+    if !tail.is_empty() {
+        patch(first + whole / WORD, 0, tail);
+    }
+}
+
+/// Copies the first `bytes` bytes of `from` to `to`.
+///
+/// # Safety
+///
+/// `to` must be valid for writes of `bytes` bytes, and `from` must have `words_for(bytes)` words.
+#[inline(always)]
+pub unsafe fn read(from: &[Word], to: *mut u8, bytes: usize) {
+    debug_assert!(from.len() >= words_for(bytes));
+    let whole = bytes / WORD;
+    // SAFETY: the caller's promise covers the whole words.
+    let done = unsafe { wide::read(from, to, whole) };
+    for i in done..whole {
+        // SAFETY: `i < words_for(bytes) <= from.len()`, and `to` has room for word `i`.
+        unsafe {
+            to.add(i * WORD).cast::<u64>().write_unaligned(from.get_unchecked(i).read().to_le())
+        };
+    }
+    let rest = bytes - whole * WORD;
+    if rest > 0 {
+        // SAFETY: `bytes` is not a multiple of a word, so `from` has one more word than `whole`, and
+        // `to` has room for `rest` more bytes.
+        unsafe {
+            let last = from.get_unchecked(whole).read().to_le_bytes();
+            core::ptr::copy_nonoverlapping(last.as_ptr(), to.add(whole * WORD), rest);
+        }
+    }
+}
+
+/// Runs of whole words at equal distances in shared memory, one after the other in private memory: the
+/// messages of whole cells, or of a part of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Runs {
+    /// How many.
+    pub count: usize,
+    /// Words of each.
+    pub words: usize,
+    /// Words from the start of one to the start of the next.
+    pub stride: usize,
+    /// How far, in words from the start of the first run, lines are asked for ahead of the copy.
+    pub known: usize,
+}
+
+/// How many words ahead of a stream its lines are asked for: about what one transfer takes, at the speed
+/// of a stream.
+pub const AHEAD: usize = 128;
+
+impl Runs {
+    /// Words from the start of the first run to the end of the last.
+    fn span(&self) -> usize {
+        if self.count == 0 { 0 } else { (self.count - 1) * self.stride + self.words }
+    }
+}
+
+/// Bytes from which on a copy is worth a call.
+const LONG: usize = 256;
+
+/// The run that a message of `bytes` bytes is, but for what does not fill its last word.
+fn run_of(bytes: usize) -> Runs {
+    let words = bytes / WORD;
+    Runs { count: 1, words, stride: words, known: words }
+}
+
+/// [`write`] for a length that is not known before it runs.
+#[inline(always)]
+pub fn write_message(to: &[Word], from: &[u8]) {
+    if from.len() < LONG {
+        return write_from(to, from, wide::write_stored(to, from));
+    }
+    let run = run_of(from.len());
+    write_runs(to, run, from);
+    write(&to[run.words..], &from[run.words * WORD..]);
+}
+
+/// [`read`] for a length that is not known before it runs.
+///
+/// # Safety
+///
+/// As for [`read`].
+#[inline(always)]
+pub unsafe fn read_message(from: &[Word], to: *mut u8, bytes: usize) {
+    if bytes < LONG {
+        // SAFETY: the caller's promise.
+        return unsafe { read(from, to, bytes) };
+    }
+    let run = run_of(bytes);
+    let done = run.words * WORD;
+    // SAFETY: the caller's promise covers both parts.
+    unsafe {
+        read_runs(from, run, to);
+        read(&from[run.words..], to.add(done), bytes - done);
+    }
+}
+
+/// Copies `from`, which must be as long as all runs, into the runs that start at `to[0]`.
+#[inline]
+pub fn write_runs(to: &[Word], runs: Runs, from: &[u8]) {
+    assert!(runs.span() <= to.len() && runs.count * runs.words * WORD <= from.len());
+    // SAFETY: just asserted.
+    if unsafe { wide::write_runs(to, runs, from) } {
+        return;
+    }
+    for (i, bytes) in from.chunks_exact(runs.words * WORD).take(runs.count).enumerate() {
+        write(&to[i * runs.stride..i * runs.stride + runs.words], bytes);
+    }
+}
+
+/// Copies the runs that start at `from[0]` to `to`.
+///
+/// # Safety
+///
+/// `to` must be valid for writes of all their words.
+#[inline]
+pub unsafe fn read_runs(from: &[Word], runs: Runs, to: *mut u8) {
+    assert!(runs.span() <= from.len());
+    // SAFETY: just asserted, and the caller's promise.
+    if unsafe { wide::read_runs(from, runs, to) } {
+        return;
+    }
+    for i in 0..runs.count {
+        let words = &from[i * runs.stride..i * runs.stride + runs.words];
+        // SAFETY: the caller's promise covers run `i < runs.count`.
+        unsafe { read(words, to.add(i * runs.words * WORD), runs.words * WORD) };
+    }
+}
+
+/// Elsewhere, and under loom, every word goes by itself.
+#[cfg(not(all(target_arch = "x86_64", not(loom))))]
+mod wide {
+    use super::Runs;
+    use crate::sync::Word;
+
+    pub fn write(_to: &[Word], _from: &[u8]) -> usize {
+        0
+    }
+
+    pub fn write_stored(_to: &[Word], _from: &[u8]) -> usize {
+        0
+    }
+
+    /// # Safety
+    ///
+    /// None needed: it does nothing.
+    pub unsafe fn write_runs(_to: &[Word], _runs: Runs, _from: &[u8]) -> bool {
+        false
+    }
+
+    /// # Safety
+    ///
+    /// None needed: it does nothing.
+    pub unsafe fn read_runs(_from: &[Word], _runs: Runs, _to: *mut u8) -> bool {
+        false
+    }
+
+    /// # Safety
+    ///
+    /// None needed: it does nothing.
+    pub unsafe fn read(_from: &[Word], _to: *mut u8, _words: usize) -> usize {
+        0
+    }
+}

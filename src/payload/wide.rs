@@ -1,0 +1,229 @@
+//! Sixteen bytes an instruction, which every x86-64 has, and thirty-two where there is AVX.
+//!
+//! Only the shared side of a copy of few bytes is assembly. The private side is left to the compiler, which
+//! often has the message in registers and then stores nothing and loads nothing there. Where it is known
+//! to be in memory it is loaded eight bytes at a time: a load of sixteen that were stored as two words a
+//! moment ago stalls until both have left the store buffer, behind all that is on its way to the ring.
+
+use super::{AHEAD, Runs, WORD};
+use crate::sync::{Word, prefetch_for_read, prefetch_for_write};
+use core::arch::asm;
+use core::arch::x86_64::{
+    __m128i, __m256i, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256,
+};
+
+/// Words in a cache line.
+const LINE: usize = 8;
+
+/// Words that one instruction moves.
+const PAIR: usize = 2;
+
+/// Words that one wide instruction moves.
+const QUAD: usize = 4;
+
+/// Thirty-two bytes of shared memory.
+///
+/// # Safety
+///
+/// `from` must be valid for reads of them.
+#[inline]
+#[target_feature(enable = "avx")]
+unsafe fn load_quad(from: *const Word) -> __m256i {
+    let value;
+    // SAFETY: the caller's promise; the block only reads, and no reference to the bytes is formed.
+    unsafe {
+        asm!(
+            "vmovdqu {value}, [{from}]",
+            from = in(reg) from,
+            value = out(ymm_reg) value,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    value
+}
+
+/// # Safety
+///
+/// `to` must be valid for writes of thirty-two bytes that are shared as `Word`s.
+#[inline]
+#[target_feature(enable = "avx")]
+unsafe fn store_quad(to: *const Word, value: __m256i) {
+    // SAFETY: the caller's promise; `Word`s may be written through a shared reference.
+    unsafe {
+        asm!(
+            "vmovdqu [{to}], {value}",
+            to = in(reg) to,
+            value = in(ymm_reg) value,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// [`write_runs`](super::write_runs) where the processor has registers of thirty-two bytes; `false`
+/// if it does not, or a run is too short.
+///
+/// # Safety
+///
+/// `to` must have the words of all runs, and `from` their bytes.
+#[inline]
+pub unsafe fn write_runs(to: &[Word], runs: Runs, from: &[u8]) -> bool {
+    if runs.words < QUAD || !is_x86_feature_detected!("avx") {
+        return false;
+    }
+    // SAFETY: the caller's promise; the feature is there.
+    unsafe { write_quads(to.as_ptr(), runs, from.as_ptr()) };
+    true
+}
+
+/// # Safety
+///
+/// As for [`write_runs`], of runs of at least [`QUAD`] words.
+#[target_feature(enable = "avx")]
+unsafe fn write_quads(mut to: *const Word, runs: Runs, mut from: *const u8) {
+    let last = runs.words - QUAD;
+    for run in 0..runs.count {
+        let known = runs.known.saturating_sub(run * runs.stride + AHEAD);
+        let mut word = 0;
+        // SAFETY: a line from `word`, a quad from there and one from `last` are inside the run, as
+        // the conditions say, and the caller promises all runs on both sides. Words that two quads
+        // cover are written twice, with the same bytes. Asking for a line touches nothing.
+        unsafe {
+            let quad = |word: usize| {
+                store_quad(to.add(word), _mm256_loadu_si256(from.add(word * WORD).cast()));
+            };
+            while word + LINE <= runs.words {
+                if word < known {
+                    prefetch_for_write(to.wrapping_add(word + AHEAD));
+                }
+                quad(word);
+                quad(word + QUAD);
+                word += LINE;
+            }
+            if word < last {
+                quad(word);
+            }
+            if word < runs.words {
+                quad(last);
+            }
+            from = from.add(runs.words * WORD);
+        }
+        to = to.wrapping_add(runs.stride);
+    }
+}
+
+/// [`read_runs`](super::read_runs) where the processor has registers of thirty-two bytes; `false`
+/// if it does not, or a run is too short.
+///
+/// # Safety
+///
+/// `from` must have the words of all runs, and `to` be valid for writes of their bytes.
+#[inline]
+pub unsafe fn read_runs(from: &[Word], runs: Runs, to: *mut u8) -> bool {
+    if runs.words < QUAD || !is_x86_feature_detected!("avx") {
+        return false;
+    }
+    // SAFETY: the caller's promise; the feature is there.
+    unsafe { read_quads(from.as_ptr(), runs, to) };
+    true
+}
+
+/// # Safety
+///
+/// As for [`read_runs`], of runs of at least [`QUAD`] words.
+#[target_feature(enable = "avx")]
+unsafe fn read_quads(mut from: *const Word, runs: Runs, mut to: *mut u8) {
+    let last = runs.words - QUAD;
+    for run in 0..runs.count {
+        let known = runs.known.saturating_sub(run * runs.stride + AHEAD);
+        let mut word = 0;
+        // SAFETY: as for `write_quads`.
+        unsafe {
+            let quad = |word: usize| {
+                _mm256_storeu_si256(to.add(word * WORD).cast(), load_quad(from.add(word)));
+            };
+            while word + LINE <= runs.words {
+                if word < known {
+                    prefetch_for_read(from.wrapping_add(word + AHEAD));
+                }
+                quad(word);
+                quad(word + QUAD);
+                word += LINE;
+            }
+            if word < last {
+                quad(word);
+            }
+            if word < runs.words {
+                quad(last);
+            }
+            to = to.add(runs.words * WORD);
+        }
+        from = from.wrapping_add(runs.stride);
+    }
+}
+
+/// Copies as many pairs of words as `to` and `from` have, and gives the number of words done.
+#[inline(always)]
+pub fn write(to: &[Word], from: &[u8]) -> usize {
+    let pairs = to.len().min(from.len() / WORD) / PAIR;
+    for pair in 0..pairs {
+        // SAFETY: `pair < pairs`, so both sixteen bytes are in bounds. `Word`s may be written
+        // through a shared reference; the block may touch any memory as far as the compiler knows,
+        // so a racing access of another process is nothing that it reasons about.
+        unsafe {
+            let value = _mm_loadu_si128(from.as_ptr().cast::<__m128i>().add(pair));
+            asm!(
+                "movdqu [{to}], {value}",
+                to = in(reg) to.as_ptr().add(pair * PAIR),
+                value = in(xmm_reg) value,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+    pairs * PAIR
+}
+
+/// The same for bytes in memory, of which each eight may have been stored a moment ago.
+#[inline(always)]
+pub fn write_stored(to: &[Word], from: &[u8]) -> usize {
+    let pairs = to.len().min(from.len() / WORD) / PAIR;
+    for pair in 0..pairs {
+        // SAFETY: as for `write`.
+        unsafe {
+            asm!(
+                "movq {value}, [{from}]",
+                "movhps {value}, [{from} + 8]",
+                "movdqu [{to}], {value}",
+                from = in(reg) from.as_ptr().add(pair * PAIR * WORD),
+                to = in(reg) to.as_ptr().add(pair * PAIR),
+                value = out(xmm_reg) _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+    pairs * PAIR
+}
+
+/// Copies as many pairs of words as there are in `words` words, and gives the number of words done.
+///
+/// # Safety
+///
+/// `from` must have `words` words and `to` room for as many.
+#[inline(always)]
+pub unsafe fn read(from: &[Word], to: *mut u8, words: usize) -> usize {
+    let pairs = words / PAIR;
+    for pair in 0..pairs {
+        // SAFETY: `pair < pairs`, so both sixteen bytes are in bounds by the caller's promise. The
+        // block only reads; what a racing peer writes meanwhile decides which bytes arrive.
+        unsafe {
+            let value: __m128i;
+            asm!(
+                "movdqu {value}, [{from}]",
+                from = in(reg) from.as_ptr().add(pair * PAIR),
+                value = out(xmm_reg) value,
+                options(nostack, preserves_flags, readonly),
+            );
+            _mm_storeu_si128(to.cast::<__m128i>().add(pair), value);
+        }
+    }
+    pairs * PAIR
+}
