@@ -496,16 +496,16 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
         Ok(unsafe { message.assume_init() })
     }
 
-    /// Goes on after [`take`](Self::take) found nothing.
-    #[cold]
-    #[inline(never)]
-    fn take_until(&mut self, deadline: Option<Instant>) -> Result<T, Failure> {
+    /// Waits for a message if there is none. In one piece with the caller, who then gets it without a copy.
+    #[inline(always)]
+    fn take_until(&mut self, deadline: impl Fn() -> Option<Instant>) -> Result<T, Failure> {
+        let mut until = None;
         loop {
-            self.slots.wait_for_message(deadline)?;
             match self.take() {
                 Err(Failure::NotReady) => {}
                 done => return done,
             }
+            self.slots.wait_for_message(*until.get_or_insert_with(&deadline))?;
         }
     }
 
@@ -540,10 +540,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// [`RecvError::Corrupt`] and [`RecvError::Forked`] as for [`try_recv`](Self::try_recv).
     #[inline(always)]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        match self.take() {
-            Err(Failure::NotReady) => Ok(self.take_until(None)?),
-            done => Ok(done?),
-        }
+        Ok(self.take_until(|| None)?)
     }
 
     /// Receives, waiting for a message for as long as `timeout`.
@@ -563,10 +560,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        match self.take() {
-            Err(Failure::NotReady) => Ok(self.take_until(deadline_in(timeout))?),
-            done => Ok(done?),
-        }
+        Ok(self.take_until(|| deadline_in(timeout))?)
     }
 
     /// Receives, waiting for a message until `deadline`.
@@ -576,10 +570,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// As for [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`].
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        match self.take() {
-            Err(Failure::NotReady) => Ok(self.take_until(Some(deadline))?),
-            done => Ok(done?),
-        }
+        Ok(self.take_until(|| Some(deadline))?)
     }
 
     /// Receives as many messages as are there now and fit into `messages`, from its start on, and says

@@ -158,7 +158,9 @@ fn spin<R>(
         match attempt(side, if due || yields { Look::Exact } else { Look::Released }) {
             Err(Failure::NotReady) => {}
             done => {
-                side.budget.paid();
+                if !forever {
+                    side.budget.paid();
+                }
                 return Some(done);
             }
         }

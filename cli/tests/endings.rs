@@ -172,6 +172,10 @@ fn a_receiver_waits_for_a_new_sender_if_the_last_one_died_long_ago() {
 
 #[test]
 fn signals_are_130_and_leave_nothing() {
+    // Under nohup it would be ignored, and so by the children, who respect that.
+    // SAFETY: the default action needs no handler.
+    unsafe { nix::sys::signal::signal(Signal::SIGHUP, nix::sys::signal::SigHandler::SigDfl) }
+        .unwrap();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // A receiver that waits for its sender, and one that waits for a message.
         let name = Name::created(&[]);
