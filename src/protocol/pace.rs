@@ -10,6 +10,8 @@ use crate::sync::{HAS_TIME, spin_hint};
 /// The shortest and the longest pause, in spin hints of some ten nanoseconds each.
 const SHORTEST: u32 = 2;
 const LONGEST: u32 = 64;
+/// Occasions that are passed over after the shortest pause did not pay.
+const PATIENCE: u32 = 32;
 
 /// What a side remembers of its pauses.
 #[derive(Debug)]
@@ -19,12 +21,14 @@ pub struct Pace {
     /// How long the next one is: twice the last one if that paid, else half of it. So a stream is soon
     /// given room, and whoever waits for the next burst of a few messages is not kept from seeing it.
     hints: u32,
+    /// Occasions to pass over.
+    patience: u32,
 }
 
 impl Pace {
     /// The pace of a side that starts at `position`.
     pub fn new(position: u64) -> Self {
-        Self { since: position, hints: SHORTEST }
+        Self { since: position, hints: SHORTEST, patience: 0 }
     }
 
     /// Whether this side, at `position` in messages, is in a stream: there were several since it last gave
@@ -41,6 +45,10 @@ impl Pace {
     pub fn give_way(&mut self, position: u64) -> bool {
         let stream = self.is_stream(position);
         self.since = position;
+        if stream && self.patience > 0 {
+            self.patience -= 1;
+            return false;
+        }
         if stream {
             (0..self.hints).for_each(|_| spin_hint());
         }
@@ -49,7 +57,12 @@ impl Pace {
 
     /// Takes note whether the pause was long enough for the other side to get ahead.
     pub fn learn(&mut self, paid: bool) {
-        self.hints =
-            if paid { (self.hints * 2).min(LONGEST) } else { (self.hints / 2).max(SHORTEST) };
+        if paid {
+            self.hints = (self.hints * 2).min(LONGEST);
+        } else if self.hints > SHORTEST {
+            self.hints /= 2;
+        } else {
+            self.patience = PATIENCE;
+        }
     }
 }
