@@ -311,7 +311,8 @@ impl RecvCursor {
         let more = (found >> 2).wrapping_sub(self.head);
         if found & STATE == FULL && more < self.geometry.capacity {
             self.ready = self.head + more + 1;
-            if self.streaming {
+            // A stamp that does not reach the end of its cell is the sender's last.
+            if self.streaming && more >= self.place.left(shape) as u64 - 1 {
                 return self.look_beyond(mem, shape);
             }
             self.streaming = true;
