@@ -36,6 +36,8 @@ pub enum Edge {
     NoteStore,
     /// S4, load end: a new receiver's load of it.
     NoteLoad,
+    /// S4, load end: the load of it by a receiver in a stream.
+    StreamLoad,
     /// R1, store end: the sender's header word of a record.
     RecordStore,
     /// R1, load end: the receiver's load of that header.
@@ -60,7 +62,7 @@ pub enum Edge {
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 17] = [
+    pub const ALL: [Edge; 18] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
@@ -69,6 +71,7 @@ impl Edge {
         Edge::HeadLoad,
         Edge::NoteStore,
         Edge::NoteLoad,
+        Edge::StreamLoad,
         Edge::RecordStore,
         Edge::RecordLoad,
         Edge::SpaceStore,

@@ -180,10 +180,17 @@ pub const SLOTS_UNDISTURBED: &[Model] = &[
         peek(late(batches(2, slots(8, 2, 5)))),
     ),
     undisturbed("slots: looked at, then skipped, room for 1", Some(2), peek(slots(32, 1, 3))),
+    undisturbed("slots: a stream, waiting", Some(2), spin(slots(32, 4, 3))),
 ];
 
 /// Slots, one side dies.
 pub const SLOTS_DEATHS: &[Model] = &[
+    model(
+        Scenario::SenderDies,
+        "slots: sender of a stream dies",
+        Some(2),
+        tries(3, slots(32, 4, 4)),
+    ),
     model(Scenario::SenderDies, "slots: sender dies, 8 bytes", Some(1), slots(8, 2, 4)),
     model(Scenario::SenderDies, "slots: sender dies, 32 bytes", Some(1), slots(32, 1, 3)),
     model(

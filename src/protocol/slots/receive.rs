@@ -339,7 +339,7 @@ impl RecvCursor {
     /// Messages that are there, as the sender's note says.
     fn read_note(&mut self, mem: Slots<'_>) -> Result<usize, Blocked> {
         // S4 note. It may trail the stamp.
-        let noted = mem.sender.cursor.position.load(Edge::NoteLoad.load());
+        let noted = mem.sender.cursor.position.load(Edge::StreamLoad.load());
         if noted > self.ready {
             if noted - self.head > self.geometry.capacity {
                 return Err(Blocked::Corrupt);
