@@ -5,8 +5,9 @@ use crate::error::{
     Failure, RecvError, RecvTimeoutError, SendAllError, SendError, SendTimeoutError, SetupError,
     TryRecvError, TrySendError,
 };
+use crate::payload::LINE;
 use crate::protocol::room::Look;
-use crate::protocol::slots::{LINE, Run, Shape, Typed};
+use crate::protocol::slots::{Run, Shape, Typed};
 use crate::segment::{Place, RingKind, Segment};
 use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;

@@ -13,6 +13,8 @@ use crate::sync::Word;
 
 /// Bytes in a word.
 pub const WORD: usize = 8;
+/// Words in a cache line.
+pub const LINE: usize = 8;
 
 /// Words that hold `bytes` bytes.
 #[inline(always)]
@@ -120,6 +122,23 @@ pub struct Runs {
 /// How many words ahead of a stream its lines are asked for: about what one transfer takes, at the speed
 /// of a stream.
 pub const AHEAD: usize = 128;
+
+/// The most lines of a message that are asked for at once; the processor sees the pattern in longer ones.
+const MOST_LINES: usize = 4;
+
+/// Asks for `lines` lines from that of word `start` on, which need not be among `words`.
+#[inline(always)]
+pub fn ask_for(words: &[Word], start: usize, lines: usize, ask: impl Fn(*const Word)) {
+    for line in 0..lines {
+        ask(words.as_ptr().wrapping_add(start + line * LINE));
+    }
+}
+
+/// Asks for the first lines of a message of so many words at word `start`.
+#[inline(always)]
+pub fn ask_for_message(words: &[Word], start: usize, message: usize, ask: impl Fn(*const Word)) {
+    ask_for(words, start, message.div_ceil(LINE).min(MOST_LINES), ask);
+}
 
 impl Runs {
     /// Words from the start of the first run to the end of the last.

@@ -5,15 +5,12 @@
 //! to be in memory it is loaded eight bytes at a time: a load of sixteen that were stored as two words a
 //! moment ago stalls until both have left the store buffer, behind all that is on its way to the ring.
 
-use super::{AHEAD, Runs, WORD};
+use super::{AHEAD, LINE, Runs, WORD};
 use crate::sync::{Word, prefetch_for_read, prefetch_for_write};
 use core::arch::asm;
 use core::arch::x86_64::{
     __m128i, __m256i, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256,
 };
-
-/// Words in a cache line.
-const LINE: usize = 8;
 
 /// Words that one instruction moves.
 const PAIR: usize = 2;
@@ -79,35 +76,43 @@ pub unsafe fn write_runs(to: &[Word], runs: Runs, from: &[u8]) -> bool {
 ///
 /// As for [`write_runs`], of runs of at least [`QUAD`] words.
 #[target_feature(enable = "avx")]
-unsafe fn write_quads(mut to: *const Word, runs: Runs, mut from: *const u8) {
+unsafe fn write_quads(to: *const Word, runs: Runs, from: *const u8) {
+    each_quad(
+        runs,
+        |line| prefetch_for_write(to.wrapping_add(line)),
+        // SAFETY: the quad is inside a run, and the caller promises all runs on both sides.
+        |shared, private| unsafe {
+            store_quad(to.add(shared), _mm256_loadu_si256(from.add(private * WORD).cast()));
+        },
+    );
+}
+
+/// Calls `copy` with the index among the shared words, and among the private ones, of quads that together
+/// cover all of `runs`, each of at least [`QUAD`] words; some words twice. Calls `ask` with the index of
+/// each line ahead.
+#[inline]
+#[target_feature(enable = "avx")]
+fn each_quad(runs: Runs, ask: impl Fn(usize), copy: impl Fn(usize, usize)) {
     let last = runs.words - QUAD;
     for run in 0..runs.count {
-        let known = runs.known.saturating_sub(run * runs.stride + AHEAD);
+        let (shared, private) = (run * runs.stride, run * runs.words);
+        let known = runs.known.saturating_sub(shared + AHEAD);
+        let quad = |word: usize| copy(shared + word, private + word);
         let mut word = 0;
-        // SAFETY: a line from `word`, a quad from there and one from `last` are inside the run, as
-        // the conditions say, and the caller promises all runs on both sides. Words that two quads
-        // cover are written twice, with the same bytes. Asking for a line touches nothing.
-        unsafe {
-            let quad = |word: usize| {
-                store_quad(to.add(word), _mm256_loadu_si256(from.add(word * WORD).cast()));
-            };
-            while word + LINE <= runs.words {
-                if word < known {
-                    prefetch_for_write(to.wrapping_add(word + AHEAD));
-                }
-                quad(word);
-                quad(word + QUAD);
-                word += LINE;
+        while word + LINE <= runs.words {
+            if word < known {
+                ask(shared + word + AHEAD);
             }
-            if word < last {
-                quad(word);
-            }
-            if word < runs.words {
-                quad(last);
-            }
-            from = from.add(runs.words * WORD);
+            quad(word);
+            quad(word + QUAD);
+            word += LINE;
         }
-        to = to.wrapping_add(runs.stride);
+        if word < last {
+            quad(word);
+        }
+        if word < runs.words {
+            quad(last);
+        }
     }
 }
 
@@ -131,34 +136,15 @@ pub unsafe fn read_runs(from: &[Word], runs: Runs, to: *mut u8) -> bool {
 ///
 /// As for [`read_runs`], of runs of at least [`QUAD`] words.
 #[target_feature(enable = "avx")]
-unsafe fn read_quads(mut from: *const Word, runs: Runs, mut to: *mut u8) {
-    let last = runs.words - QUAD;
-    for run in 0..runs.count {
-        let known = runs.known.saturating_sub(run * runs.stride + AHEAD);
-        let mut word = 0;
+unsafe fn read_quads(from: *const Word, runs: Runs, to: *mut u8) {
+    each_quad(
+        runs,
+        |line| prefetch_for_read(from.wrapping_add(line)),
         // SAFETY: as for `write_quads`.
-        unsafe {
-            let quad = |word: usize| {
-                _mm256_storeu_si256(to.add(word * WORD).cast(), load_quad(from.add(word)));
-            };
-            while word + LINE <= runs.words {
-                if word < known {
-                    prefetch_for_read(from.wrapping_add(word + AHEAD));
-                }
-                quad(word);
-                quad(word + QUAD);
-                word += LINE;
-            }
-            if word < last {
-                quad(word);
-            }
-            if word < runs.words {
-                quad(last);
-            }
-            to = to.add(runs.words * WORD);
-        }
-        from = from.wrapping_add(runs.stride);
-    }
+        |shared, private| unsafe {
+            _mm256_storeu_si256(to.add(private * WORD).cast(), load_quad(from.add(shared)));
+        },
+    );
 }
 
 /// Copies as many pairs of words as `to` and `from` have, and gives the number of words done.

@@ -24,7 +24,7 @@ use super::layout::Half;
 use super::pace::Pace;
 use super::room::{self, Edges, Look, Releases, Room};
 use super::{Blocked, release_period};
-use crate::payload::{AHEAD, WORD, words_for as words_of_bytes};
+use crate::payload::{self, AHEAD, WORD, words_for as words_of_bytes};
 use crate::sync::{Edge, Ordering, Word, prefetch_for_read, prefetch_for_write};
 
 /// The longest message of any ring: a length has 32 bits.
@@ -33,10 +33,6 @@ pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
 pub const MAX_CAPACITY: usize = 1 << 44;
 /// The most bytes between two publications of `released`.
 const PERIOD: u64 = 8 * 1024;
-/// Bytes of a cache line.
-const LINE: usize = 64;
-/// The most lines that are asked for at once; a longer copy asks for its own.
-const MOST_LINES: usize = 4;
 /// Bytes of a header.
 const HEADER: usize = WORD;
 
@@ -131,10 +127,7 @@ fn header(mem: Records<'_>, offset: usize) -> &Word {
 /// then is likely as long.
 #[inline(always)]
 fn ask_ahead(mem: Records<'_>, offset: usize, bytes: usize, ask: impl Fn(*const Word)) {
-    let start = offset / WORD + AHEAD;
-    for word in (0..bytes.min(MOST_LINES * LINE)).step_by(LINE) {
-        ask(mem.words.as_ptr().wrapping_add(start + word / WORD));
-    }
+    payload::ask_for_message(mem.words, offset / WORD + AHEAD, bytes / WORD, ask);
 }
 
 /// The sender's private state.
@@ -144,7 +137,6 @@ pub struct SendCursor {
     /// `tail` within the data.
     offset: usize,
     messages: u64,
-    pace: Pace,
     room: Room,
     /// Bytes of data.
     size: usize,
@@ -186,8 +178,8 @@ impl SendCursor {
             }
         }
         mem.sender.cursor.position.store(tail, Ordering::Relaxed);
-        let (pace, room) = (Pace::new(messages), Room::new(head, usable, ROOM));
-        Ok(Self { tail, offset, messages, pace, room, size })
+        let room = Room::new(head, usable, messages, ROOM);
+        Ok(Self { tail, offset, messages, room, size })
     }
 
     /// Finds room for a message of `len` bytes, which must be at most [`max_message`]. Nobody sees
@@ -215,31 +207,7 @@ impl SendCursor {
         if wanted <= self.room.limit {
             return Ok(());
         }
-        self.look_for(mem, wanted, look)
-    }
-
-    /// Looks for room up to `wanted`: in a stream, rather for what the receiver releases than for what it
-    /// has just left.
-    #[cold]
-    #[inline(never)]
-    fn look_for(&mut self, mem: Records<'_>, wanted: u64, look: Look) -> Result<(), Blocked> {
-        let (sender, receiver) = (mem.sender, mem.receiver);
-        if self.pace.is_stream(self.messages) {
-            let found = self.room.look_for(sender, receiver, self.tail, wanted, Look::Released);
-            if look == Look::Released || found != Err(Blocked::NotReady) {
-                return found;
-            }
-            self.pace.give_way(self.messages);
-            let found = self.room.look_for(sender, receiver, self.tail, wanted, Look::Released);
-            if found != Err(Blocked::NotReady) {
-                return found;
-            }
-            // If it goes on, a longer pause would have let it come to a release.
-            let found = self.room.look_for(sender, receiver, self.tail, wanted, look);
-            self.pace.learn(found.is_ok());
-            return found;
-        }
-        self.room.look_for(sender, receiver, self.tail, wanted, look)
+        self.room.find(mem.sender, mem.receiver, (self.tail, wanted), self.messages, look)
     }
 
     /// Ends the lap.

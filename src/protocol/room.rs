@@ -13,6 +13,7 @@
 
 use super::Blocked;
 use super::layout::Half;
+use super::pace::Pace;
 use crate::sync::{Edge, Ordering};
 
 /// The largest position believed when a side attaches: every sum and shift after it stays in 64 bits.
@@ -44,13 +45,15 @@ pub struct Room {
     /// The highest position known to be released.
     released: u64,
     capacity: u64,
+    pace: Pace,
     edges: Edges,
 }
 
 impl Room {
-    /// The room when the receiver is at `head`.
-    pub fn new(head: u64, capacity: u64, edges: Edges) -> Self {
-        Self { limit: head + capacity, released: head, capacity, edges }
+    /// The room when the receiver is at `head`, for a sender that has sent `messages` messages.
+    pub fn new(head: u64, capacity: u64, messages: u64, edges: Edges) -> Self {
+        let pace = Pace::new(messages);
+        Self { limit: head + capacity, released: head, capacity, pace, edges }
     }
 
     /// Learns how far the receiver is, for a sender at `tail`. `NotReady` if that is nothing new.
@@ -82,6 +85,42 @@ impl Room {
             high_water.store(waiting, Ordering::Relaxed);
         }
         if self.limit == before { Err(Blocked::NotReady) } else { Ok(()) }
+    }
+
+    /// Finds room up to `wanted` for a sender at `tail` that has sent `messages` messages: in a stream,
+    /// rather what the receiver releases than what it has just left.
+    #[cold]
+    #[inline(never)]
+    pub fn find(
+        &mut self,
+        sender: &Half,
+        receiver: &Half,
+        (tail, wanted): (u64, u64),
+        messages: u64,
+        look: Look,
+    ) -> Result<(), Blocked> {
+        if look == Look::Released {
+            return self.look_for(sender, receiver, tail, wanted, look);
+        }
+        if self.pace.is_stream(messages) {
+            let found = self.look_for(sender, receiver, tail, wanted, Look::Released);
+            if found != Err(Blocked::NotReady) {
+                return found;
+            }
+        }
+        let paused = self.pace.give_way(messages);
+        if paused {
+            let found = self.look_for(sender, receiver, tail, wanted, Look::Released);
+            if found != Err(Blocked::NotReady) {
+                return found;
+            }
+        }
+        let found = self.look_for(sender, receiver, tail, wanted, Look::Exact);
+        if paused {
+            // It goes on, and a longer pause would have let it come to a release.
+            self.pace.learn(found.is_ok());
+        }
+        found
     }
 
     /// Looks for room up to `wanted`, if need be twice. A third look could only find what has

@@ -85,20 +85,10 @@ impl Segment {
 
     /// Maps the `size` bytes of `fd`, a file just made, and writes an empty ring into it.
     fn assemble(fd: PrivateFd, spec: Spec, size: u64) -> Result<Self, SetupError> {
-        let mapping = map(fd.file(), size, &spec)?;
-        let words_of_data = spec.data_words()?;
-        let segment = Self {
-            mapping,
-            fd,
-            path: None,
-            kept: AtomicBool::new(false),
-            unlinking: Mutex::new(()),
-            spec,
-            words: words_of_data,
-        };
+        let segment = Self::of(map(fd.file(), size, &spec)?, fd, spec)?;
         if segment.spec.kind == RingKind::Slots {
             let (sender, receiver) = (segment.half(Role::Sender), segment.half(Role::Receiver));
-            let words = words(&segment.mapping, words_of_data);
+            let words = words(&segment.mapping, segment.words);
             let shape = Untyped(segment.spec.message_size);
             Slots { sender, receiver, words }.initialise(shape, segment.spec.capacity);
         }
@@ -117,17 +107,14 @@ impl Segment {
             Spec::read(header(&mapping), size, unit)?
         };
         expected.check(&spec)?;
-        let mapping = map(fd.file(), size, &spec)?;
+        Self::of(map(fd.file(), size, &spec)?, fd, spec)
+    }
+
+    /// The segment of `fd`, mapped as `spec` says, without a name.
+    fn of(mapping: Mapping, fd: PrivateFd, spec: Spec) -> Result<Self, SetupError> {
         let words = spec.data_words()?;
-        Ok(Self {
-            mapping,
-            fd,
-            path: None,
-            kept: AtomicBool::new(false),
-            unlinking: Mutex::new(()),
-            spec,
-            words,
-        })
+        let (kept, unlinking) = (AtomicBool::new(false), Mutex::new(()));
+        Ok(Self { mapping, fd, path: None, kept, unlinking, spec, words })
     }
 
     /// The half that `role` writes.

@@ -1,15 +1,11 @@
 //! Where in the data a message lies: cells, and the copies in and out of them.
 
 use super::Slots;
-use crate::payload::{self, AHEAD, Runs};
+use crate::payload::{self, AHEAD, LINE, Runs};
 use crate::sync::{Word, prefetch_for_read, prefetch_for_write};
 
-/// Words in a cache line, which is also the smallest cell.
-pub const LINE: usize = 8;
 /// Words in the largest cell of several messages.
 const LARGE_CELL: usize = 16 * LINE;
-/// The most lines of a message that are asked for at once; the processor sees the pattern in longer ones.
-const MOST_LINES: usize = 4;
 
 /// The size of a message, known to the compiler ([`Typed`]) or only at run time ([`Untyped`]).
 ///
@@ -158,14 +154,14 @@ impl Geometry {
         Place { cell, message }
     }
 
-    /// Goes on to the next cell if `place` is at the end of one; says whether it did.
+    /// Goes on to the next cell if `place` is at the end of one.
     ///
     /// Written with branches, not selects: a mispredicted one is rare, and a select would put the
     /// comparison into the chain from one message to the next.
     #[inline(always)]
-    pub(super) fn settle(&self, shape: impl Shape, place: &mut Place) -> bool {
+    pub(super) fn settle(&self, shape: impl Shape, place: &mut Place) {
         if place.message != place.end(shape) {
-            return false;
+            return;
         }
         place.cell += shape.stride();
         if place.cell == self.words {
@@ -173,7 +169,6 @@ impl Geometry {
             place.cell = 0;
         }
         place.message = place.cell + shape.first();
-        true
     }
 
     /// Writes messages from the start of `bytes`, from `place` on, which is settled, and moves `place`
@@ -189,10 +184,10 @@ impl Geometry {
         most: usize,
         known: usize,
     ) -> usize {
-        if let Some((runs, cells)) = self.whole_cells(shape, *place, most, known) {
+        if let Some(runs) = self.whole_cells(shape, *place, most, known) {
             let (run, words) = (runs.words * payload::WORD, &mem.words[..self.words]);
             if shape.is_small() {
-                for (i, cell) in bytes.chunks_exact(run).take(cells).enumerate() {
+                for (i, cell) in bytes.chunks_exact(run).take(runs.count).enumerate() {
                     let start = place.message + i * runs.stride;
                     if i * runs.stride + AHEAD < runs.known {
                         prefetch_for_write(words.as_ptr().wrapping_add(start + AHEAD));
@@ -202,15 +197,13 @@ impl Geometry {
             } else {
                 payload::write_runs(&words[place.message..], runs, bytes);
             }
-            return self.pass(shape, place, runs, cells);
+            return self.pass(shape, place, runs);
         }
         let count = most.min(place.left(shape));
         for (i, message) in bytes.chunks_exact(shape.size()).take(count).enumerate() {
             payload::write(message_at(mem, shape, place.message + i * shape.words()), message);
         }
-        place.message += count * shape.words();
-        self.settle(shape, place);
-        count
+        self.skip(shape, place, count)
     }
 
     /// Reads messages to `to`, as [`write_run`](Self::write_run) writes them.
@@ -228,10 +221,10 @@ impl Geometry {
         most: usize,
         known: usize,
     ) -> usize {
-        if let Some((runs, cells)) = self.whole_cells(shape, *place, most, known) {
+        if let Some(runs) = self.whole_cells(shape, *place, most, known) {
             let (run, words) = (runs.words * payload::WORD, &mem.words[..self.words]);
             if shape.is_small() {
-                for i in 0..cells {
+                for i in 0..runs.count {
                     let start = place.message + i * runs.stride;
                     if i * runs.stride + AHEAD < runs.known {
                         prefetch_for_read(words.as_ptr().wrapping_add(start + AHEAD));
@@ -245,7 +238,7 @@ impl Geometry {
                 // SAFETY: as above.
                 unsafe { payload::read_runs(&words[place.message..], runs, to) };
             }
-            return self.pass(shape, place, runs, cells);
+            return self.pass(shape, place, runs);
         }
         let count = most.min(place.left(shape));
         for i in 0..count {
@@ -253,9 +246,7 @@ impl Geometry {
             // SAFETY: the caller's promise covers message `i < count <= most`.
             unsafe { payload::read(words, to.add(i * shape.size()), shape.size()) };
         }
-        place.message += count * shape.words();
-        self.settle(shape, place);
-        count
+        self.skip(shape, place, count)
     }
 
     /// The whole cells from `place` on, up to the end of the lap, that `most` messages fill, if there are
@@ -267,26 +258,25 @@ impl Geometry {
         place: Place,
         most: usize,
         known: usize,
-    ) -> Option<(Runs, usize)> {
+    ) -> Option<Runs> {
         let (per_cell, stride) = (shape.per_cell(), shape.stride());
         if !shape.is_dense() || most < per_cell || place.message != place.cell + shape.first() {
             return None;
         }
-        let cells = (most / per_cell).min((self.words - place.cell) / stride);
+        let count = (most / per_cell).min((self.words - place.cell) / stride);
         let known = known / per_cell * stride;
-        Some((Runs { count: cells, words: per_cell * shape.words(), stride, known }, cells))
+        Some(Runs { count, words: per_cell * shape.words(), stride, known })
     }
 
     /// Moves `place` behind whole cells, and says how many messages they hold.
     #[inline(always)]
-    fn pass(&self, shape: impl Shape, place: &mut Place, runs: Runs, cells: usize) -> usize {
-        let words = cells * runs.stride;
-        place.cell += words;
+    fn pass(&self, shape: impl Shape, place: &mut Place, runs: Runs) -> usize {
+        place.cell += runs.count * runs.stride;
         if place.cell == self.words {
             place.cell = 0;
         }
         place.message = place.cell + shape.first();
-        cells * shape.per_cell()
+        runs.count * shape.per_cell()
     }
 
     /// Moves `place`, which is settled, on by up to `most` messages, not beyond its cell.
@@ -334,9 +324,7 @@ pub(super) fn ask_ahead(
     if shape.is_small() {
         return;
     }
-    for line in 0..shape.words().div_ceil(LINE).min(MOST_LINES) {
-        ask(mem.words.as_ptr().wrapping_add(start + ahead + line * LINE));
-    }
+    payload::ask_for_message(mem.words, start + ahead, shape.words(), ask);
 }
 
 /// The same for the small messages of the cell at `place`, which has just been entered.
@@ -364,7 +352,5 @@ pub(super) fn catch_up(
     ask: impl Fn(*const Word),
 ) {
     let words = (known / shape.per_cell() * shape.stride()).min(AHEAD);
-    for line in 0..words / LINE {
-        ask(mem.words.as_ptr().wrapping_add(place.message + line * LINE));
-    }
+    payload::ask_for(mem.words, place.message, words / LINE, ask);
 }

@@ -40,7 +40,7 @@ mod cells;
 mod receive;
 mod send;
 
-pub use cells::{LINE, Shape, Typed, Untyped, cells_for, words_for};
+pub use cells::{Shape, Typed, Untyped, cells_for, words_for};
 pub use receive::{RecvCursor, Run};
 pub use send::SendCursor;
 

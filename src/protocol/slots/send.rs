@@ -6,7 +6,6 @@ use super::cells::{
 use super::{ROOM, Slots, committed, full, stamp};
 use crate::payload;
 use crate::protocol::Blocked;
-use crate::protocol::pace::Pace;
 use crate::protocol::room::{Look, Room};
 use crate::sync::{Edge, prefetch_for_write};
 use bytemuck::NoUninit;
@@ -21,7 +20,6 @@ pub struct SendCursor {
     end: usize,
     /// How far ahead of `place` lines are asked for.
     ahead: usize,
-    pace: Pace,
     room: Room,
     geometry: Geometry,
 }
@@ -33,10 +31,9 @@ impl SendCursor {
         let geometry = Geometry::new(mem, shape, capacity);
         let (tail, head) = committed(mem, shape, &geometry)?;
         mem.sender.cursor.position.store(tail, Edge::NoteStore.store());
-        let room = Room::new(head, geometry.capacity, ROOM);
+        let room = Room::new(head, geometry.capacity, tail, ROOM);
         let place = geometry.place(shape, tail);
-        let pace = Pace::new(tail);
-        Ok(Self { tail, place, end: place.message, ahead: 0, pace, room, geometry })
+        Ok(Self { tail, place, end: place.message, ahead: 0, room, geometry })
     }
 
     /// Sends one message.
@@ -82,27 +79,12 @@ impl SendCursor {
         Ok(())
     }
 
-    /// Finds room where none is known, if there is any: in a stream, rather what the receiver releases
-    /// than what it has just left.
+    /// Finds room where none is known, if there is any.
     #[cold]
     #[inline(never)]
     fn find_room_now(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
-        let mut found = Err(Blocked::NotReady);
-        let stream = self.pace.is_stream(self.tail);
-        if stream {
-            found = self.find_room(mem, Look::Released);
-        }
-        if found == Err(Blocked::NotReady) && self.pace.give_way(self.tail) {
-            found = self.find_room(mem, Look::Released);
-        }
-        if found == Err(Blocked::NotReady) {
-            found = self.find_room(mem, Look::Exact);
-            if stream {
-                // It goes on, and a longer pause would have let it come to a release.
-                self.pace.learn(found.is_ok());
-            }
-        }
-        found?;
+        let wanted = (self.tail, self.tail + 1);
+        self.room.find(mem.sender, mem.receiver, wanted, self.tail, Look::Exact)?;
         let room = (self.room.limit - self.tail) as usize;
         catch_up(mem, shape, self.place, room, prefetch_for_write);
         Ok(())
