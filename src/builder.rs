@@ -1,6 +1,7 @@
 //! Creating and opening rings: the same options for every kind.
 
 use crate::error::SetupError;
+use crate::protocol::claims;
 use crate::segment::{Expected, Place, RingKind, Segment, Spec, Topology};
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
@@ -8,6 +9,8 @@ use std::sync::Arc;
 
 /// Times that a ring may vanish between our finding it there and opening it.
 const ATTEMPTS: usize = 64;
+/// Entries of the table of participants, if nobody says how many.
+const DEFAULT_PARTICIPANTS: usize = 64;
 
 /// The kinds of ring; sealed by being out of reach.
 pub trait Kind: Sized {
@@ -70,14 +73,33 @@ impl<R: Kind> Builder<R> {
             message_size: message.0,
             message_align: message.1,
             mode: 0o600,
+            participants: 0,
             label: String::new(),
         };
         Self { spec, ring: PhantomData }
     }
 
     /// How many may send and receive. Default: one of each.
+    ///
+    /// With a shared side the ring holds as many messages as asked for, rounded up to a power of two.
+    ///
+    /// ```
+    /// use annulus::{Place, Ring, Topology};
+    ///
+    /// let ring = Ring::<u64>::builder(100).topology(Topology::Mpmc).create(Place::memfd("jobs")?)?;
+    /// assert_eq!(ring.capacity(), 128);
+    /// let (_first, _second) = (ring.sender()?, ring.sender()?);
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
     pub fn topology(mut self, topology: Topology) -> Self {
         self.spec.topology = topology;
+        self
+    }
+
+    /// How many senders and receivers there can be together in a ring with a shared side, at most 1024.
+    /// Default: 64. Each takes 256 bytes. Of no consequence with one sender and one receiver.
+    pub fn participants(mut self, participants: usize) -> Self {
+        self.spec.participants = participants;
         self
     }
 
@@ -123,20 +145,21 @@ impl<R: Kind> Builder<R> {
     /// can be missing later), [`SetupError::InvalidSize`], [`SetupError::InvalidMode`] and
     /// [`SetupError::InvalidName`] for options that cannot be, and others as the kernel answers.
     pub fn create(self, place: Place) -> Result<R, SetupError> {
-        let segment = Segment::create(&place, self.spec)?;
+        let segment = Segment::create(&place, self.complete())?;
         Ok(R::in_segment(Sealed(Arc::new(segment))))
     }
 
     /// Opens the ring if it exists, and creates it if it does not; whichever of several processes comes
     /// first creates it. A ring that exists keeps its own capacity, mode and lifetime, but must have
-    /// this kind, this message type, and this label unless that is empty.
+    /// this kind, this topology, this message type, and this label unless that is empty.
     ///
     /// # Errors
     ///
     /// As for [`create`](Self::create) and [`Attach::open`].
     pub fn open_or_create(self, place: Place) -> Result<R, SetupError> {
         let mut expected = self.expected();
-        expected.label = Some(self.spec.label.clone()).filter(|label| !label.is_empty());
+        let spec = self.complete();
+        expected.label = Some(spec.label.clone()).filter(|label| !label.is_empty());
         for _ in 0..ATTEMPTS {
             // Opened first: there need not be room for a second one only to find that there is one.
             match place.file().map(|_| Segment::open(&place, &expected)) {
@@ -146,7 +169,7 @@ impl<R: Kind> Builder<R> {
                     return done.map(|segment| R::in_segment(Sealed(Arc::new(segment))));
                 }
             }
-            match Segment::create(&place, self.spec.clone()) {
+            match Segment::create(&place, spec.clone()) {
                 // Somebody was faster.
                 Err(SetupError::AlreadyExists) => {}
                 done => return done.map(|segment| R::in_segment(Sealed(Arc::new(segment)))),
@@ -155,10 +178,27 @@ impl<R: Kind> Builder<R> {
         Err(SetupError::AlreadyExists)
     }
 
+    /// The spec with what follows from the topology.
+    fn complete(self) -> Spec {
+        let mut spec = self.spec;
+        if !spec.topology.is_shared() {
+            spec.participants = 0;
+            return spec;
+        }
+        if let 1..=claims::MAX_CAPACITY = spec.capacity {
+            spec.capacity = claims::capacity_for(spec.capacity);
+        }
+        if spec.participants == 0 {
+            spec.participants = DEFAULT_PARTICIPANTS;
+        }
+        spec
+    }
+
     fn expected(&self) -> Expected {
         let message = (self.spec.kind == RingKind::Slots)
             .then_some((self.spec.message_size, self.spec.message_align));
-        Expected { kind: Some(self.spec.kind), message, ..Expected::default() }
+        let topology = Some(self.spec.topology);
+        Expected { kind: Some(self.spec.kind), topology, message, ..Expected::default() }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::error::{Role, SetupError};
 use crate::segment::{
-    DIRECTORY, Origin, PREFIX, Place, RingKind, Spec, Topology, half, header, lock_of,
-    open_unlocked,
+    DIRECTORY, Origin, PREFIX, Place, RingKind, Spec, Topology, half, header, is_held,
+    open_unlocked, table,
 };
 use crate::stats::Stats;
 use crate::sys::locks::{self, Byte};
@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub version: u64,
     /// Messages that fit, or bytes of messages.
     pub capacity: usize,
+    /// How many senders and receivers there may be together, if a side is shared.
+    pub participants: usize,
     /// Bytes of a message, or of the longest one.
     pub message_size: usize,
     /// Alignment of a message in bytes.
@@ -99,16 +101,20 @@ impl Snapshot {
         if metadata.blocks().saturating_mul(512) < size {
             return Err(SetupError::Sparse);
         }
-        // Only the header and the halves are looked at, never the data; and a copy of them, because the
+        // Only the header, the halves and the table are looked at, never the data; and a copy of them, because the
         // file may be anybody's.
-        let mapping = Mapping::copy_of(&file, crate::protocol::layout::DATA)
-            .map_err(SetupError::os("reading the file"))?;
+        let copy = |length| {
+            Mapping::copy_of(&file, length).map_err(SetupError::os("reading the file"))
+        };
+        let mapping = copy(crate::protocol::layout::DATA)?;
         let unit = metadata.blksize().max(crate::protocol::layout::PAGE as u64);
         let (spec, origin) = Spec::read(header(&mapping), size, unit)?;
         let fd = file.as_fd();
-        let is_held = |role| locks::is_held(fd, lock_of(role));
+        let mapping = copy(spec.data_at())?;
         let (sender, receiver) = (half(&mapping, Role::Sender), half(&mapping, Role::Receiver));
-        let stats = Stats::read(spec.kind, sender, receiver, is_held);
+        let table = table(&mapping, spec.participants);
+        let stats = Stats::read(&spec, fd, (sender, receiver), table);
+        let is_held = |role| is_held(fd, &spec, table, role);
         let state = if is_held(Role::Sender) || is_held(Role::Receiver) {
             State::Live
         } else if locks::is_held(fd, Byte::Users) {
@@ -116,6 +122,7 @@ impl Snapshot {
         } else {
             State::Stale
         };
+        let participants = spec.participants;
         let Spec { kind, topology, persistent, huge_pages, capacity, message_size, .. } = spec;
         let Origin { creator, created } = origin;
         Ok(Self {
@@ -123,6 +130,7 @@ impl Snapshot {
             topology,
             version: crate::protocol::layout::VERSION,
             capacity,
+            participants,
             message_size,
             message_align: spec.message_align,
             label: spec.label,

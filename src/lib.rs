@@ -40,7 +40,8 @@
 //! | cells of fixed-size messages; records of any size | `protocol/slots/`, `protocol/records.rs` |
 //! | room and its release | `protocol/room.rs` |
 //! | sleeping and waking; keeping a stream's sides apart | `protocol/park.rs`, `wait.rs`; `protocol/pace.rs` |
-//! | who is there, who is dead | `participants.rs` |
+//! | claims of shared sides, and their journal | `protocol/claims/` |
+//! | who is there, who is dead | `participants.rs`, `table.rs` |
 //! | creating, publishing, checking segments | `segment/` |
 //! | a system call | `sys/` |
 //! | atomics, loom | `sync.rs` |
@@ -104,6 +105,8 @@ mod sync;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod sys;
+#[cfg(not(loom))]
+mod table;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod untyped;

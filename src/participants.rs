@@ -5,15 +5,18 @@
 //! shared memory (pid, incarnation) is for people or a hint that saves a question to the kernel.
 
 use crate::error::{Failure, Role, SetupError};
+use crate::protocol::claims::Claims;
 use crate::protocol::layout::{ACTIVE, Half};
 use crate::protocol::park::{self, Answered, Barrier};
-use crate::segment::{Attached, Segment, lock_of};
+use crate::segment::{Attached, Segment, lock_of, role_of};
 use crate::sync::Ordering;
 use crate::sys::fork::{self, PrivateFd};
 use crate::sys::locks::{self, Outcome};
 use crate::sys::{clock, cpu, futex, membarrier};
+use crate::table;
 use crate::wait::{Budget, Wait};
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +28,8 @@ const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const PAUSES: u32 = 7;
 /// Attempts that find nothing between two questions to the kernel whether the peer lives.
 const POLLS_PER_PROBE: u32 = 1024;
+/// The same, while somebody's claim is in the way.
+const STUCK_POLLS_PER_PROBE: u32 = 64;
 /// A generation that no process has: the handle needs a closer look before it is used.
 const SUSPECT: u32 = 0;
 
@@ -36,8 +41,12 @@ pub(crate) struct Participant {
     /// The generation of the process that may use this handle, or [`SUSPECT`].
     generation: u32,
     answered: Answered,
+    /// Its entry in the table, if a side of the ring is shared.
+    entry: Option<u16>,
     corrupt: bool,
     present: bool,
+    /// Whether the last attempt met somebody's claim: that one may be dead.
+    pub(crate) stuck: bool,
     empty_polls: u32,
     pub(crate) wait: Wait,
     pub(crate) budget: Budget,
@@ -60,21 +69,34 @@ impl Participant {
     /// [`enter`](Self::enter).
     pub(crate) fn join(segment: &Arc<Segment>, role: Role) -> Result<Self, SetupError> {
         let lock = segment.reopen()?;
-        let fd = std::os::fd::AsFd::as_fd(&lock);
-        let locked = patiently(|| locks::exclusive(fd, lock_of(role)), thread::sleep)
-            .map_err(SetupError::os("taking the role"))?;
-        if locked == Outcome::HeldElsewhere {
-            let pid = segment.half(role).presence.pid.load(Ordering::Relaxed) as u32;
-            return Err(SetupError::RoleTaken { role, pid });
+        let fd = lock.as_fd();
+        let topology = segment.spec.topology;
+        if !topology.shares(role) {
+            let locked = patiently(|| locks::exclusive(fd, lock_of(role)), thread::sleep)
+                .map_err(SetupError::os("taking the role"))?;
+            if locked == Outcome::HeldElsewhere {
+                let pid = segment.half(role).presence.pid.load(Ordering::Relaxed) as u32;
+                return Err(SetupError::RoleTaken { role, pid });
+            }
         }
+        let attached = Attached::new(segment);
+        let entry = match topology.is_shared() {
+            true => {
+                table::resolve_the_dead(&attached, fd, None);
+                Some(table::join(&attached, fd, role)?)
+            }
+            false => None,
+        };
         let fences = !membarrier::is_registered();
         Ok(Self {
             answered: Answered::up_to_now(segment.half(role.peer()), fences),
-            attached: Attached::new(segment),
+            attached,
             role,
             generation: fork::generation(),
+            entry,
             corrupt: false,
             present: false,
+            stuck: false,
             empty_polls: 0,
             wait: Wait::default(),
             budget: Budget::default(),
@@ -87,7 +109,7 @@ impl Participant {
         let half = self.own();
         let presence = &half.presence;
         let before = presence.state.load(Ordering::Relaxed);
-        if before & ACTIVE != 0 {
+        if before & ACTIVE != 0 && !self.is_shared() {
             let takeovers = &half.counters.takeovers;
             takeovers.store(takeovers.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
@@ -110,6 +132,15 @@ impl Participant {
         self.budget = Budget::default();
         // One `membarrier` a sleep is cheap beside the sleep of a spinner, who sleeps seldom. A side
         // that sleeps for every message does better to ask the peer for a fence each time.
+        if self.is_shared() {
+            // They sleep on one word: what one of them asks of notifiers, it asks for all.
+            let registered = membarrier::is_registered();
+            if !registered {
+                park::insist_on_fences(&self.own().presence);
+            }
+            self.budget.barrier = if registered { Barrier::Membarrier } else { Barrier::Fence };
+            return;
+        }
         let asymmetric = membarrier::is_registered() && wait != Wait::Block;
         let barrier = if asymmetric { Barrier::Membarrier } else { Barrier::Fence };
         park::choose_barrier(&self.own().presence, barrier);
@@ -119,8 +150,54 @@ impl Participant {
         self.budget.barrier = barrier;
     }
 
+    /// Whether others may have the same role at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.attached.segment().spec.topology.shares(self.role)
+    }
+
+    /// The ring as this participant sees it; it has an entry.
+    #[inline(always)]
+    pub(crate) fn claims(&self) -> Claims<'_> {
+        table::memory(&self.attached, self.entry.unwrap_or_default())
+    }
+
+    /// Its entry in the table.
+    pub(crate) fn entry(&self) -> usize {
+        self.entry.map_or(0, usize::from)
+    }
+
+    /// Resolves what the dead have left, if a side of the ring is shared, and wakes all who may go on then;
+    /// whether there was anything.
+    #[cold]
+    pub(crate) fn tend(&self) -> bool {
+        let Some(lock) = self.lock.as_ref().filter(|_| self.entry.is_some() && self.is_ours()) else {
+            return false;
+        };
+        let resolved = table::resolve_the_dead(&self.attached, lock.as_fd(), self.entry);
+        if resolved {
+            self.wake();
+            self.wake_own_side();
+        }
+        resolved
+    }
+
+    /// Wakes those who have the same role: they sleep on what the peers ring.
+    #[cold]
+    pub(crate) fn wake_own_side(&self) {
+        futex::wake_all(park::ring(self.peer()));
+    }
+
+    /// Called when an attempt of a `try_` call met somebody's claim: looks now and then whether that one
+    /// lives; whether it is worth another attempt.
+    pub(crate) fn tend_if_stuck(&mut self) -> bool {
+        self.stuck && self.empty_polls.is_multiple_of(STUCK_POLLS_PER_PROBE) && self.tend()
+    }
+
     /// Tells the peer which processor this thread is bound to, if it is bound to one.
     pub(crate) fn look_at_processors(&self) {
+        if self.entry.is_some() {
+            return;
+        }
         let pinned = cpu::pinned_to().map_or(0, |cpu| u64::from(cpu) + 1);
         self.own().presence.pinned.store(pinned, Ordering::Relaxed);
     }
@@ -238,6 +315,11 @@ impl Participant {
             && self.attached.segment().is_held(self.role.peer())
     }
 
+    /// Whether it is not for the peer that this side waits, but for a claimer to finish or to be resolved.
+    pub(crate) fn awaits_claimer(&self) -> bool {
+        self.stuck && self.role == Role::Receiver
+    }
+
     /// Called when an attempt found nothing: whether to believe that the peer is gone. Asks the kernel
     /// only if the peer says so, or every so many times.
     #[inline]
@@ -272,7 +354,12 @@ impl Drop for Participant {
         if !self.is_ours() {
             return;
         }
-        if self.present {
+        if let Some(entry) = self.entry {
+            table::leave(&self.attached.table()[usize::from(entry)]);
+        }
+        let others = self.is_shared()
+            && self.attached.table().iter().any(|entry| role_of(entry) == Some(self.role));
+        if self.present && !others {
             let state = &self.own().presence.state;
             state.store(state.load(Ordering::Relaxed) & !ACTIVE, Ordering::Release);
         }

@@ -614,7 +614,8 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// Up to `most` of the messages that are there now, each straight from the ring.
     ///
     /// They are taken from the ring when the iterator is dropped: the fastest way to receive many, for
-    /// the price that a receiver which is killed before leaves all of them to its successor.
+    /// the price that a receiver which is killed before leaves all of them to its successor. In a ring with a
+    /// shared side each is taken when the iterator gives it out.
     ///
     /// ```
     /// # let ring = annulus::Ring::<u64>::builder(4).create(annulus::Place::memfd("numbers")?)?;
@@ -626,9 +627,9 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// ```
     #[inline(always)]
     pub fn drain(&mut self, most: usize) -> Drain<'_, T> {
-        let run = self.slots.no_messages();
+        let (run, shared) = (self.slots.no_messages(), self.slots.is_shared());
         let line = [MaybeUninit::uninit(); LINE];
-        Drain { receiver: self, run, left: most, line, at: 0, there: 0 }
+        Drain { receiver: self, run, left: most, shared, line, at: 0, there: 0 }
     }
 
     /// The messages as they come, until the sender has left or died and all are read (or the ring is
@@ -734,6 +735,8 @@ pub struct Drain<'a, T: NoUninit + AnyBitPattern> {
     run: Run,
     /// How many more there may be after those.
     left: usize,
+    /// Whether others send or receive, too: then each message is taken when it is given out.
+    shared: bool,
     /// Small messages of `run`, which share a line and are copied at once: `at` of `there` were given out.
     line: [MaybeUninit<u64>; LINE],
     at: usize,
@@ -770,6 +773,10 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<T> {
+        if self.shared {
+            self.left = self.left.checked_sub(1)?;
+            return self.receiver.try_recv().ok();
+        }
         if Self::SHAPE.is_small() {
             if self.at == self.there {
                 self.go_on()?;
@@ -802,6 +809,9 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
 impl<T: NoUninit + AnyBitPattern> Drop for Drain<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
+        if self.shared {
+            return;
+        }
         self.run.count(Self::SHAPE, self.at);
         self.receiver.slots.note(self.run);
     }

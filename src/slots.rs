@@ -4,6 +4,7 @@
 use crate::error::{Failure, Role, SetupError};
 use crate::participants::Participant;
 use crate::protocol::Blocked;
+use crate::protocol::claims::{self, Held};
 use crate::protocol::room::Look;
 use crate::protocol::slots::{RecvCursor, Run, SendCursor, Shape, Slots, Typed};
 use crate::segment::{Attached, Segment};
@@ -22,21 +23,36 @@ fn memory(attached: &Attached) -> Slots<'_> {
     }
 }
 
+/// How a side moves through the ring.
+#[derive(Debug)]
+enum Cursor<Sole, Shared> {
+    /// One sender and one receiver.
+    Cells(Sole),
+    /// At least one side is shared.
+    Claims(Shared),
+}
+
 /// What sends.
 // Lines of its own: a handle changes with every message, and the other side's may lie next to it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct SlotSender<S> {
     pub(crate) side: Participant,
-    cursor: SendCursor,
+    cursor: Cursor<SendCursor, claims::SendCursor>,
     shape: S,
 }
 
 impl<S: Shape> SlotSender<S> {
     pub(crate) fn join(segment: &Arc<Segment>, shape: S) -> Result<Self, SetupError> {
         let mut side = Participant::join(segment, Role::Sender)?;
-        let cursor = SendCursor::recover(memory(&side.attached), shape, segment.spec.capacity)
-            .map_err(|_| SetupError::Corrupt)?;
+        let (capacity, topology) = (segment.spec.capacity, segment.spec.topology);
+        let cursor = if topology.is_shared() {
+            let sole = !topology.shares(Role::Sender);
+            Cursor::Claims(claims::SendCursor::new(side.claims(), shape, capacity, sole))
+        } else {
+            let cursor = SendCursor::recover(memory(&side.attached), shape, capacity);
+            Cursor::Cells(cursor.map_err(|_| SetupError::Corrupt)?)
+        };
         side.enter();
         Ok(Self { side, cursor, shape })
     }
@@ -44,7 +60,13 @@ impl<S: Shape> SlotSender<S> {
     #[inline(always)]
     pub(crate) fn try_send(&mut self, message: &[u8]) -> Result<(), Failure> {
         self.side.admit()?;
-        match self.cursor.try_send(memory(&self.side.attached), self.shape, message) {
+        let sent = match &mut self.cursor {
+            Cursor::Cells(cursor) => {
+                cursor.try_send(memory(&self.side.attached), self.shape, message)
+            }
+            Cursor::Claims(cursor) => cursor.try_send(self.side.claims(), self.shape, message),
+        };
+        match sent {
             Ok(()) => {
                 self.side.notify(Role::Receiver);
                 Ok(())
@@ -62,8 +84,16 @@ impl<S: Shape> SlotSender<S> {
         look: Look,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
-        let mem = memory(&self.side.attached);
-        match self.cursor.try_send_batch(mem, self.shape, bytes, messages, look) {
+        let sent = match &mut self.cursor {
+            Cursor::Cells(cursor) => {
+                let mem = memory(&self.side.attached);
+                cursor.try_send_batch(mem, self.shape, bytes, messages, look)
+            }
+            Cursor::Claims(cursor) => {
+                cursor.try_send_batch(self.side.claims(), self.shape, bytes, messages)
+            }
+        };
+        match sent {
             Ok(count) => {
                 self.side.notify(Role::Receiver);
                 Ok(count)
@@ -76,29 +106,40 @@ impl<S: Shape> SlotSender<S> {
     #[cold]
     #[inline(never)]
     fn refused(&mut self, blocked: Blocked) -> Failure {
+        if let Cursor::Claims(cursor) = &self.cursor {
+            self.side.stuck = cursor.is_stuck();
+        }
         match blocked {
             Blocked::Corrupt => {
                 self.side.poison();
                 Failure::Corrupt
             }
             Blocked::NotReady if self.side.seems_gone() => Failure::Disconnected,
-            Blocked::NotReady => Failure::NotReady,
+            Blocked::NotReady => {
+                self.side.tend_if_stuck();
+                Failure::NotReady
+            }
         }
     }
 
     /// Sends after [`try_send`](Self::try_send) said `failure`, waiting for room until `deadline`.
     pub(crate) fn send_again(
         &mut self,
-        failure: Failure,
+        mut failure: Failure,
         message: &[u8],
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        if failure != Failure::NotReady {
-            return Err(failure);
+        loop {
+            if failure != Failure::NotReady {
+                return Err(failure);
+            }
+            self.wait_for_room(deadline)?;
+            // Room that there was is this sender's, unless others send, too.
+            match self.try_send(message) {
+                Ok(()) => return Ok(()),
+                Err(again) => failure = again,
+            }
         }
-        self.wait_for_room(deadline)?;
-        // There is room, and nobody but this sender takes it.
-        self.try_send(message)
     }
 
     /// Sends all, waiting for room; an error comes with the number sent before it.
@@ -124,10 +165,18 @@ impl<S: Shape> SlotSender<S> {
     #[cold]
     #[inline(never)]
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        let Self { side, cursor, .. } = self;
+        let Self { side, cursor, shape } = self;
         wait::wait(side, deadline, |side, look| {
             side.admit()?;
-            match cursor.find_room(memory(&side.attached), look) {
+            let found = match cursor {
+                Cursor::Cells(cursor) => cursor.find_room(memory(&side.attached), look),
+                Cursor::Claims(cursor) => {
+                    let found = cursor.look(side.claims(), *shape);
+                    side.stuck = cursor.is_stuck();
+                    found
+                }
+            };
+            match found {
                 Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => Err(Failure::NotReady),
                 Err(Blocked::Corrupt) => {
@@ -147,7 +196,15 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
         messages: impl Iterator<Item = T>,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
-        match self.cursor.try_send_from(memory(&self.side.attached), self.shape, messages) {
+        let sent = match &mut self.cursor {
+            Cursor::Cells(cursor) => {
+                cursor.try_send_from(memory(&self.side.attached), self.shape, messages)
+            }
+            Cursor::Claims(cursor) => {
+                cursor.try_send_from(self.side.claims(), self.shape, messages)
+            }
+        };
+        match sent {
             Ok(count) => {
                 self.side.notify(Role::Receiver);
                 Ok(count)
@@ -161,19 +218,27 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
 // Lines of its own, as for the sender.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct SlotReceiver<S> {
+pub(crate) struct SlotReceiver<S: Shape> {
     pub(crate) side: Participant,
-    cursor: RecvCursor,
+    cursor: Cursor<RecvCursor, claims::RecvCursor>,
+    /// What was looked at and is neither taken nor given back, if others receive, too.
+    held: Vec<Held>,
     shape: S,
 }
 
 impl<S: Shape> SlotReceiver<S> {
     pub(crate) fn join(segment: &Arc<Segment>, shape: S) -> Result<Self, SetupError> {
         let mut side = Participant::join(segment, Role::Receiver)?;
-        let cursor = RecvCursor::recover(memory(&side.attached), shape, segment.spec.capacity)
-            .map_err(|_| SetupError::Corrupt)?;
+        let (capacity, topology) = (segment.spec.capacity, segment.spec.topology);
+        let cursor = if topology.is_shared() {
+            let (me, sole) = (side.entry(), !topology.shares(Role::Receiver));
+            Cursor::Claims(claims::RecvCursor::new(side.claims(), shape, capacity, me, sole))
+        } else {
+            let cursor = RecvCursor::recover(memory(&side.attached), shape, capacity);
+            Cursor::Cells(cursor.map_err(|_| SetupError::Corrupt)?)
+        };
         side.enter();
-        Ok(Self { side, cursor, shape })
+        Ok(Self { side, cursor, held: Vec::new(), shape })
     }
 
     /// Receives a message into `to`.
@@ -184,15 +249,29 @@ impl<S: Shape> SlotReceiver<S> {
     #[inline(always)]
     pub(crate) unsafe fn try_recv(&mut self, to: *mut u8) -> Result<(), Failure> {
         self.side.admit()?;
-        // SAFETY: the caller's promise.
-        match unsafe { self.cursor.try_recv(memory(&self.side.attached), self.shape, to) } {
-            Ok(()) => {
-                if self.cursor.release_is_due() {
-                    self.release();
+        match &mut self.cursor {
+            Cursor::Cells(cursor) => {
+                // SAFETY: the caller's promise.
+                match unsafe { cursor.try_recv(memory(&self.side.attached), self.shape, to) } {
+                    Ok(()) => {
+                        if cursor.release_is_due() {
+                            self.release();
+                        }
+                        Ok(())
+                    }
+                    Err(blocked) => Err(self.refused(blocked)),
                 }
-                Ok(())
             }
-            Err(blocked) => Err(self.refused(blocked)),
+            Cursor::Claims(cursor) => {
+                // SAFETY: the caller's promise.
+                match unsafe { cursor.try_recv(self.side.claims(), self.shape, to) } {
+                    Ok(()) => {
+                        self.side.notify(Role::Sender);
+                        Ok(())
+                    }
+                    Err(blocked) => Err(self.refused(blocked)),
+                }
+            }
         }
     }
 
@@ -208,34 +287,119 @@ impl<S: Shape> SlotReceiver<S> {
         most: usize,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
-        let mem = memory(&self.side.attached);
-        // SAFETY: the caller's promise.
-        match unsafe { self.cursor.try_recv_batch(mem, self.shape, to, most) } {
-            Ok(count) => {
-                if self.cursor.release_is_due() {
-                    self.release();
+        match &mut self.cursor {
+            Cursor::Cells(cursor) => {
+                let mem = memory(&self.side.attached);
+                // SAFETY: the caller's promise.
+                match unsafe { cursor.try_recv_batch(mem, self.shape, to, most) } {
+                    Ok(count) => {
+                        if cursor.release_is_due() {
+                            self.release();
+                        }
+                        Ok(count)
+                    }
+                    Err(blocked) => Err(self.refused(blocked)),
                 }
-                Ok(count)
             }
-            Err(blocked) => Err(self.refused(blocked)),
+            Cursor::Claims(cursor) => {
+                // SAFETY: the caller's promise.
+                match unsafe { cursor.try_recv_batch(self.side.claims(), self.shape, to, most) } {
+                    Ok(count) => {
+                        self.side.notify(Role::Sender);
+                        Ok(count)
+                    }
+                    Err(blocked) => Err(self.refused(blocked)),
+                }
+            }
+        }
+    }
+
+    /// Claims the next message, if others receive, too; `None` if there is only this receiver, whose next
+    /// message stays where it is.
+    pub(crate) fn try_claim(&mut self) -> Result<Option<Held>, Failure> {
+        self.side.admit()?;
+        let claimed = match &mut self.cursor {
+            Cursor::Cells(cursor) => {
+                cursor.look(memory(&self.side.attached), self.shape).map(|()| None)
+            }
+            Cursor::Claims(cursor) => {
+                cursor.try_claim(self.side.claims(), self.shape).map(Some)
+            }
+        };
+        claimed.map_err(|blocked| self.refused(blocked))
+    }
+
+    /// Reads the message that was claimed to `to`, and says how often it was handed out.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    pub(crate) unsafe fn read_claimed(
+        &mut self,
+        held: Option<Held>,
+        to: *mut u8,
+    ) -> Result<u32, Failure> {
+        match (&mut self.cursor, held) {
+            (Cursor::Claims(cursor), Some(held)) => {
+                let mem = self.side.claims();
+                // SAFETY: the caller's promise.
+                unsafe { cursor.read(mem, self.shape, held, to) };
+                Ok(cursor.deliveries(mem, self.shape, held))
+            }
+            // SAFETY: the caller's promise.
+            _ => unsafe { self.try_peek_batch(to, 1) }.map(|_| 1),
+        }
+    }
+
+    /// Removes the message that was claimed from the ring.
+    pub(crate) fn release_claimed(&mut self, held: Option<Held>) {
+        match (&mut self.cursor, held) {
+            (Cursor::Claims(cursor), Some(held)) if self.side.is_ours() => {
+                cursor.release(self.side.claims(), self.shape, held);
+                self.side.notify(Role::Sender);
+            }
+            (Cursor::Cells(_), _) => {
+                let _ = self.skip(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets somebody receive the message that was claimed.
+    pub(crate) fn give_back(&mut self, held: Option<Held>) {
+        if let (Cursor::Claims(cursor), Some(held)) = (&mut self.cursor, held) {
+            if self.side.is_ours() {
+                cursor.give_back(self.side.claims(), self.shape, held);
+                self.side.wake_own_side();
+            }
         }
     }
 
     /// The next messages in one piece, after those of `over` that were read are taken; `None` if there are
-    /// none, or `most` is 0. They count as received once [`note`](Self::note) is called.
+    /// none, or `most` is 0, or a side is shared. They count as received once [`note`](Self::note) is called.
     #[inline(always)]
     pub(crate) fn next_messages(&mut self, over: Run, most: usize) -> Option<Run> {
-        self.cursor.take_to(self.shape, over);
+        let Cursor::Cells(cursor) = &mut self.cursor else { return None };
+        cursor.take_to(self.shape, over);
         if most == 0 || self.side.admit().is_err() {
             return None;
         }
-        self.cursor.next_messages(memory(&self.side.attached), self.shape, most).ok()
+        cursor.next_messages(memory(&self.side.attached), self.shape, most).ok()
+    }
+
+    /// Whether the ring has a shared side.
+    #[inline(always)]
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.cursor, Cursor::Claims(_))
     }
 
     /// No messages yet, at the next one.
     #[inline(always)]
     pub(crate) fn no_messages(&self) -> Run {
-        self.cursor.no_messages()
+        match &self.cursor {
+            Cursor::Cells(cursor) => cursor.no_messages(),
+            Cursor::Claims(_) => Run::default(),
+        }
     }
 
     /// Reads the next message of `run`, which is not over, to `to`; `false` in a fork child.
@@ -269,16 +433,20 @@ impl<S: Shape> SlotReceiver<S> {
     /// Notes what was read up to `run`.
     #[inline(always)]
     pub(crate) fn note(&mut self, run: Run) {
-        if self.side.admit().is_ok() {
-            self.cursor.take_to(self.shape, run);
-            self.cursor.note(memory(&self.side.attached));
-            if self.cursor.release_is_due() {
+        if self.side.admit().is_err() {
+            return;
+        }
+        if let Cursor::Cells(cursor) = &mut self.cursor {
+            cursor.take_to(self.shape, run);
+            cursor.note(memory(&self.side.attached));
+            if cursor.release_is_due() {
                 self.release();
             }
         }
     }
 
-    /// Copies up to `most` messages into `to` and takes none of them.
+    /// Copies up to `most` messages into `to` and takes none of them. If others receive, too, they are this
+    /// receiver's until it skips them, receives, or leaves.
     ///
     /// # Safety
     ///
@@ -289,29 +457,84 @@ impl<S: Shape> SlotReceiver<S> {
         most: usize,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
-        let mem = memory(&self.side.attached);
-        // SAFETY: the caller's promise.
-        match unsafe { self.cursor.try_peek_batch(mem, self.shape, to, most) } {
-            Ok(count) => Ok(count),
-            Err(blocked) => Err(self.refused(blocked)),
-        }
+        let peeked = match &mut self.cursor {
+            Cursor::Cells(cursor) => {
+                let mem = memory(&self.side.attached);
+                // SAFETY: the caller's promise.
+                unsafe { cursor.try_peek_batch(mem, self.shape, to, most) }
+            }
+            Cursor::Claims(cursor) => {
+                let mem = self.side.claims();
+                let claimed = match self.held.is_empty() {
+                    true => cursor.try_claim_batch(mem, self.shape, most, &mut self.held),
+                    false => Ok(()),
+                };
+                claimed.map(|()| {
+                    let (size, count) = (self.shape.size(), self.held.len().min(most));
+                    for (i, &held) in self.held[..count].iter().enumerate() {
+                        // SAFETY: the caller's promise: there are at most `most`.
+                        unsafe { cursor.read(mem, self.shape, held, to.add(i * size)) };
+                    }
+                    count
+                })
+            }
+        };
+        peeked.map_err(|blocked| self.refused(blocked))
     }
 
     /// Takes up to `most` messages, unread.
     pub(crate) fn skip(&mut self, most: usize) -> Result<usize, Failure> {
         self.side.admit()?;
-        let count = self.cursor.skip(memory(&self.side.attached), self.shape, most);
-        if self.cursor.release_is_due() {
-            self.release();
+        match &mut self.cursor {
+            Cursor::Cells(cursor) => {
+                let count = cursor.skip(memory(&self.side.attached), self.shape, most);
+                if cursor.release_is_due() {
+                    self.release();
+                }
+                Ok(count)
+            }
+            Cursor::Claims(cursor) => {
+                let mem = self.side.claims();
+                let mut done = 0;
+                while done < most {
+                    if self.held.is_empty()
+                        && cursor
+                            .try_claim_batch(mem, self.shape, most - done, &mut self.held)
+                            .is_err()
+                    {
+                        break;
+                    }
+                    let count = self.held.len().min(most - done);
+                    for held in self.held.drain(..count) {
+                        cursor.release(mem, self.shape, held);
+                    }
+                    done += count;
+                }
+                self.side.notify(Role::Sender);
+                Ok(done)
+            }
         }
-        Ok(count)
+    }
+
+    /// Lets others have what was looked at and not taken.
+    fn give_held_back(&mut self) {
+        let Cursor::Claims(cursor) = &mut self.cursor else { return };
+        if self.held.is_empty() {
+            return;
+        }
+        for held in self.held.drain(..) {
+            cursor.give_back(self.side.claims(), self.shape, held);
+        }
+        self.side.wake_own_side();
     }
 
     #[cold]
     #[inline(never)]
     fn release(&mut self) {
-        if self.cursor.release(memory(&self.side.attached)) {
-            self.side.notify(Role::Sender);
+        if let Cursor::Cells(cursor) = &mut self.cursor {
+            if cursor.release(memory(&self.side.attached)) {
+                self.side.notify(Role::Sender);
+            }
         }
     }
 
@@ -323,58 +546,80 @@ impl<S: Shape> SlotReceiver<S> {
             self.side.poison();
             return Failure::Corrupt;
         }
+        if let Cursor::Claims(cursor) = &self.cursor {
+            self.side.stuck = cursor.is_stuck();
+        }
         self.release();
         if !self.side.seems_gone() {
+            self.side.tend_if_stuck();
             return Failure::NotReady;
         }
+        // What the dead have left comes first.
+        self.side.tend();
         // It may have sent something before it went.
         match self.look() {
             Ok(()) => Failure::NotReady,
+            Err(Failure::NotReady) if self.side.awaits_claimer() => Failure::NotReady,
             Err(Failure::NotReady) => Failure::Disconnected,
             Err(failure) => failure,
         }
     }
 
     fn look(&mut self) -> Result<(), Failure> {
-        match self.cursor.look(memory(&self.side.attached), self.shape) {
-            Ok(()) => Ok(()),
-            Err(Blocked::NotReady) => Err(Failure::NotReady),
-            Err(Blocked::Corrupt) => {
-                self.side.poison();
-                Err(Failure::Corrupt)
-            }
-        }
+        let Self { side, cursor, shape, .. } = self;
+        look(side, cursor, *shape)
     }
 
-    /// Waits until a message is there, which this receiver takes next.
+    /// Waits until a message is there, which this receiver takes next, if it is the only one.
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        let Self { side, cursor, shape } = self;
+        let Self { side, cursor, shape, .. } = self;
         wait::wait(side, deadline, |side, _| {
             side.admit()?;
-            let mem = memory(&side.attached);
-            match cursor.look(mem, *shape) {
-                Ok(()) => Ok(()),
-                Err(Blocked::NotReady) => {
-                    if cursor.release(mem) {
-                        side.notify(Role::Sender);
-                    }
-                    Err(Failure::NotReady)
-                }
-                Err(Blocked::Corrupt) => {
-                    side.poison();
-                    Err(Failure::Corrupt)
+            let found = look(side, cursor, *shape);
+            if let (Err(Failure::NotReady), Cursor::Cells(cursor)) = (&found, &mut *cursor) {
+                if cursor.release(memory(&side.attached)) {
+                    side.notify(Role::Sender);
                 }
             }
+            found
         })
     }
 }
 
-impl<S> Drop for SlotReceiver<S> {
+/// Whether a message is there.
+fn look<S: Shape>(
+    side: &mut Participant,
+    cursor: &mut Cursor<RecvCursor, claims::RecvCursor>,
+    shape: S,
+) -> Result<(), Failure> {
+    let found = match cursor {
+        Cursor::Cells(cursor) => cursor.look(memory(&side.attached), shape),
+        Cursor::Claims(cursor) => {
+            let found = cursor.look(side.claims(), shape);
+            side.stuck = cursor.is_stuck();
+            found
+        }
+    };
+    match found {
+        Ok(()) => Ok(()),
+        Err(Blocked::NotReady) => Err(Failure::NotReady),
+        Err(Blocked::Corrupt) => {
+            side.poison();
+            Err(Failure::Corrupt)
+        }
+    }
+}
+
+impl<S: Shape> Drop for SlotReceiver<S> {
     fn drop(&mut self) {
-        if self.side.admit().is_ok() && self.cursor.release(memory(&self.side.attached)) {
-            self.side.notify(Role::Sender);
+        if !self.side.is_ours() {
+            return;
+        }
+        self.give_held_back();
+        if self.side.admit().is_ok() {
+            self.release();
         }
     }
 }

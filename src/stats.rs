@@ -1,9 +1,11 @@
 //! Figures of a ring, for people and programs that watch it.
 
 use crate::error::Role;
-use crate::protocol::layout::{ACTIVE, Half};
-use crate::segment::RingKind;
+use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
+use crate::segment::{RingKind, Spec, lock_of};
 use crate::sync::Ordering;
+use crate::sys::locks::{self, Byte};
+use std::os::fd::BorrowedFd;
 
 /// A snapshot of a ring. Each figure was true at some moment while the snapshot was taken, not all at
 /// the same one. Taking it costs the senders and receivers nothing but the transfer of the lines read.
@@ -27,8 +29,12 @@ pub struct Stats {
     pub waits: u64,
     /// Times that a side woke the other.
     pub wakes: u64,
-    /// Times that a role was taken over from a process that died with it.
+    /// Times that a role was taken over from a process that died with it. With shared sides: positions that
+    /// somebody died with, between claiming them and being done, and that were resolved.
     pub repairs: u64,
+    /// With shared sides: messages that were handed out another time, because the receiver that had them died
+    /// or gave them back.
+    pub redelivered: u64,
     /// Who is there, and who was there last.
     pub participants: Vec<Participant>,
 }
@@ -52,14 +58,14 @@ pub struct Participant {
 }
 
 impl Stats {
-    /// Reads the two halves; `is_held` asks the kernel.
+    /// Reads the two halves, and the table if there is one; asks the kernel through `fd` who lives.
     pub(crate) fn read(
-        kind: RingKind,
-        sender: &Half,
-        receiver: &Half,
-        is_held: impl Fn(Role) -> bool,
+        spec: &Spec,
+        fd: BorrowedFd<'_>,
+        (sender, receiver): (&Half, &Half),
+        table: &[Entry],
     ) -> Self {
-        let count = |half: &Half| match kind {
+        let count = |half: &Half| match spec.kind {
             RingKind::Slots => half.cursor.position.load(Ordering::Relaxed),
             RingKind::Bytes => half.cursor.messages.load(Ordering::Relaxed),
         };
@@ -67,7 +73,17 @@ impl Stats {
         let (received, head) = (count(receiver), receiver.cursor.position.load(Ordering::Acquire));
         let (sent, tail) = (count(sender), sender.cursor.position.load(Ordering::Acquire));
         let both = |figure: fn(&Half) -> u64| figure(sender).wrapping_add(figure(receiver));
+        let all = |figure: fn(&Entry) -> u64| table.iter().map(figure).fold(0, u64::wrapping_add);
         let length = tail.saturating_sub(head);
+        let participants = if spec.topology.is_shared() {
+            let entries = (0..).zip(table);
+            entries.filter_map(|(i, entry)| Participant::of_entry(i, entry, fd)).collect()
+        } else {
+            [(Role::Sender, sender), (Role::Receiver, receiver)]
+                .into_iter()
+                .filter_map(|(role, half)| Participant::of_half(role, half, fd))
+                .collect()
+        };
         Self {
             sent,
             received,
@@ -75,25 +91,36 @@ impl Stats {
             high_water: sender.counters.high_water.load(Ordering::Relaxed).max(length),
             waits: both(|half| half.counters.waits.load(Ordering::Relaxed)),
             wakes: both(|half| half.counters.wakes.load(Ordering::Relaxed)),
-            repairs: both(|half| half.counters.takeovers.load(Ordering::Relaxed)),
-            participants: [(Role::Sender, sender), (Role::Receiver, receiver)]
-                .into_iter()
-                .filter_map(|(role, half)| Participant::read(role, half, &is_held))
-                .collect(),
+            repairs: both(|half| half.counters.takeovers.load(Ordering::Relaxed))
+                .wrapping_add(all(|entry| entry.card.resolved.load(Ordering::Relaxed))),
+            redelivered: all(|entry| entry.journal.redelivered.load(Ordering::Relaxed)),
+            participants,
         }
     }
 }
 
 impl Participant {
-    fn read(role: Role, half: &Half, is_held: &impl Fn(Role) -> bool) -> Option<Self> {
+    fn of_half(role: Role, half: &Half, fd: BorrowedFd<'_>) -> Option<Self> {
         let state = half.presence.state.load(Ordering::Acquire);
         (state != 0).then(|| Self {
             role,
             pid: half.presence.pid.load(Ordering::Relaxed) as u32,
-            alive: is_held(role),
+            alive: locks::is_held(fd, lock_of(role)),
             left: state & ACTIVE == 0,
             since: half.presence.since.load(Ordering::Relaxed),
             incarnation: state >> 1,
+        })
+    }
+
+    fn of_entry(index: u16, entry: &Entry, fd: BorrowedFd<'_>) -> Option<Self> {
+        let state = entry.card.state.load(Ordering::Acquire);
+        (state != 0).then(|| Self {
+            role: if state & RECEIVES == 0 { Role::Sender } else { Role::Receiver },
+            pid: entry.card.pid.load(Ordering::Relaxed) as u32,
+            alive: state & ACTIVE != 0 && locks::is_held(fd, Byte::Participant(index)),
+            left: state & ACTIVE == 0,
+            since: entry.card.since.load(Ordering::Relaxed),
+            incarnation: state / INCARNATION,
         })
     }
 }

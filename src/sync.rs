@@ -54,6 +54,26 @@ pub enum Edge {
     ParkNotify,
     /// P1, waiter's end: the barrier between announcing sleep and looking once more.
     ParkAnnounce,
+    /// C1, store end: a claimer's journal entry.
+    IntentStore,
+    /// C1, load end: a repairer's look at it.
+    IntentLoad,
+    /// C2, store end: the claim, a change of `tail` or `head`.
+    ClaimStore,
+    /// C2, load end: a repairer's load of that position.
+    ClaimLoad,
+    /// C3, store end: the stamp `FULL(p)` of a slot, or what a repairer makes of it.
+    FillStore,
+    /// C3, load end: a receiver's load of the stamp.
+    FillLoad,
+    /// C4, store end: the stamp `FREE(p + N)` of a slot.
+    EmptyStore,
+    /// C4, load end: a sender's load of the stamp.
+    EmptyLoad,
+    /// C5, store end: the change of the number that tells of orphans.
+    OrphanStore,
+    /// C5, load end: a receiver's load of it.
+    OrphanLoad,
     /// P2, store end: the bump of a side's epoch. The load end is the waiter's barrier of P1, behind a
     /// relaxed load.
     RingStore,
@@ -62,7 +82,7 @@ pub enum Edge {
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 18] = [
+    pub const ALL: [Edge; 28] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
@@ -78,6 +98,16 @@ impl Edge {
         Edge::SpaceLoad,
         Edge::SpaceHeadStore,
         Edge::SpaceHeadLoad,
+        Edge::IntentStore,
+        Edge::IntentLoad,
+        Edge::ClaimStore,
+        Edge::ClaimLoad,
+        Edge::FillStore,
+        Edge::FillLoad,
+        Edge::EmptyStore,
+        Edge::EmptyLoad,
+        Edge::OrphanStore,
+        Edge::OrphanLoad,
         Edge::ParkNotify,
         Edge::ParkAnnounce,
         Edge::RingStore,
@@ -141,6 +171,12 @@ mod plain {
         #[inline(always)]
         pub fn store(&self, value: u64, ordering: Ordering) {
             self.0.store(value, ordering);
+        }
+
+        /// Changes a stamp from `from` to `to`; `false` if it is another by now.
+        #[inline(always)]
+        pub fn change(&self, from: u64, to: u64, (won, lost): (Ordering, Ordering)) -> bool {
+            self.0.compare_exchange(from, to, won, lost).is_ok()
         }
 
         /// Reads eight bytes of payload. Relaxed: the stamp or header orders it.
@@ -365,6 +401,16 @@ pub mod model {
                 pub fn fetch_add(&self, value: $int, ordering: Ordering) -> $int {
                     if step() { self.0.fetch_add(value, ordering) } else { 0 }
                 }
+                /// Changes `from` to `to`; gives the value that was there if that was another.
+                pub fn compare_exchange(
+                    &self,
+                    from: $int,
+                    to: $int,
+                    won: Ordering,
+                    lost: Ordering,
+                ) -> Result<$int, $int> {
+                    if step() { self.0.compare_exchange(from, to, won, lost) } else { Err(0) }
+                }
                 /// Loads on behalf of the kernel, which nobody kills.
                 pub fn load_in_kernel(&self) -> $int {
                     self.0.load(Ordering::Relaxed)
@@ -402,6 +448,10 @@ pub mod model {
             if step() {
                 self.atomic.store(value, ordering);
             }
+        }
+        /// Changes a stamp.
+        pub fn change(&self, from: u64, to: u64, (won, lost): (Ordering, Ordering)) -> bool {
+            step() && self.atomic.compare_exchange(from, to, won, lost).is_ok()
         }
         /// Reads eight bytes of payload.
         pub fn read(&self) -> u64 {

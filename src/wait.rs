@@ -34,6 +34,8 @@ pub enum Wait {
 /// The longest sleep before a side looks again by itself: whoever should have woken it may have died
 /// between publishing and waking, and no kernel object tells of that.
 const SLICE: Duration = Duration::from_millis(100);
+/// The same while somebody's claim is in the way: a live one is done much sooner.
+const STUCK_SLICE: Duration = Duration::from_millis(2);
 /// The same while waiting for a peer to come, which rings when it does.
 const PEER_SLICE: Duration = Duration::from_millis(20);
 /// The longest an adaptive waiter spins: about what a sleep and a wake cost (Karlin, Li, Manasse and
@@ -100,18 +102,22 @@ pub(crate) fn wait<R>(
             done => return done,
         }
         if side.has_peer_left() && side.is_peer_gone() {
-            return last(side, &mut attempt);
+            side.tend();
+            if let Some(result) = last(side, &mut attempt) {
+                return result;
+            }
         }
         count(side);
+        let slice = if side.stuck { STUCK_SLICE } else { SLICE };
         let epoch = &side.peer().presence.epoch;
         let woken = match deadline {
-            None => futex::wait_slice(epoch, sleep.expected(), SLICE),
+            None => futex::wait_slice(epoch, sleep.expected(), slice),
             Some(deadline) => {
                 let now = Monotonic::now();
                 if deadline <= now {
                     return Err(Failure::Timeout);
                 }
-                futex::wait(epoch, sleep.expected(), deadline.min(now + SLICE))
+                futex::wait(epoch, sleep.expected(), deadline.min(now + slice))
             }
         };
         slept(side);
@@ -119,20 +125,30 @@ pub(crate) fn wait<R>(
             Err(Failure::NotReady) => {}
             done => return done,
         }
-        if woken == Woken::TimedOut && side.is_peer_gone() {
-            return last(side, &mut attempt);
+        if woken == Woken::TimedOut {
+            // What the dead have left comes before the end of the conversation.
+            if side.tend() {
+                continue;
+            }
+            if side.is_peer_gone() {
+                if let Some(result) = last(side, &mut attempt) {
+                    return result;
+                }
+            }
         }
     }
 }
 
-/// One more attempt after the peer was found gone: what it published before it went is visible now.
+/// One more attempt after the peer was found gone: what it published before it went is visible now. `None`
+/// if it is not the peer that is waited for, but somebody who has yet to finish what is in the way.
 fn last<R>(
     side: &mut Participant,
     attempt: &mut impl FnMut(&mut Participant, Look) -> Result<R, Failure>,
-) -> Result<R, Failure> {
+) -> Option<Result<R, Failure>> {
     match attempt(side, Look::Exact) {
-        Err(Failure::NotReady) => Err(Failure::Disconnected),
-        done => done,
+        Err(Failure::NotReady) if side.awaits_claimer() => None,
+        Err(Failure::NotReady) => Some(Err(Failure::Disconnected)),
+        done => Some(done),
     }
 }
 
@@ -153,6 +169,7 @@ fn spin<R>(
     let mut start = None;
     let mut probed = None;
     let mut attempts = 0_u32;
+    let mut patience = ATTEMPTS_PER_LOOK;
     loop {
         let due = attempts.wrapping_add(1).is_multiple_of(ATTEMPTS_PER_LOOK);
         match attempt(side, if due || yields { Look::Exact } else { Look::Released }) {
@@ -175,6 +192,15 @@ fn spin<R>(
         if !attempts.is_multiple_of(ATTEMPTS_PER_LOOK) {
             continue;
         }
+        if side.stuck && attempts >= patience {
+            // Each time the claimer turns out to live, it gets twice the time.
+            patience = attempts.saturating_mul(2);
+            side.tend();
+        }
+        if side.is_shared() && !yields {
+            // There may be more of them than processors.
+            std::thread::yield_now();
+        }
         let now = Instant::now();
         let start = *start.get_or_insert(now);
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -189,8 +215,11 @@ fn spin<R>(
             *probe = now;
             side.look_at_processors();
             yields = side.shares_processor();
+            side.tend();
             if side.is_peer_gone() {
-                return Some(last(side, attempt));
+                if let Some(result) = last(side, attempt) {
+                    return Some(result);
+                }
             }
         }
     }
@@ -228,8 +257,7 @@ fn slept(side: &mut Participant) {
 /// Counts a sleep, for people.
 fn count(side: &Participant) {
     use crate::sync::Ordering::Relaxed;
-    let waits = &side.own().counters.waits;
-    waits.store(waits.load(Relaxed).wrapping_add(1), Relaxed);
+    side.own().counters.waits.fetch_add(1, Relaxed);
 }
 
 /// The deadline `timeout` from now; `None` if that is beyond what the clock can say.

@@ -105,6 +105,11 @@ pub enum SetupError {
         /// The process that has it, as far as it has said; 0 if it has not.
         pid: u32,
     },
+    /// Every entry of the ring's table of participants is taken.
+    Crowded {
+        /// How many entries it has.
+        participants: usize,
+    },
     /// The ring is in use.
     InUse,
     /// Huge pages were asked for and cannot be had.
@@ -207,6 +212,10 @@ impl fmt::Display for SetupError {
             Self::RoleTaken { role, pid } => {
                 write!(f, "process {pid} is the {role}; wait until it leaves")
             }
+            Self::Crowded { participants } => write!(
+                f,
+                "the ring has its {participants} participants; create it with a larger table (`participants`)"
+            ),
             Self::InUse => f.write_str("the ring is in use; stop its users first, or force it"),
             Self::HugePages { reason } => write!(f, "no huge pages: {reason}"),
             Self::NoProc => {

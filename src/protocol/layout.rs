@@ -8,6 +8,14 @@
 //! size   end of the file, a multiple of the page
 //! ```
 //!
+//! A ring with shared sides has a table of participants before its data, and everybody writes everywhere
+//! but for the entries of the table, each of which has one owner:
+//!
+//! ```text
+//! 12288          participants, 256 bytes each
+//! next page      slots, then one word for each slot: how often its message was handed out
+//! ```
+//!
 //! Each role's part starts on a page of its own, so that the two can live in two files one day, each
 //! mapped read-only by the other side. Lines of different purpose are 128 bytes apart, because
 //! processors fetch cache lines in pairs.
@@ -29,7 +37,21 @@ pub const DATA: usize = 3 * PAGE;
 /// Bytes of a message type's label, padded with zeroes.
 pub const LABEL: usize = 64;
 /// Words of the header that have no meaning yet.
-pub const RESERVED: usize = (PAGE - 96 - LABEL) / 8;
+pub const RESERVED: usize = (PAGE - 104 - LABEL) / 8;
+/// The most participants of a ring with shared sides.
+pub const MAX_PARTICIPANTS: usize = 1024;
+
+/// How many may send and receive, in [`Header::topology`].
+pub mod topology {
+    /// One sender, one receiver.
+    pub const SPSC: u64 = 1;
+    /// Many senders, one receiver.
+    pub const MPSC: u64 = 2;
+    /// One sender, many receivers.
+    pub const SPMC: u64 = 3;
+    /// Many senders, many receivers.
+    pub const MPMC: u64 = 4;
+}
 
 /// What kind of ring a segment holds, in [`Header::kind`].
 pub mod kind {
@@ -60,7 +82,7 @@ pub struct Header {
     pub version: AtomicU64,
     /// One of [`kind`].
     pub kind: AtomicU64,
-    /// One sender and one receiver are 1; other numbers are later versions'.
+    /// One of [`topology`].
     pub topology: AtomicU64,
     /// Bits of [`flag`].
     pub flags: AtomicU64,
@@ -80,6 +102,8 @@ pub struct Header {
     pub created: AtomicU64,
     /// Name of the message type, UTF-8, padded with zeroes; all zeroes is no name.
     pub label: [AtomicU64; LABEL / 8],
+    /// Entries of the table of participants; 0 if no side is shared.
+    pub participants: AtomicU64,
     /// Zero; a segment with anything else here is refused.
     pub reserved: [AtomicU64; RESERVED],
 }
@@ -91,7 +115,8 @@ pub struct Header {
 pub struct Half {
     /// How far this side is: exact at every instruction, so that a successor can go on from it.
     pub cursor: Cursor,
-    /// The receiver's lazily published position; unused in a sender's half.
+    /// The receiver's lazily published position; unused in a sender's half. Receivers that share: a number
+    /// that changes when messages are there to be delivered again.
     pub released: Released,
     /// Who this side is and whether it sleeps: read often, written seldom.
     pub presence: Presence,
@@ -146,8 +171,45 @@ pub struct Counters {
     pub high_water: AtomicU64,
 }
 
-/// `state` of a side that is there.
+/// `state` of a side, or a participant, that is there.
 pub const ACTIVE: u64 = 1;
+
+/// What one participant of a ring with shared sides writes, and others read if they have to find out what
+/// became of it.
+#[repr(C)]
+pub struct Entry {
+    /// What it is about to claim, or has claimed.
+    pub journal: Journal,
+    /// Who it is.
+    pub card: Card,
+}
+
+/// A participant's claim, on a line that nobody else touches while all goes well.
+#[repr(C, align(128))]
+pub struct Journal {
+    /// `{ position:56 | count:8 }`: positions that it may have claimed; count 0 says none.
+    pub intent: AtomicU64,
+    /// Messages that it received after somebody else had not finished receiving them, for people.
+    pub redelivered: AtomicU64,
+}
+
+/// Who a participant is.
+#[repr(C, align(128))]
+pub struct Card {
+    /// `{ incarnation:62 | receives:1 | active:1 }`: 0 means that nobody ever had this entry.
+    pub state: AtomicU64,
+    /// Process id, for people: liveness is decided by the kernel's lock.
+    pub pid: AtomicU64,
+    /// Nanoseconds since 1970 when the entry was taken, for people.
+    pub since: AtomicU64,
+    /// Positions that this entry's owners died with, and that were resolved, for people.
+    pub resolved: AtomicU64,
+}
+
+/// `state` of a participant that receives.
+pub const RECEIVES: u64 = 2;
+/// One incarnation in a participant's `state`.
+pub const INCARNATION: u64 = 4;
 
 #[cfg(not(loom))]
 mod asserted {
@@ -169,7 +231,8 @@ mod asserted {
         assert!(offset_of!(Header, creator) == 80);
         assert!(offset_of!(Header, created) == 88);
         assert!(offset_of!(Header, label) == 96);
-        assert!(offset_of!(Header, reserved) == 160);
+        assert!(offset_of!(Header, participants) == 160);
+        assert!(offset_of!(Header, reserved) == 168);
         assert!(offset_of!(Half, cursor) == 0);
         assert!(offset_of!(Half, released) == 128);
         assert!(offset_of!(Half, presence) == 256);
@@ -180,9 +243,16 @@ mod asserted {
         assert!(offset_of!(Presence, since) == 24);
         assert!(offset_of!(Presence, pinned) == 32);
         assert!(offset_of!(Counters, high_water) == 24);
+        assert!(size_of::<Entry>() == 256 && PAGE.is_multiple_of(size_of::<Entry>()));
+        assert!(offset_of!(Entry, card) == 128);
+        assert!(offset_of!(Journal, redelivered) == 8);
+        assert!(offset_of!(Card, pid) == 8);
+        assert!(offset_of!(Card, since) == 16);
+        assert!(offset_of!(Card, resolved) == 24);
     };
     static_assertions::assert_impl_all!(Header: Send, Sync);
     static_assertions::assert_impl_all!(Half: Send, Sync);
+    static_assertions::assert_impl_all!(Entry: Send, Sync);
 }
 
 #[cfg(loom)]
@@ -212,6 +282,29 @@ impl Half {
 
 #[cfg(loom)]
 impl Default for Half {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(loom)]
+impl Entry {
+    /// An entry on the heap, as loom needs it.
+    pub fn new() -> Self {
+        Self {
+            journal: Journal { intent: AtomicU64::new(0), redelivered: AtomicU64::new(0) },
+            card: Card {
+                state: AtomicU64::new(0),
+                pid: AtomicU64::new(0),
+                since: AtomicU64::new(0),
+                resolved: AtomicU64::new(0),
+            },
+        }
+    }
+}
+
+#[cfg(loom)]
+impl Default for Entry {
     fn default() -> Self {
         Self::new()
     }

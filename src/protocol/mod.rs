@@ -40,6 +40,11 @@
 //! | R1 record | sender: header word, Release | receiver: header word, Acquire | the record's payload, and the zero in the header after it |
 //! | R2 space | receiver: `released`, Release | sender: `released`, Acquire | as S2, in bytes |
 //! | R3 space head | receiver: `head`, Release | sender: `head`, Acquire | as S3, in bytes |
+//! | C1 intent | claimer: its journal, Release | repairer: the journals, Acquire | what the claimer has filled or emptied before |
+//! | C2 claim | claimer: `tail` or `head`, Release | repairer: the same, Acquire | the claimer's intent |
+//! | C3 fill | sender: stamp `FULL(p)`, Release; repairer: `TOMB(p)`, `ORPHAN(p)`; receiver that gives back: `ORPHAN(p)` | receiver: stamp, Acquire | the message of `p` |
+//! | C4 empty | receiver: stamp `FREE(p + N)`, Release | sender: stamp, Acquire | the receiver has read all it will ever read of the slot |
+//! | C5 orphans | repairer, or who gives back: the number of changes, Release | receiver: the same, Acquire | the stamp `ORPHAN(p)` |
 //! | P1 park | notifier: barrier between publish and load of `asleep` | waiter: barrier between store of `asleep` and the last look | of the two loads at least one sees the other side's store |
 //! | P2 ring | notifier: bump of its `epoch`, Release | waiter: relaxed load of it, then the barrier of P1 | what the notifier published, or said of itself, before it rang |
 //!
@@ -53,6 +58,7 @@
 //! * `asleep`: ordered by P1. `epoch`, when the waiter reads it: the barrier of P1 comes before it uses what
 //!   it read, and is the acquire of P2.
 
+pub mod claims;
 pub mod layout;
 pub mod pace;
 pub mod park;

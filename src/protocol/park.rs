@@ -84,7 +84,7 @@ impl Answered {
 /// The notifier changes its epoch; it wakes the sleepers on it next.
 pub fn ring(notifier: &Half) -> &AtomicU32 {
     let wakes = &notifier.counters.wakes;
-    wakes.store(wakes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    wakes.fetch_add(1, Ordering::Relaxed);
     // P2 ring: whoever sleeps on this value finds, in its look before that, what was published before it.
     notifier.presence.epoch.fetch_add(1, Edge::RingStore.store());
     &notifier.presence.epoch
@@ -126,6 +126,19 @@ pub fn choose_barrier(waiter: &Presence, barrier: Barrier) {
         }
         _ => return,
     };
+}
+
+/// Tells notifiers to fence from now on, for a side that is shared: whoever sleeps there without `membarrier`
+/// says so for all of them, and for good.
+pub fn insist_on_fences(waiter: &Presence) {
+    let mut now = waiter.asleep.load(Ordering::Relaxed);
+    while now & WANTS_FENCE == 0 {
+        let with = now | WANTS_FENCE;
+        match waiter.asleep.compare_exchange(now, with, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => break,
+            Err(other) => now = other,
+        }
+    }
 }
 
 /// Makes every notifier look at `side` once: it is about to sleep, or has just left.

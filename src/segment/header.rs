@@ -1,8 +1,10 @@
 //! The header as a value: written once at creation, read once at attach, never looked at again.
 
-use crate::error::SetupError;
-use crate::protocol::layout::{self, Header, LABEL, MAGIC, VERSION, flag, kind};
-use crate::protocol::{records, slots};
+use crate::error::{Role, SetupError};
+use crate::protocol::layout::{
+    self, Entry, Header, LABEL, MAGIC, MAX_PARTICIPANTS, VERSION, flag, kind, topology,
+};
+use crate::protocol::{claims, records, slots};
 use crate::sync::Ordering;
 use crate::sys::clock;
 
@@ -15,27 +17,54 @@ pub(crate) const UNIT: u64 = layout::PAGE as u64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Topology {
-    /// One sender and one receiver.
+    /// One sender and one receiver: the fastest.
     #[default]
     Spsc,
+    /// Many senders and one receiver.
+    Mpsc,
+    /// One sender and many receivers, each message for one of them.
+    Spmc,
+    /// Many senders and many receivers, each message for one of them.
+    Mpmc,
 }
 
 impl Topology {
+    const ALL: [Self; 4] = [Self::Spsc, Self::Mpsc, Self::Spmc, Self::Mpmc];
+
     fn number(self) -> u64 {
         match self {
-            Self::Spsc => 1,
+            Self::Spsc => topology::SPSC,
+            Self::Mpsc => topology::MPSC,
+            Self::Spmc => topology::SPMC,
+            Self::Mpmc => topology::MPMC,
         }
     }
 
     fn of(number: u64) -> Option<Self> {
-        (number == 1).then_some(Self::Spsc)
+        Self::ALL.into_iter().find(|topology| topology.number() == number)
     }
 
     /// The usual abbreviation.
     pub fn name(self) -> &'static str {
         match self {
             Self::Spsc => "spsc",
+            Self::Mpsc => "mpsc",
+            Self::Spmc => "spmc",
+            Self::Mpmc => "mpmc",
         }
+    }
+
+    /// Whether many may have `role` at a time.
+    pub fn shares(self, role: Role) -> bool {
+        match role {
+            Role::Sender => matches!(self, Self::Mpsc | Self::Mpmc),
+            Role::Receiver => matches!(self, Self::Spmc | Self::Mpmc),
+        }
+    }
+
+    /// Whether one side or both are shared, so that there are claims and a table of participants.
+    pub(crate) fn is_shared(self) -> bool {
+        self != Self::Spsc
     }
 }
 
@@ -93,6 +122,8 @@ pub(crate) struct Spec {
     pub(crate) message_size: usize,
     pub(crate) message_align: usize,
     pub(crate) mode: u32,
+    /// Entries of the table of participants; none if no side is shared.
+    pub(crate) participants: usize,
     pub(crate) label: String,
 }
 
@@ -126,24 +157,45 @@ impl Spec {
                 if self.capacity > slots::MAX_CAPACITY || self.message_size > slots::MAX_CAPACITY {
                     return Err(invalid(too_large));
                 }
-                slots::words_for(slots::Untyped(self.message_size), self.capacity)
-                    .filter(|&words| words < 1 << 45)
+                let shape = slots::Untyped(self.message_size);
+                let words = if self.topology.is_shared() {
+                    if !self.capacity.is_power_of_two() {
+                        return Err(invalid("a ring with shared sides has a power of two of slots"));
+                    }
+                    claims::words_for(shape, self.capacity)
+                } else {
+                    slots::words_for(shape, self.capacity)
+                };
+                words.filter(|&words| words < 1 << 45)
                     .ok_or(invalid(too_large))
+            }
+            RingKind::Bytes if self.topology.is_shared() => {
+                Err(invalid("messages of any size have one sender and one receiver"))
             }
             RingKind::Bytes if self.capacity > records::MAX_CAPACITY => Err(invalid(too_large)),
             RingKind::Bytes => Ok(records::words_for(self.capacity)),
         }
     }
 
+    /// Where the data starts: behind the table of participants, if there is one.
+    pub(crate) fn data_at(&self) -> usize {
+        layout::DATA + (self.participants * size_of::<Entry>()).next_multiple_of(layout::PAGE)
+    }
+
     /// Bytes of the segment in pages of `unit` bytes.
     pub(crate) fn size(&self, unit: u64) -> Result<u64, SetupError> {
-        let bytes = layout::DATA as u64 + self.data_words()? as u64 * 8;
+        let bytes = self.data_at() as u64 + self.data_words()? as u64 * 8;
         Ok(bytes.next_multiple_of(unit))
     }
 
     /// Checks the options before anything is made.
     pub(crate) fn check(&self) -> Result<(), SetupError> {
         self.data_words()?;
+        let most = if self.topology.is_shared() { 1..=MAX_PARTICIPANTS } else { 0..=0 };
+        if !most.contains(&self.participants) {
+            let reason = "a ring with shared sides has a table of 1 to 1024 participants; others have none";
+            return Err(SetupError::InvalidSize { reason });
+        }
         if self.mode & !0o666 != 0 || self.mode & 0o600 != 0o600 {
             return Err(SetupError::InvalidMode { mode: self.mode });
         }
@@ -180,6 +232,7 @@ impl Spec {
             (&header.mode, u64::from(self.mode)),
             (&header.creator, u64::from(std::process::id())),
             (&header.created, clock::wall_nanoseconds()),
+            (&header.participants, self.participants as u64),
         ] {
             field.store(value, Ordering::Relaxed);
         }
@@ -242,6 +295,7 @@ impl Spec {
             message_size: number(&header.message_size)?,
             message_align: number(&header.message_align)?,
             mode: half_word(&header.mode)?,
+            participants: number(&header.participants)?,
             label: core::str::from_utf8(&label[..length])
                 .map_err(|_| SetupError::Corrupt)?
                 .to_owned(),
@@ -268,6 +322,7 @@ impl Spec {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Expected {
     pub(crate) kind: Option<RingKind>,
+    pub(crate) topology: Option<Topology>,
     /// Size and alignment of a message.
     pub(crate) message: Option<(usize, usize)>,
     pub(crate) label: Option<String>,
@@ -283,6 +338,14 @@ impl Expected {
                 return Err(SetupError::Kind {
                     expected: kind.describe(),
                     actual: spec.kind.describe().to_owned(),
+                });
+            }
+        }
+        if let Some(topology) = self.topology {
+            if topology != spec.topology {
+                return Err(SetupError::Kind {
+                    expected: topology.name(),
+                    actual: spec.topology.name().to_owned(),
                 });
             }
         }

@@ -17,7 +17,10 @@ pub use place::Place;
 pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
 
 use crate::error::{Role, SetupError};
-use crate::protocol::layout::{DATA, Half, Header, RECEIVER, SENDER};
+use crate::protocol::claims::Claims;
+use crate::protocol::layout::{
+    ACTIVE, DATA, Entry, Half, Header, RECEIVER, RECEIVES, SENDER,
+};
 use crate::protocol::slots::{Slots, Untyped};
 use crate::stats::Stats;
 use crate::sync::Word;
@@ -88,9 +91,13 @@ impl Segment {
         let segment = Self::of(map(fd.file(), size, &spec)?, fd, spec)?;
         if segment.spec.kind == RingKind::Slots {
             let (sender, receiver) = (segment.half(Role::Sender), segment.half(Role::Receiver));
-            let words = words(&segment.mapping, segment.words);
-            let shape = Untyped(segment.spec.message_size);
-            Slots { sender, receiver, words }.initialise(shape, segment.spec.capacity);
+            let words = segment.words();
+            let (shape, capacity) = (Untyped(segment.spec.message_size), segment.spec.capacity);
+            if segment.spec.topology.is_shared() {
+                Claims::initialise(words, shape, capacity);
+            } else {
+                Slots { sender, receiver, words }.initialise(shape, capacity);
+            }
         }
         segment.spec.write(header(&segment.mapping), size);
         Ok(segment)
@@ -122,6 +129,21 @@ impl Segment {
         half(&self.mapping, role)
     }
 
+    /// The data.
+    fn words(&self) -> &[Word] {
+        let at = self.spec.data_at();
+        assert!(self.mapping.len() - at >= self.words * size_of::<Word>());
+        // SAFETY: just asserted; words are atomics.
+        unsafe {
+            core::slice::from_raw_parts(self.mapping.base().add(at).cast().as_ptr(), self.words)
+        }
+    }
+
+    /// The table of participants.
+    pub(crate) fn table(&self) -> &[Entry] {
+        table(&self.mapping, self.spec.participants)
+    }
+
     /// The descriptor of the segment.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -137,7 +159,7 @@ impl Segment {
 
     /// Whether a process holds `role`, as the kernel knows it.
     pub(crate) fn is_held(&self, role: Role) -> bool {
-        locks::is_held(self.fd(), lock_of(role))
+        is_held(self.fd(), &self.spec, self.table(), role)
     }
 
     /// What is waiting, in the unit of the positions, as of a moment ago.
@@ -167,7 +189,7 @@ impl Segment {
             return Stats::default();
         }
         let (sender, receiver) = (self.half(Role::Sender), self.half(Role::Receiver));
-        Stats::read(self.spec.kind, sender, receiver, |role| self.is_held(role))
+        Stats::read(&self.spec, self.fd(), (sender, receiver), self.table())
     }
 
     /// A descriptor of the segment that survives `exec`.
@@ -212,12 +234,16 @@ impl Segment {
 pub(crate) struct Attached {
     /// The first byte of the segment's mapping.
     base: NonNull<u8>,
+    /// The first word of data.
+    data: NonNull<Word>,
     /// Words of data.
     words: usize,
+    /// Entries of the table.
+    participants: usize,
     segment: Arc<Segment>,
 }
 
-// SAFETY: `base` points into the mapping of `segment`, which is `Send` and `Sync` and is not unmapped
+// SAFETY: `base` and `data` point into the mapping of `segment`, which is `Send` and `Sync` and is not unmapped
 // before `self` is dropped; all that is made of it are references to atomics.
 unsafe impl Send for Attached {}
 // SAFETY: as for `Send`.
@@ -225,8 +251,10 @@ unsafe impl Sync for Attached {}
 
 impl Attached {
     pub(crate) fn new(segment: &Arc<Segment>) -> Self {
-        let base = segment.mapping.base();
-        Self { base, words: segment.words, segment: Arc::clone(segment) }
+        let words = segment.words();
+        let (base, data) = (segment.mapping.base(), NonNull::from(words).cast());
+        let (words, participants) = (words.len(), segment.table().len());
+        Self { base, data, words, participants, segment: Arc::clone(segment) }
     }
 
     /// The segment.
@@ -245,12 +273,19 @@ impl Attached {
     /// The data.
     #[inline(always)]
     pub(crate) fn words(&self) -> &[Word] {
-        // SAFETY: the mapping has `DATA + 8 * words` bytes at least (the file's size was computed from
-        // or checked against the spec that `words` was counted from) and lives as long as `self`; a
-        // word is an atomic, valid whatever a peer writes.
+        // SAFETY: `data` and `words` are what `Segment::words` gave for the mapping, which lives as long as
+        // `self`; a word is an atomic, valid whatever a peer writes.
+        unsafe { core::slice::from_raw_parts(self.data.as_ptr(), self.words) }
+    }
+
+    /// The table of participants.
+    #[inline(always)]
+    pub(crate) fn table(&self) -> &[Entry] {
+        // SAFETY: the table starts at `DATA`, and the mapping has room for it before the data (asserted by
+        // `table`, which `Segment::table` called when `self` was made); entries are atomics.
         unsafe {
-            let data = self.base.add(DATA).cast::<Word>();
-            core::slice::from_raw_parts(data.as_ptr(), self.words)
+            let table = self.base.add(DATA).cast::<Entry>();
+            core::slice::from_raw_parts(table.as_ptr(), self.participants)
         }
     }
 }
@@ -280,6 +315,24 @@ impl Drop for Segment {
     }
 }
 
+/// Whether a process has `role`, as the kernel knows it.
+pub(crate) fn is_held(fd: BorrowedFd<'_>, spec: &Spec, table: &[Entry], role: Role) -> bool {
+    if !spec.topology.shares(role) {
+        return locks::is_held(fd, lock_of(role));
+    }
+    let mut entries = table.iter().enumerate();
+    entries.any(|(i, entry)| {
+        role_of(entry) == Some(role) && locks::is_held(fd, Byte::Participant(i as u16))
+    })
+}
+
+/// What the participant of `entry` does, if there is one, or one that died.
+pub(crate) fn role_of(entry: &Entry) -> Option<Role> {
+    let state = entry.card.state.load(Ordering::Acquire);
+    let role = if state & RECEIVES == 0 { Role::Sender } else { Role::Receiver };
+    (state & ACTIVE != 0).then_some(role)
+}
+
 /// The lock byte of a role.
 pub(crate) fn lock_of(role: Role) -> Byte {
     match role {
@@ -302,11 +355,11 @@ pub(crate) fn half(mapping: &Mapping, role: Role) -> &Half {
     unsafe { mapping.base().add(offset_of(role)).cast::<Half>().as_ref() }
 }
 
-/// The first `count` words of data of a mapping that has as many.
-fn words(mapping: &Mapping, count: usize) -> &[Word] {
-    assert!(mapping.len() - DATA >= count * size_of::<Word>());
-    // SAFETY: the mapping is long enough; a word is an atomic, valid whatever a peer writes.
-    unsafe { core::slice::from_raw_parts(mapping.base().add(DATA).cast::<Word>().as_ptr(), count) }
+/// The table of participants of a mapping that has `count` of them.
+pub(crate) fn table(mapping: &Mapping, count: usize) -> &[Entry] {
+    assert!(mapping.len() - DATA >= count * size_of::<Entry>());
+    // SAFETY: the mapping is long enough, and `DATA` a multiple of an entry's alignment; entries are atomics.
+    unsafe { core::slice::from_raw_parts(mapping.base().add(DATA).cast().as_ptr(), count) }
 }
 
 fn length(size: u64) -> Result<usize, SetupError> {

@@ -23,6 +23,10 @@ pub(crate) enum Byte {
     Receiver,
     /// Exclusive: whoever removes the file's name, while it does.
     Name,
+    /// Exclusive: whoever resolves what the dead have left, while it does.
+    Repair,
+    /// Exclusive: the participant of this entry of the table, or who resolves what it has left.
+    Participant(u16),
 }
 
 impl Byte {
@@ -32,6 +36,8 @@ impl Byte {
             Self::Sender => 1,
             Self::Receiver => 2,
             Self::Name => 3,
+            Self::Repair => 4,
+            Self::Participant(entry) => 16 + i64::from(entry),
         };
         // SAFETY: an all-zero `flock` is a valid value; every field that matters is set below.
         let mut lock: libc::flock = unsafe { core::mem::zeroed() };

@@ -30,7 +30,7 @@ pub struct RecvCursor {
 }
 
 /// Messages that may be read one after the other: all are committed, in one cell, and not taken yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Run {
     next: usize,
     end: usize,

@@ -1,0 +1,201 @@
+//! Claims: a ring of fixed-size messages of which one side or both are shared.
+//!
+//! A position is claimed by moving `tail` or `head` over it, and a stamp in each slot says what has become of
+//! the position since, which is Vyukov's bounded queue (2010). A claimer that is killed would block that
+//! queue for ever. What is ours is the **journal**: each participant notes what it is about to claim on a line of
+//! its own before it does, so that whoever is stuck at a position can find out whose it is, ask the kernel
+//! whether that one lives, and if not take over. The journal is a plain store to a line that nobody reads
+//! meanwhile.
+//!
+//! ```text
+//! slot p mod N  | stamp | message | unused |      stamp = { position:53 | state:11 }
+//!
+//!  send:     FREE(p) -- intent, claim tail --> (copying in) -- FULL(p)
+//!  receive:  FULL(p) -- intent, claim head --> (copying out) -- FREE(p + N)
+//!
+//!  sender killed while it had p:     FREE(p) --repair--> TOMB(p)      receivers step over it
+//!  receiver killed while it had p:   FULL(p) --repair--> ORPHAN(p)    to be delivered again
+//!  receiver i takes an orphan:       ORPHAN(p) --> TAKEN(p, i)        copying out, then FREE(p + N)
+//!  receiver i killed meanwhile:      TAKEN(p, i) --repair--> ORPHAN(p)
+//!  receiver gives a message back:    FULL(p), TAKEN(p, i) --> ORPHAN(p)
+//! ```
+//!
+//! No stamp ever comes back to a value that it had, but for `ORPHAN` and `TAKEN` by the same participant: that
+//! one's repairer, of whom there is one at a time, can trust what it has seen. (A stamp keeps 53 bits of the
+//! position: to take one for another, a participant would have to be stopped until 2^53 messages have
+//! passed, which is a year at 250 million a second, and then go on at exactly that position.)
+//!
+//! # Why a look at the journals is enough
+//!
+//! Take a repairer that finds `FREE(p)` and `tail > p`. Nobody will claim `p` any more, so somebody has.
+//!
+//! * It has loaded a `tail` beyond `p` (C2). All changes of `tail` are read-modify-writes, or stores of a sole
+//!   sender, so it sees the intent that whoever claimed `p` noted before.
+//! * It looks at all intents (C1). The claimer's shows `p`, or something later. In the latter case the claimer
+//!   had filled the slot before it noted that, and the repairer's own change of the stamp fails.
+//! * If every participant whose intent shows `p` is dead, the claimer is: its memory was torn down before its
+//!   lock went. One that shows `p` and lives may have lost the claim and be about to go on: the repairer comes
+//!   back later, and is never wrong.
+//!
+//! `FULL(p)` and `head > p` are the mirror image. `TAKEN(p, i)` needs no look: it says whose it is.
+
+mod journal;
+mod receive;
+mod repair;
+mod send;
+
+pub use receive::{Held, RecvCursor};
+pub use repair::{Outcome, resolve};
+pub use send::SendCursor;
+
+use super::layout::{Entry, Half};
+use super::slots::Shape;
+use crate::payload::LINE;
+use crate::sync::{AtomicU64, Ordering, Word, spin_hint};
+
+/// The largest capacity: keeps every size computed from it far from overflow.
+pub const MAX_CAPACITY: usize = 1 << 40;
+
+const STATE_BITS: u32 = 11;
+const FREE: u64 = 0;
+const FULL: u64 = 1;
+const TOMB: u64 = 2;
+const ORPHAN: u64 = 3;
+/// Taken by participant 0, and so on.
+const TAKEN: u64 = 4;
+
+const _: () = assert!(TAKEN + (super::layout::MAX_PARTICIPANTS as u64) <= 1 << STATE_BITS);
+
+/// A stamp.
+#[inline(always)]
+const fn stamped(position: u64, state: u64) -> u64 {
+    position << STATE_BITS | state
+}
+
+/// How far the position of `stamp` is ahead of `position`; negative if it is behind.
+#[inline(always)]
+const fn ahead_of(stamp: u64, position: u64) -> i64 {
+    stamp.wrapping_sub(position << STATE_BITS) as i64 >> STATE_BITS
+}
+
+/// The memory of the ring, as one participant sees it.
+#[derive(Clone, Copy)]
+pub struct Claims<'a> {
+    /// Where the senders meet.
+    pub sender: &'a Half,
+    /// Where the receivers meet.
+    pub receiver: &'a Half,
+    /// All participants.
+    pub table: &'a [Entry],
+    /// This one's entry in the table.
+    pub own: &'a Entry,
+    /// The slots, then a word for each of them: how often its message was handed out.
+    pub words: &'a [Word],
+}
+
+impl Claims<'_> {
+    /// The position that senders claim from.
+    #[inline(always)]
+    fn tail(&self) -> &AtomicU64 {
+        &self.sender.cursor.position
+    }
+
+    /// The position that receivers claim from.
+    #[inline(always)]
+    fn head(&self) -> &AtomicU64 {
+        &self.receiver.cursor.position
+    }
+
+    /// A number that changes when there are orphans to look for.
+    #[inline(always)]
+    fn orphans(&self) -> &AtomicU64 {
+        &self.receiver.released.position
+    }
+
+    /// Stamps every slot free. Before anybody else can see the ring.
+    pub fn initialise(words: &[Word], shape: impl Shape, capacity: usize) {
+        for slot in 0..capacity {
+            let stamp = stamped(slot as u64, FREE);
+            words[slot * stride(shape)].store(stamp, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Messages that a ring holds which is asked to hold `capacity`: a power of two.
+pub const fn capacity_for(capacity: usize) -> usize {
+    capacity.next_power_of_two()
+}
+
+/// Words of a slot: small messages lie in one cache line with their stamp.
+#[inline(always)]
+fn stride(shape: impl Shape) -> usize {
+    let words = 1 + shape.words();
+    if words <= LINE { words.next_power_of_two() } else { words.next_multiple_of(LINE) }
+}
+
+/// Words of data of a ring of `capacity` messages; `None` if that is beyond counting.
+pub fn words_for(shape: impl Shape, capacity: usize) -> Option<usize> {
+    capacity.checked_mul(stride(shape) + 1)
+}
+
+/// What nobody changes: read once and checked at attach.
+#[derive(Clone, Copy, Debug)]
+pub struct Geometry {
+    /// Slots, a power of two.
+    capacity: u64,
+}
+
+impl Geometry {
+    /// The geometry of a ring of `capacity` messages.
+    pub fn new(words: &[Word], shape: impl Shape, capacity: usize) -> Self {
+        let needed = words_for(shape, capacity);
+        assert!(capacity.is_power_of_two() && needed.is_some_and(|needed| needed <= words.len()));
+        Self { capacity: capacity as u64 }
+    }
+
+    /// The slot of `position`.
+    #[inline(always)]
+    fn slot(&self, position: u64) -> usize {
+        (position & (self.capacity - 1)) as usize
+    }
+
+    /// The stamp of the slot of `position`.
+    #[inline(always)]
+    fn stamp<'a>(&self, mem: Claims<'a>, shape: impl Shape, position: u64) -> &'a Word {
+        let at = self.slot(position) * stride(shape);
+        debug_assert!(at < mem.words.len());
+        // SAFETY: `slot` is below the capacity, and `new` has checked that all slots are inside `words`.
+        unsafe { mem.words.get_unchecked(at) }
+    }
+
+    /// The words of the message of `position`.
+    #[inline(always)]
+    fn message<'a>(&self, mem: Claims<'a>, shape: impl Shape, position: u64) -> &'a [Word] {
+        let start = self.slot(position) * stride(shape) + 1;
+        debug_assert!(start + shape.words() <= mem.words.len());
+        // SAFETY: as for `stamp`; a slot has room for its stamp and the words of a message.
+        unsafe { mem.words.get_unchecked(start..start + shape.words()) }
+    }
+
+    /// How often the message of `position` was handed out again, with the position that this is about.
+    fn deliveries<'a>(&self, mem: Claims<'a>, shape: impl Shape, position: u64) -> &'a Word {
+        &mem.words[self.capacity as usize * stride(shape) + self.slot(position)]
+    }
+}
+
+/// Pauses that get longer, for those who lost a claim.
+#[derive(Debug, Default)]
+struct Backoff {
+    rounds: u32,
+}
+
+impl Backoff {
+    /// The longest pause is two to this many spin hints.
+    const LONGEST: u32 = 6;
+
+    #[cold]
+    fn pause(&mut self) {
+        (0..1_u32 << self.rounds).for_each(|_| spin_hint());
+        self.rounds = (self.rounds + 1).min(Self::LONGEST);
+    }
+}

@@ -1,0 +1,335 @@
+//! A receiver of a ring with shared sides.
+
+use super::journal::MOST;
+use super::{Backoff, Claims, FREE, FULL, Geometry, ORPHAN, TAKEN, TOMB, ahead_of, stamped};
+use crate::payload;
+use crate::protocol::Blocked;
+use crate::protocol::slots::Shape;
+use crate::sync::{Edge, Ordering};
+
+/// Bits of a delivery word that count.
+const COUNT_BITS: u32 = 8;
+const MOST_DELIVERIES: u64 = (1 << COUNT_BITS) - 1;
+
+/// A receiver's private state.
+#[derive(Debug)]
+pub struct RecvCursor {
+    geometry: Geometry,
+    /// Its entry in the table.
+    me: usize,
+    /// Whether nobody else receives.
+    sole: bool,
+    /// Whether the last attempt met a sender that has claimed a position and not filled it.
+    stuck: bool,
+    /// The number of [`Claims::orphans`] at which there were none.
+    seen: u64,
+}
+
+/// A message that was claimed: nobody else gets it before it is given back.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    position: u64,
+}
+
+impl RecvCursor {
+    /// The receiver of entry `me`, the only one if `sole`.
+    pub fn new(mem: Claims<'_>, shape: impl Shape, capacity: usize, me: usize, sole: bool) -> Self {
+        let geometry = Geometry::new(mem.words, shape, capacity);
+        // Whatever the number is, it has not been looked at.
+        let seen = mem.orphans().load(Ordering::Relaxed).wrapping_sub(1);
+        Self { geometry, me, sole, stuck: false, seen }
+    }
+
+    /// Whether the last attempt found no message because a sender is not done: it may be dead.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// Receives one message into `to`.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn try_recv(
+        &mut self,
+        mem: Claims<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+    ) -> Result<(), Blocked> {
+        let held = self.try_claim(mem, shape)?;
+        // SAFETY: the caller's promise.
+        unsafe { self.read(mem, shape, held, to) };
+        self.release(mem, shape, held);
+        Ok(())
+    }
+
+    /// Receives up to `most` messages into `to`, one after the other, and says how many: 0 only of none.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of `most` times [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn try_recv_batch(
+        &mut self,
+        mem: Claims<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+        most: usize,
+    ) -> Result<usize, Blocked> {
+        let mut done = 0;
+        while done < most {
+            let (first, count) = match self.claim(mem, shape, (most - done).min(MOST)) {
+                Ok(claimed) => claimed,
+                // What is broken is found again by the next call.
+                Err(_) if done > 0 => break,
+                Err(blocked) => return Err(blocked),
+            };
+            for position in first..first + count as u64 {
+                let held = Held { position };
+                if !self.is_tomb(mem, shape, position) {
+                    // SAFETY: `count` is at most what is left of `most`.
+                    unsafe { self.read(mem, shape, held, to.add(done * shape.size())) };
+                    done += 1;
+                }
+                self.release(mem, shape, held);
+            }
+        }
+        Ok(done)
+    }
+
+    /// Claims the next message.
+    #[inline(always)]
+    pub fn try_claim(&mut self, mem: Claims<'_>, shape: impl Shape) -> Result<Held, Blocked> {
+        loop {
+            let (position, _) = self.claim(mem, shape, 1)?;
+            let held = Held { position };
+            if !self.is_tomb(mem, shape, position) {
+                return Ok(held);
+            }
+            self.release(mem, shape, held);
+        }
+    }
+
+    /// Claims up to `most` messages, at least one, and adds them to `held`.
+    #[cfg(not(loom))]
+    pub fn try_claim_batch(
+        &mut self,
+        mem: Claims<'_>,
+        shape: impl Shape,
+        most: usize,
+        held: &mut Vec<Held>,
+    ) -> Result<(), Blocked> {
+        while held.is_empty() {
+            let (first, count) = self.claim(mem, shape, most.clamp(1, MOST))?;
+            for position in first..first + count as u64 {
+                if self.is_tomb(mem, shape, position) {
+                    self.release(mem, shape, Held { position });
+                } else {
+                    held.push(Held { position });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a message to `to`.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn read(&self, mem: Claims<'_>, shape: impl Shape, held: Held, to: *mut u8) {
+        let message = self.geometry.message(mem, shape, held.position);
+        // SAFETY: the caller's promise; these are the words of a message.
+        unsafe { payload::read(message, to, shape.size()) };
+    }
+
+    /// Removes a message from the ring.
+    #[inline(always)]
+    pub fn release(&self, mem: Claims<'_>, shape: impl Shape, held: Held) {
+        let next = held.position.wrapping_add(self.geometry.capacity);
+        // C4 empty.
+        let stamp = self.geometry.stamp(mem, shape, held.position);
+        stamp.store(stamped(next, FREE), Edge::EmptyStore.store());
+    }
+
+    /// Lets another receiver, or this one, have the message. Receivers that sleep must be woken after this.
+    pub fn give_back(&mut self, mem: Claims<'_>, shape: impl Shape, held: Held) {
+        let stamp = self.geometry.stamp(mem, shape, held.position);
+        // C3 fill.
+        stamp.store(stamped(held.position, ORPHAN), Edge::FillStore.store());
+        raise(mem);
+        mem.own.journal.clear();
+    }
+
+    /// How often the message was handed out, this time included; 255 also if it was more often.
+    pub fn deliveries(&self, mem: Claims<'_>, shape: impl Shape, held: Held) -> u32 {
+        self.delivered_before(mem, shape, held.position) as u32 + 1
+    }
+
+    fn delivered_before(&self, mem: Claims<'_>, shape: impl Shape, position: u64) -> u64 {
+        let word = self.geometry.deliveries(mem, shape, position).read();
+        if word >> COUNT_BITS == position << COUNT_BITS >> COUNT_BITS {
+            (word & MOST_DELIVERIES).min(MOST_DELIVERIES - 1)
+        } else {
+            0
+        }
+    }
+
+    /// Whether a message is there, without claiming it.
+    pub fn look(&mut self, mem: Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        let mut last = None;
+        loop {
+            // C5 orphans.
+            let orphans = mem.orphans().load(Edge::OrphanLoad.load());
+            if orphans != self.seen && self.has_orphans(mem, shape) {
+                return Ok(());
+            }
+            let head = mem.head().load(Ordering::Relaxed);
+            if self.full(mem, shape, head, 1) > 0 {
+                return Ok(());
+            }
+            self.judge(mem, shape, head, &mut last)?;
+        }
+    }
+
+    /// Claims up to `most` positions, at least one: the first, and how many. Tombs are among them.
+    #[inline(always)]
+    fn claim(
+        &mut self,
+        mem: Claims<'_>,
+        shape: impl Shape,
+        most: usize,
+    ) -> Result<(u64, usize), Blocked> {
+        // C5 orphans.
+        let orphans = mem.orphans().load(Edge::OrphanLoad.load());
+        if orphans != self.seen {
+            if let Some(position) = self.take_orphan(mem, shape, orphans) {
+                return Ok((position, 1));
+            }
+        }
+        let (mut backoff, mut last) = (Backoff::default(), None);
+        loop {
+            let head = mem.head().load(Ordering::Relaxed);
+            let count = self.full(mem, shape, head, most);
+            if count == 0 {
+                self.judge(mem, shape, head, &mut last)?;
+                continue;
+            }
+            mem.own.journal.intend(head, count);
+            let next = head + count as u64;
+            // C2 claim: whoever sees it sees the intent.
+            if self.sole {
+                mem.head().store(next, Edge::ClaimStore.store());
+                return Ok((head, count));
+            }
+            let claim = Edge::ClaimStore.store();
+            if mem.head().compare_exchange(head, next, claim, Ordering::Relaxed).is_ok() {
+                return Ok((head, count));
+            }
+            backoff.pause();
+        }
+    }
+
+    /// How many of `most` slots from `head` on are full, or tombs.
+    #[inline(always)]
+    fn full(&self, mem: Claims<'_>, shape: impl Shape, head: u64, most: usize) -> usize {
+        let mut count = 0;
+        while count < most {
+            let position = head + count as u64;
+            // C3 fill.
+            let stamp = self.geometry.stamp(mem, shape, position).load(Edge::FillLoad.load());
+            if stamp != stamped(position, FULL) && stamp != stamped(position, TOMB) {
+                break;
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// Whether the claimed `position` holds no message.
+    #[inline(always)]
+    fn is_tomb(&self, mem: Claims<'_>, shape: impl Shape, position: u64) -> bool {
+        // Relaxed: seen before, by `full`, and nobody else changes it.
+        let stamp = self.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
+        stamp == stamped(position, TOMB)
+    }
+
+    /// Why the slot at `head` is not full: `Ok` if that is worth another look.
+    #[cold]
+    #[inline(never)]
+    fn judge(
+        &mut self,
+        mem: Claims<'_>,
+        shape: impl Shape,
+        head: u64,
+        last: &mut Option<u64>,
+    ) -> Result<(), Blocked> {
+        let stamp = self.geometry.stamp(mem, shape, head).load(Edge::FillLoad.load());
+        let ahead = ahead_of(stamp, head);
+        let (full, tomb) = (stamped(head, FULL), stamped(head, TOMB));
+        if stamp == full || stamp == tomb {
+            return Ok(());
+        }
+        // What was claimed by somebody else since then is another receiver's.
+        let claimed = ahead > 0 || ahead == 0 && stamp != stamped(head, FREE);
+        if claimed && last.replace(head) != Some(head) {
+            return Ok(());
+        }
+        mem.own.journal.clear();
+        if claimed {
+            return Err(Blocked::Corrupt);
+        }
+        let tail = mem.tail().load(Ordering::Relaxed);
+        self.stuck = (tail.wrapping_sub(head) as i64) > 0;
+        Err(Blocked::NotReady)
+    }
+
+    /// The positions that may be orphans, the oldest first.
+    fn claimed(&self, mem: Claims<'_>) -> core::ops::Range<u64> {
+        // C2 claim.
+        let head = mem.head().load(Edge::ClaimLoad.load());
+        head.saturating_sub(self.geometry.capacity)..head
+    }
+
+    fn has_orphans(&self, mem: Claims<'_>, shape: impl Shape) -> bool {
+        self.claimed(mem).any(|position| {
+            let stamp = self.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
+            stamp == stamped(position, ORPHAN)
+        })
+    }
+
+    /// Takes the oldest message that is to be delivered again. If there is none, not looked for again before
+    /// the number changes from `orphans`.
+    #[cold]
+    #[inline(never)]
+    fn take_orphan(&mut self, mem: Claims<'_>, shape: impl Shape, orphans: u64) -> Option<u64> {
+        for position in self.claimed(mem) {
+            let stamp = self.geometry.stamp(mem, shape, position);
+            let (orphan, taken) =
+                (stamped(position, ORPHAN), stamped(position, TAKEN + self.me as u64));
+            if stamp.load(Ordering::Relaxed) != orphan {
+                continue;
+            }
+            mem.own.journal.intend(position, 1);
+            // C3 fill. Relaxed on the way out: whose it is now, the stamp says by itself.
+            if stamp.change(orphan, taken, (Edge::FillLoad.load(), Ordering::Relaxed)) {
+                let before = self.delivered_before(mem, shape, position);
+                let word = position << COUNT_BITS | (before + 1);
+                self.geometry.deliveries(mem, shape, position).write(word);
+                mem.own.journal.count_redelivery();
+                return Some(position);
+            }
+        }
+        mem.own.journal.clear();
+        self.seen = orphans;
+        None
+    }
+}
+
+/// Says that there are orphans.
+pub(super) fn raise(mem: Claims<'_>) {
+    // C5 orphans.
+    mem.orphans().fetch_add(1, Edge::OrphanStore.store());
+}

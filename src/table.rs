@@ -1,0 +1,116 @@
+//! The table of participants of a ring with shared sides: who takes an entry, who leaves it, and what
+//! becomes of one whose owner died.
+//!
+//! An entry is an exclusive lock on one byte of the segment, as a role is. Whoever resolves what a dead
+//! participant has left holds that byte, so that nobody takes the entry meanwhile, and the one byte for
+//! repairs, so that there is one repairer at a time. Both are given up by the kernel if the repairer is
+//! killed, and the next one starts over.
+
+use crate::error::{Role, SetupError};
+use crate::protocol::claims::{self, Claims, Outcome};
+use crate::protocol::layout::{ACTIVE, Entry, INCARNATION, RECEIVES};
+use crate::protocol::slots::Untyped;
+use crate::segment::{Attached, role_of};
+use crate::sync::Ordering;
+use crate::sys::clock;
+use crate::sys::locks::{self, Byte, Outcome as Lock};
+use std::os::fd::BorrowedFd;
+
+/// The memory of the ring, as the participant of entry `own` sees it.
+#[inline(always)]
+pub(crate) fn memory(attached: &Attached, own: u16) -> Claims<'_> {
+    let table = attached.table();
+    Claims {
+        sender: attached.half(Role::Sender),
+        receiver: attached.half(Role::Receiver),
+        table,
+        own: &table[usize::from(own)],
+        words: attached.words(),
+    }
+}
+
+fn byte(entry: usize) -> Byte {
+    // The table has at most 1024 entries.
+    Byte::Participant(entry as u16)
+}
+
+/// Takes an entry for a participant with `role`, which `fd`, a description of its own, then holds.
+pub(crate) fn join(
+    attached: &Attached,
+    fd: BorrowedFd<'_>,
+    role: Role,
+) -> Result<u16, SetupError> {
+    let locked = SetupError::os("taking an entry of the table");
+    let table = attached.table();
+    let mut free = (0..table.len()).filter(|&i| role_of(&table[i]).is_none());
+    let found = free.find_map(|i| match locks::exclusive(fd, byte(i)) {
+        // Its owner may have come, died and left claims since then.
+        Ok(Lock::Locked) if role_of(&table[i]).is_some() => {
+            locks::release(fd, byte(i));
+            None
+        }
+        Ok(Lock::Locked) => Some(Ok(i)),
+        Ok(Lock::HeldElsewhere) => None,
+        Err(error) => Some(Err(error)),
+    });
+    let Some(entry) = found.transpose().map_err(locked)? else {
+        return Err(SetupError::Crowded { participants: table.len() });
+    };
+    let card = &table[entry].card;
+    card.pid.store(u64::from(std::process::id()), Ordering::Relaxed);
+    card.since.store(clock::wall_nanoseconds(), Ordering::Relaxed);
+    let incarnation = card.state.load(Ordering::Relaxed) / INCARNATION;
+    let receives = if role == Role::Receiver { RECEIVES } else { 0 };
+    let state = incarnation.wrapping_add(1).wrapping_mul(INCARNATION) | receives | ACTIVE;
+    card.state.store(state, Ordering::Release);
+    Ok(entry as u16)
+}
+
+/// Gives an entry up; its owner has no claims. The lock goes later.
+pub(crate) fn leave(entry: &Entry) {
+    let state = &entry.card.state;
+    state.store(state.load(Ordering::Relaxed) & !ACTIVE, Ordering::Release);
+}
+
+/// Resolves what dead participants have left, asking the kernel through `fd`, a description of the caller's
+/// own; whether anything was changed. `own` is the caller's entry, if it has one.
+pub(crate) fn resolve_the_dead(
+    attached: &Attached,
+    fd: BorrowedFd<'_>,
+    own: Option<u16>,
+) -> bool {
+    let table = attached.table();
+    let own = own.map(usize::from);
+    let is_alive = |i: usize| own == Some(i) || locks::is_held(fd, byte(i));
+    let mut dead = (0..table.len()).filter(|&i| role_of(&table[i]).is_some() && !is_alive(i));
+    let Some(first) = dead.next() else { return false };
+    if !matches!(locks::exclusive(fd, Byte::Repair), Ok(Lock::Locked)) {
+        return false;
+    }
+    let mut changed = false;
+    for victim in std::iter::once(first).chain(dead) {
+        if !matches!(locks::exclusive(fd, byte(victim)), Ok(Lock::Locked)) {
+            continue;
+        }
+        // Another repairer may have been here, and another participant have come and died, since then.
+        changed |= role_of(&table[victim]).is_some() && resolve(attached, victim, is_alive);
+        locks::release(fd, byte(victim));
+    }
+    locks::release(fd, Byte::Repair);
+    changed
+}
+
+/// Resolves what the dead participant of entry `victim` has left, and frees the entry.
+fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool) -> bool {
+    let spec = &attached.segment().spec;
+    // A repairer writes no journal but the victim's.
+    let mem = memory(attached, victim as u16);
+    let shape = Untyped(spec.message_size);
+    match claims::resolve(mem, shape, spec.capacity, victim, is_alive) {
+        Outcome::Resolved(_) => {
+            leave(&attached.table()[victim]);
+            true
+        }
+        Outcome::Busy => false,
+    }
+}
