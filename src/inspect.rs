@@ -103,9 +103,8 @@ impl Snapshot {
         }
         // Only the header, the halves and the table are looked at, never the data; and a copy of them, because the
         // file may be anybody's.
-        let copy = |length| {
-            Mapping::copy_of(&file, length).map_err(SetupError::os("reading the file"))
-        };
+        let copy =
+            |length| Mapping::copy_of(&file, length).map_err(SetupError::os("reading the file"));
         let mapping = copy(crate::protocol::layout::DATA)?;
         let unit = metadata.blksize().max(crate::protocol::layout::PAGE as u64);
         let (spec, origin) = Spec::read(header(&mapping), size, unit)?;

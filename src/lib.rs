@@ -78,6 +78,9 @@ mod builder;
 #[allow(unsafe_code)]
 mod bytes;
 #[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod claimed;
+#[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
 pub mod inspect;
@@ -125,6 +128,7 @@ struct Readme;
 mod api {
     pub use crate::builder::{Attach, Builder};
     pub use crate::bytes::{ByteReceiver, ByteRing, ByteSender, Grant, Message, Peek};
+    pub use crate::claimed::Claimed;
     pub use crate::error::{
         ByteSendError, RecvError, RecvIntoError, RecvTimeoutError, Role, SendAllError, SendError,
         SendTimeoutError, SetupError, TryRecvError, TrySendError,

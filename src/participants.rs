@@ -170,7 +170,8 @@ impl Participant {
     /// whether there was anything.
     #[cold]
     pub(crate) fn tend(&self) -> bool {
-        let Some(lock) = self.lock.as_ref().filter(|_| self.entry.is_some() && self.is_ours()) else {
+        let Some(lock) = self.lock.as_ref().filter(|_| self.entry.is_some() && self.is_ours())
+        else {
             return false;
         };
         let resolved = table::resolve_the_dead(&self.attached, lock.as_fd(), self.entry);

@@ -19,7 +19,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A ring of messages of type `T` in shared memory, with one sender and one receiver.
+/// A ring of messages of type `T` in shared memory, with one sender and one receiver, or with many of one or
+/// both: see [`Topology`](crate::Topology) and [`Builder::topology`](crate::Builder::topology).
 ///
 /// `T` is plain old data: no padding, and every bit pattern is a value, because the other side is
 /// another process (see [`bytemuck`]; `#[derive(Pod, Zeroable)]` gives it to most structs). The ring
@@ -33,6 +34,16 @@ use std::time::{Duration, Instant};
 /// A message is there whole or not at all, whenever its sender is killed. The next sender goes on right
 /// after the last message that was completed. The next receiver goes on right after the last message
 /// that a receiver finished taking; one that was killed while it took a message leaves it to the next.
+///
+/// # Many senders, many receivers
+///
+/// Each message goes to one receiver. What one sender sends is received in its order, and messages of several
+/// senders in the order in which they claimed their places; receivers that share take them in that order, and
+/// may finish in another. A message whose receiver was killed, or [gave it back](crate::Claimed), is handed out
+/// again, later than its order says, unless there is only one receiver at a time. A participant that is stopped
+/// in the middle of a call keeps its place for as long as it lives; those behind it wait. What a dead one was
+/// at is resolved by those who wait for it, within some milliseconds, at the latest 100 ms after they began to
+/// wait.
 ///
 /// ```
 /// use annulus::{Place, Ring};
@@ -124,11 +135,12 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
         Self::attach().from_fd(fd)
     }
 
-    /// Becomes the sender.
+    /// Becomes the sender, or one of them.
     ///
     /// # Errors
     ///
-    /// [`SetupError::RoleTaken`] while another handle has the role, after asking for 6 ms. A dead process
+    /// [`SetupError::Crowded`] if the side is shared and the ring has all the participants that it was
+    /// created for. [`SetupError::RoleTaken`] if there is to be one sender, while another handle has the role, after asking for 6 ms. A dead process
     /// has none, but one that it was just starting may hold on to it until that calls `exec`.
     /// [`SetupError::Corrupt`] if the positions in the ring cannot be. [`SetupError::NoProc`] without
     /// `/proc`.
@@ -148,7 +160,7 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
         Ok(Sender { slots, ring: self.clone() })
     }
 
-    /// Becomes the receiver.
+    /// Becomes the receiver, or one of them.
     ///
     /// # Errors
     ///
@@ -242,7 +254,8 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
 
 /// The sending side of a [`Ring`].
 ///
-/// It can move to another thread, and there is one of it in all processes together.
+/// It can move to another thread, and there is one of it in all processes together, unless the ring's senders
+/// share.
 ///
 /// # When the receiver goes
 ///
@@ -458,7 +471,8 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
 
 /// The receiving side of a [`Ring`].
 ///
-/// It can move to another thread, and there is one of it in all processes together.
+/// It can move to another thread, and there is one of it in all processes together, unless the ring's receivers
+/// share.
 ///
 /// # When the sender goes
 ///
@@ -483,7 +497,7 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
 /// ```
 #[derive(Debug)]
 pub struct Receiver<T> {
-    slots: SlotReceiver<Typed<T>>,
+    pub(crate) slots: SlotReceiver<Typed<T>>,
     ring: Ring<T>,
 }
 

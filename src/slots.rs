@@ -322,9 +322,7 @@ impl<S: Shape> SlotReceiver<S> {
             Cursor::Cells(cursor) => {
                 cursor.look(memory(&self.side.attached), self.shape).map(|()| None)
             }
-            Cursor::Claims(cursor) => {
-                cursor.try_claim(self.side.claims(), self.shape).map(Some)
-            }
+            Cursor::Claims(cursor) => cursor.try_claim(self.side.claims(), self.shape).map(Some),
         };
         claimed.map_err(|blocked| self.refused(blocked))
     }

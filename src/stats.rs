@@ -1,10 +1,12 @@
 //! Figures of a ring, for people and programs that watch it.
 
 use crate::error::Role;
+use crate::protocol::claims;
 use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
 use crate::segment::{RingKind, Spec, lock_of};
 use crate::sync::Ordering;
 use crate::sys::locks::{self, Byte};
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 /// A snapshot of a ring. Each figure was true at some moment while the snapshot was taken, not all at
@@ -55,6 +57,9 @@ pub struct Participant {
     pub since: u64,
     /// How many have had the role, counting this one.
     pub incarnation: u64,
+    /// In a ring with a shared side: the positions that it claimed last, or was about to claim. It need not
+    /// have them any more.
+    pub claim: Option<Range<u64>>,
 }
 
 impl Stats {
@@ -109,6 +114,7 @@ impl Participant {
             left: state & ACTIVE == 0,
             since: half.presence.since.load(Ordering::Relaxed),
             incarnation: state >> 1,
+            claim: None,
         })
     }
 
@@ -121,6 +127,7 @@ impl Participant {
             left: state & ACTIVE == 0,
             since: entry.card.since.load(Ordering::Relaxed),
             incarnation: state / INCARNATION,
+            claim: claims::last_claim(entry),
         })
     }
 }

@@ -35,11 +35,7 @@ fn byte(entry: usize) -> Byte {
 }
 
 /// Takes an entry for a participant with `role`, which `fd`, a description of its own, then holds.
-pub(crate) fn join(
-    attached: &Attached,
-    fd: BorrowedFd<'_>,
-    role: Role,
-) -> Result<u16, SetupError> {
+pub(crate) fn join(attached: &Attached, fd: BorrowedFd<'_>, role: Role) -> Result<u16, SetupError> {
     let locked = SetupError::os("taking an entry of the table");
     let table = attached.table();
     let mut free = (0..table.len()).filter(|&i| role_of(&table[i]).is_none());
@@ -74,11 +70,7 @@ pub(crate) fn leave(entry: &Entry) {
 
 /// Resolves what dead participants have left, asking the kernel through `fd`, a description of the caller's
 /// own; whether anything was changed. `own` is the caller's entry, if it has one.
-pub(crate) fn resolve_the_dead(
-    attached: &Attached,
-    fd: BorrowedFd<'_>,
-    own: Option<u16>,
-) -> bool {
+pub(crate) fn resolve_the_dead(attached: &Attached, fd: BorrowedFd<'_>, own: Option<u16>) -> bool {
     let table = attached.table();
     let own = own.map(usize::from);
     let is_alive = |i: usize| own == Some(i) || locks::is_held(fd, byte(i));

@@ -29,6 +29,10 @@ pub struct CreateArgs {
     #[arg(long, value_enum, default_value_t = Shape::Spsc)]
     topology: Shape,
 
+    /// How many senders and receivers there can be together, where a side has many (default 64)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    participants: Option<u16>,
+
     /// What it holds: bytes (64K, 1M, 1G; default 1M), or messages if it is of slots (default 1024)
     #[arg(long, value_name = "N", value_parser = units::parse_size)]
     capacity: Option<usize>,
@@ -66,6 +70,7 @@ const AFTER_HELP: &str = "\
 Examples:
   annulus create log --capacity 16M
   annulus create ticks --kind slots --message-size 16 --message-align 8 --capacity 64K
+  annulus create jobs --kind slots --message-size 64 --topology mpmc
   annulus create mailbox --persistent --mode 0660";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,12 +85,21 @@ enum Kind {
 enum Shape {
     /// One sender and one receiver
     Spsc,
+    /// Many senders and one receiver, in a ring of slots
+    Mpsc,
+    /// One sender and many receivers, each message for one of them, in a ring of slots
+    Spmc,
+    /// Many senders and many receivers, each message for one of them, in a ring of slots
+    Mpmc,
 }
 
 impl From<Shape> for Topology {
     fn from(shape: Shape) -> Self {
         match shape {
             Shape::Spsc => Self::Spsc,
+            Shape::Mpsc => Self::Mpsc,
+            Shape::Spmc => Self::Spmc,
+            Shape::Mpmc => Self::Mpmc,
         }
     }
 }
@@ -101,6 +115,7 @@ fn mode(text: &str) -> Result<u32, String> {
 pub fn run(args: &CreateArgs) -> Outcome {
     let place = place(&args.name)?;
     let topology = args.topology.into();
+    let participants = args.participants.map_or(0, usize::from);
     let capacity = args.capacity.unwrap_or(match args.kind {
         Kind::Bytes => DEFAULT_BYTES,
         Kind::Slots => DEFAULT_SLOTS,
@@ -108,6 +123,7 @@ pub fn run(args: &CreateArgs) -> Outcome {
     let made = match (args.kind, args.message_size) {
         (Kind::Bytes, None) => ByteRing::builder(capacity)
             .topology(topology)
+            .participants(participants)
             .mode(args.mode)
             .label(&args.label)
             .persistent(args.persistent)
@@ -117,6 +133,7 @@ pub fn run(args: &CreateArgs) -> Outcome {
         (Kind::Slots, Some(size)) => UntypedRing::builder(capacity, size)
             .message_align(args.message_align)
             .topology(topology)
+            .participants(participants)
             .mode(args.mode)
             .label(&args.label)
             .persistent(args.persistent)

@@ -72,9 +72,17 @@ fn text(ring: &Report) -> String {
     line("sent", units::messages(ring.sent));
     line("received", units::messages(ring.received));
     line("sleeps", format!("{}, wakes {}, repairs {}", ring.waits, ring.wakes, ring.repairs));
+    if ring.table > 0 {
+        let there = ring.senders + ring.receivers;
+        line("participants", format!("{there} of {}", ring.table));
+        line("redelivered", units::messages(ring.redelivered));
+    }
     for role in ["sender", "receiver"] {
-        let member = ring.participants.iter().find(|member| member.role == role);
-        line(role, member.map_or_else(|| "nobody yet".to_owned(), participant));
+        let mut members = ring.participants.iter().filter(|member| member.role == role).peekable();
+        if members.peek().is_none() {
+            line(role, "nobody yet".to_owned());
+        }
+        members.for_each(|member| line(role, participant(member)));
     }
     text
 }
@@ -85,8 +93,15 @@ fn lifetime(ring: &Report) -> &'static str {
 
 fn participant(member: &Member) -> String {
     let style = colour(member.state);
+    let claim = match member.claim {
+        Some([first, count]) if count > 1 => {
+            format!(", last claim {first} to {}", first + count - 1)
+        }
+        Some([first, _]) => format!(", last claim {first}"),
+        None => String::new(),
+    };
     format!(
-        "process {}, {style}{}{style:#}, since {}, the {}",
+        "process {}, {style}{}{style:#}, since {}, the {}{claim}",
         member.pid,
         member.state,
         calendar::utc(member.since_ns),

@@ -31,11 +31,14 @@ pub struct Report {
     pub state: &'static str,
     pub senders: usize,
     pub receivers: usize,
+    /// How many senders and receivers there can be; 0 if there is one of each.
+    pub table: usize,
     pub sent: u64,
     pub received: u64,
     pub waits: u64,
     pub wakes: u64,
     pub repairs: u64,
+    pub redelivered: u64,
     pub participants: Vec<Member>,
 }
 
@@ -48,6 +51,8 @@ pub struct Member {
     pub state: &'static str,
     pub since_ns: u64,
     pub incarnation: u64,
+    /// The first position that it claimed last, and how many, where a side has many.
+    pub claim: Option<[u64; 2]>,
 }
 
 impl Report {
@@ -79,11 +84,13 @@ impl Report {
             state: ring.state.name(),
             senders,
             receivers,
+            table: ring.participants,
             sent: ring.stats.sent,
             received: ring.stats.received,
             waits: ring.stats.waits,
             wakes: ring.stats.wakes,
             repairs: ring.stats.repairs,
+            redelivered: ring.stats.redelivered,
             participants: ring.stats.participants.iter().map(Member::new).collect(),
         }
     }
@@ -117,6 +124,7 @@ impl Member {
             state,
             since_ns: who.since,
             incarnation: who.incarnation,
+            claim: who.claim.as_ref().map(|claim| [claim.start, claim.end - claim.start]),
         }
     }
 }

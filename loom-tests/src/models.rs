@@ -1,5 +1,6 @@
 //! The models: each a scenario of [`exchange`](crate::exchange) with one ring and one number of messages.
 
+use crate::crowd::{Crowd, First};
 use crate::exchange::Exchange;
 use crate::explore::{explore, explore_kills};
 use crate::ring::{Kind, Verbs, Waiting};
@@ -351,4 +352,141 @@ pub const PARK_DEATHS: &[Model] = &[
         Some(1),
         park(before(1, slots(8, 1, 2))),
     ),
+];
+
+/// A model of a ring with shared sides.
+#[derive(Clone, Copy, Debug)]
+pub struct Meeting {
+    /// What it shows.
+    pub name: &'static str,
+    /// Who takes part.
+    pub crowd: Crowd,
+    /// Who dies, if anybody does.
+    pub death: Death,
+    /// The most preemptions in an interleaving.
+    pub preemptions: Option<usize>,
+}
+
+/// Who dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// Nobody.
+    Nobody,
+    /// This participant, at each of its accesses.
+    Of(usize),
+    /// This participant, alone, at its access of that number; then, at each of its accesses, the other one,
+    /// which repairs.
+    Repairer(usize, usize, usize),
+}
+
+impl Meeting {
+    /// Explores it.
+    pub fn run(&self) {
+        let (name, preemptions, crowd) = (self.name, self.preemptions, self.crowd);
+        match self.death {
+            Death::Nobody => explore(name, preemptions, move || {
+                crowd.meet(0, None);
+            }),
+            Death::Of(victim) => {
+                explore_kills(name, preemptions, move |kill| crowd.meet(victim, kill));
+            }
+            Death::Repairer(victim, first, repairer) => {
+                explore_kills(name, preemptions, move |kill| {
+                    crowd.repair(victim, first, repairer, kill)
+                });
+            }
+        }
+    }
+}
+
+const CROWD: Crowd = Crowd {
+    capacity: 2,
+    start: 0,
+    before: 0,
+    senders: &[1, 1],
+    receivers: &[2],
+    batch: 1,
+    sole: false,
+    first: First::Take,
+};
+
+const fn meeting(name: &'static str, preemptions: usize, crowd: Crowd, death: Death) -> Meeting {
+    Meeting { name, crowd, death, preemptions: Some(preemptions) }
+}
+
+const TWO_TO_ONE: Crowd = CROWD;
+const ONE_TO_TWO: Crowd = Crowd { senders: &[2], receivers: &[1, 1], ..CROWD };
+const TWO_TO_TWO: Crowd = Crowd { senders: &[1, 1], receivers: &[1, 1], ..CROWD };
+/// The ring is full when all begin, so that a lap ends.
+const FULL: Crowd =
+    Crowd { capacity: 2, start: 1, before: 2, senders: &[1], receivers: &[1, 1], ..CROWD };
+const GIVES_BACK: Crowd =
+    Crowd { before: 1, senders: &[1], receivers: &[2, 1], first: First::GiveBack, ..CROWD };
+
+/// Shared sides, nobody dies.
+pub const CLAIMS_UNDISTURBED: &[Meeting] = &[
+    meeting("claims: two senders, a receiver", 3, TWO_TO_ONE, Death::Nobody),
+    meeting(
+        "claims: two senders, a sole receiver",
+        3,
+        Crowd { sole: true, ..TWO_TO_ONE },
+        Death::Nobody,
+    ),
+    meeting("claims: a sender, two receivers", 2, ONE_TO_TWO, Death::Nobody),
+    meeting(
+        "claims: a sole sender, two receivers",
+        2,
+        Crowd { sole: true, ..ONE_TO_TWO },
+        Death::Nobody,
+    ),
+    meeting("claims: two senders, two receivers", 1, TWO_TO_TWO, Death::Nobody),
+    meeting("claims: full, a sender, two receivers", 3, FULL, Death::Nobody),
+    meeting("claims: room for one", 3, Crowd { capacity: 1, ..TWO_TO_ONE }, Death::Nobody),
+    meeting("claims: pairs", 1, Crowd { batch: 2, senders: &[2, 1], ..TWO_TO_ONE }, Death::Nobody),
+    meeting("claims: given back", 3, GIVES_BACK, Death::Nobody),
+];
+
+/// Shared sides, one participant dies.
+pub const CLAIMS_DEATHS: &[Meeting] = &[
+    meeting("claims: one of two senders dies", 2, TWO_TO_ONE, Death::Of(0)),
+    meeting("claims: the receiver of two senders dies", 2, TWO_TO_ONE, Death::Of(2)),
+    meeting(
+        "claims: the sole receiver of two senders dies",
+        2,
+        Crowd { sole: true, ..TWO_TO_ONE },
+        Death::Of(2),
+    ),
+    meeting("claims: one of two receivers dies", 2, ONE_TO_TWO, Death::Of(1)),
+    meeting("claims: the sender of two receivers dies", 2, ONE_TO_TWO, Death::Of(0)),
+    meeting(
+        "claims: the sole sender of two receivers dies",
+        2,
+        Crowd { sole: true, ..ONE_TO_TWO },
+        Death::Of(0),
+    ),
+    meeting("claims: one of two and two dies, a sender", 1, TWO_TO_TWO, Death::Of(0)),
+    meeting("claims: one of two and two dies, a receiver", 1, TWO_TO_TWO, Death::Of(2)),
+    meeting("claims: full, one of two receivers dies", 2, FULL, Death::Of(1)),
+    meeting("claims: full, the sender dies", 2, FULL, Death::Of(0)),
+    meeting(
+        "claims: pairs, one of two senders dies",
+        1,
+        Crowd { batch: 2, ..TWO_TO_ONE },
+        Death::Of(0),
+    ),
+    meeting(
+        "claims: pairs, a receiver dies",
+        1,
+        Crowd { batch: 2, before: 2, senders: &[1], receivers: &[1, 1], ..CROWD },
+        Death::Of(1),
+    ),
+    meeting("claims: who gives back dies", 2, GIVES_BACK, Death::Of(1)),
+];
+
+/// A repairer dies as well. The first victim dies with a claim: a sender between claim and commit, a receiver
+/// between claim and copy.
+pub const CLAIMS_REPAIRS: &[Meeting] = &[
+    meeting("claims: a repairer of a sender dies", 2, TWO_TO_ONE, Death::Repairer(0, 4, 1)),
+    meeting("claims: a repairer of a receiver dies", 2, FULL, Death::Repairer(1, 5, 2)),
+    meeting("claims: a repairer of a giver dies", 2, GIVES_BACK, Death::Repairer(1, 9, 2)),
 ];

@@ -51,6 +51,25 @@ fn models_with_a_weakened_edge() {
     let edge = Edge::ALL.into_iter().find(|edge| format!("{edge:?}") == name);
     model::weaken(edge.expect("there is such an edge"));
     // The models of what has the edge go first: the sooner it is caught the better.
+    let claims = matches!(
+        edge,
+        Some(
+            Edge::IntentStore
+                | Edge::IntentLoad
+                | Edge::ClaimStore
+                | Edge::ClaimLoad
+                | Edge::FillStore
+                | Edge::FillLoad
+                | Edge::EmptyStore
+                | Edge::EmptyLoad
+                | Edge::OrphanStore
+                | Edge::OrphanLoad
+        )
+    );
+    if claims {
+        let lists = [models::CLAIMS_UNDISTURBED, models::CLAIMS_REPAIRS, models::CLAIMS_DEATHS];
+        return lists.into_iter().flatten().for_each(models::Meeting::run);
+    }
     let lists = [models::SLOTS_UNDISTURBED, models::RECORDS_UNDISTURBED, models::PARK_UNDISTURBED];
     let first = match edge {
         Some(Edge::ParkNotify | Edge::ParkAnnounce | Edge::RingStore) => 2,

@@ -160,14 +160,15 @@ impl Spec {
                 let shape = slots::Untyped(self.message_size);
                 let words = if self.topology.is_shared() {
                     if !self.capacity.is_power_of_two() {
-                        return Err(invalid("a ring with shared sides has a power of two of slots"));
+                        return Err(invalid(
+                            "a ring with shared sides has a power of two of slots",
+                        ));
                     }
                     claims::words_for(shape, self.capacity)
                 } else {
                     slots::words_for(shape, self.capacity)
                 };
-                words.filter(|&words| words < 1 << 45)
-                    .ok_or(invalid(too_large))
+                words.filter(|&words| words < 1 << 45).ok_or(invalid(too_large))
             }
             RingKind::Bytes if self.topology.is_shared() => {
                 Err(invalid("messages of any size have one sender and one receiver"))
@@ -193,7 +194,8 @@ impl Spec {
         self.data_words()?;
         let most = if self.topology.is_shared() { 1..=MAX_PARTICIPANTS } else { 0..=0 };
         if !most.contains(&self.participants) {
-            let reason = "a ring with shared sides has a table of 1 to 1024 participants; others have none";
+            let reason =
+                "a ring with shared sides has a table of 1 to 1024 participants; others have none";
             return Err(SetupError::InvalidSize { reason });
         }
         if self.mode & !0o666 != 0 || self.mode & 0o600 != 0o600 {

@@ -18,9 +18,7 @@ pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
 
 use crate::error::{Role, SetupError};
 use crate::protocol::claims::Claims;
-use crate::protocol::layout::{
-    ACTIVE, DATA, Entry, Half, Header, RECEIVER, RECEIVES, SENDER,
-};
+use crate::protocol::layout::{ACTIVE, DATA, Entry, Half, Header, RECEIVER, RECEIVES, SENDER};
 use crate::protocol::slots::{Slots, Untyped};
 use crate::stats::Stats;
 use crate::sync::Word;

@@ -13,12 +13,12 @@ const BATCH: usize = 64 * 1024;
 #[derive(Debug)]
 pub enum Source {
     Bytes {
-        side: ByteReceiver,
+        side: Box<ByteReceiver>,
         /// Bytes to look at together: part of the ring, so that the sender can fill the rest meanwhile.
         batch: usize,
     },
     Slots {
-        side: UntypedReceiver,
+        side: Box<UntypedReceiver>,
         size: usize,
         buffer: Vec<u8>,
     },
@@ -30,13 +30,13 @@ impl Source {
         let joined = match ring {
             AnyRing::Bytes(ring) => ring.receiver().map(|side| Self::Bytes {
                 batch: ring.capacity() / 4,
-                side: side.with_wait(wait.into()),
+                side: Box::new(side.with_wait(wait.into())),
             }),
             AnyRing::Slots(ring) => ring.receiver().map(|mut side| {
                 side.set_wait(wait.into());
                 let size = ring.message_size();
                 let messages = (BATCH / size).min(ring.capacity() / 4).max(1);
-                Self::Slots { side, size, buffer: vec![0; messages * size] }
+                Self::Slots { side: Box::new(side), size, buffer: vec![0; messages * size] }
             }),
         };
         joined.map_err(|error| Failure::setup(name, &error))

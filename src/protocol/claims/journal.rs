@@ -38,6 +38,13 @@ impl Intent {
     }
 }
 
+/// The positions in the journal of `entry`, for people.
+#[cfg(not(loom))]
+pub fn last_claim(entry: &Entry) -> Option<core::ops::Range<u64>> {
+    let Intent { first, count } = Intent::of(entry);
+    (count > 0).then(|| first..first + count)
+}
+
 impl Journal {
     /// Notes that `count` positions from `first` on are about to be claimed.
     #[inline(always)]

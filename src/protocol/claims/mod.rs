@@ -44,6 +44,8 @@ mod receive;
 mod repair;
 mod send;
 
+#[cfg(not(loom))]
+pub use journal::last_claim;
 pub use receive::{Held, RecvCursor};
 pub use repair::{Outcome, resolve};
 pub use send::SendCursor;

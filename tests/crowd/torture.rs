@@ -1,0 +1,312 @@
+//! Senders and receivers at full speed, one of whom is killed at a random time and replaced, over and over.
+//!
+//! Every message has a number of its sender, and a count in shared memory says how often it was received. A
+//! sender notes what it has sent when its call returns, so one that is killed may have sent one message more, and
+//! its successor sends that number again. A receiver that counts a message before it releases its claim loses
+//! none, and may count its last one once more than it should; one that just receives may lose the last one.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime};
+
+use annulus::{Place, RecvError, Ring, Topology, TrySendError, Wait};
+
+use crate::support::deadline::poll;
+use crate::support::process::{Peer, say};
+use crate::support::shared::SharedWords;
+
+/// Kills of each test.
+const KILLS: usize = 850;
+/// Numbers that each sender has.
+const NUMBERS: u64 = 1 << 22;
+/// Few: senders and receivers run into each other all the time.
+const CAPACITY: usize = 16;
+const LONGEST_LIFE: Duration = Duration::from_millis(4);
+/// The time in which messages must get through again, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+const CHILD_LIFE: Duration = Duration::from_secs(240);
+
+/// How the receivers of a test receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// `recv`, or a batch.
+    Take,
+    /// `claim`, count, `release`; now and then `give_back`.
+    Claim,
+}
+
+/// What all processes see: how many each sender has sent for certain, whether to stop, and how often each
+/// message was received.
+struct Ledger {
+    words: SharedWords,
+    senders: usize,
+}
+
+impl Ledger {
+    fn new(senders: usize) -> Self {
+        Self { words: SharedWords::new(2 + senders + senders * NUMBERS as usize), senders }
+    }
+
+    fn stop(&self) -> &AtomicU64 {
+        &self.words[0]
+    }
+
+    fn received(&self) -> &AtomicU64 {
+        &self.words[1]
+    }
+
+    fn sent(&self, sender: usize) -> &AtomicU64 {
+        &self.words[2 + sender]
+    }
+
+    fn seen(&self, sender: usize, number: u64) -> &AtomicU64 {
+        &self.words[2 + self.senders + sender * NUMBERS as usize + number as usize]
+    }
+
+    fn count(&self, message: [u64; 3]) {
+        let [tag, twice, thrice] = message;
+        assert_eq!((tag * 2, tag * 3), (twice, thrice), "torn");
+        let (sender, number) = ((tag >> 32) as usize, tag & u64::from(u32::MAX));
+        self.seen(sender, number).fetch_add(1, Relaxed);
+        self.received().fetch_add(1, Relaxed);
+    }
+}
+
+fn message(sender: usize, number: u64) -> [u64; 3] {
+    let tag = (sender as u64) << 32 | number;
+    [tag, tag * 2, tag * 3]
+}
+
+fn open(fd: &OwnedFd) -> Ring<[u64; 3]> {
+    Ring::from_fd(fd.try_clone().expect("a descriptor")).expect("opens")
+}
+
+fn send_all(fd: &OwnedFd, ledger: &Ledger, me: usize, random: u64) {
+    let waits = [Wait::Spin, Wait::Block, Wait::Adaptive];
+    let mut tx = open(fd).sender().expect("a place").with_wait(waits[random as usize % 3]);
+    let mut next = ledger.sent(me).load(Relaxed);
+    while ledger.stop().load(Relaxed) == 0 && next < NUMBERS {
+        if random.is_multiple_of(4) {
+            let batch: Vec<_> = (next..NUMBERS.min(next + 5)).map(|n| message(me, n)).collect();
+            // One that is killed in a batch has its successor send it all again.
+            next += tx.try_send_batch(&batch) as u64;
+        } else if random.is_multiple_of(3) {
+            match tx.try_send(message(me, next)) {
+                Ok(()) => next += 1,
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        } else {
+            match tx.send_timeout(message(me, next), Duration::from_millis(50)) {
+                Ok(()) => next += 1,
+                Err(error) => match error {
+                    annulus::SendTimeoutError::Timeout(_)
+                    | annulus::SendTimeoutError::Disconnected(_) => {}
+                    error => panic!("{error}"),
+                },
+            }
+        }
+        ledger.sent(me).store(next, Relaxed);
+    }
+    // One that has sent all its numbers stays, so that there is somebody to kill.
+    while ledger.stop().load(Relaxed) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn receive_all(fd: &OwnedFd, ledger: &Ledger, way: Way, random: u64) {
+    let waits = [Wait::Spin, Wait::Block, Wait::Adaptive];
+    let mut rx = open(fd).receiver().expect("a place").with_wait(waits[random as usize % 3]);
+    let mut round = random;
+    loop {
+        round = round.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let done = match way {
+            Way::Claim => match rx.claim() {
+                Ok(claimed) if round >> 60 == 0 => {
+                    claimed.give_back();
+                    continue;
+                }
+                Ok(claimed) => {
+                    ledger.count(*claimed);
+                    claimed.release();
+                    continue;
+                }
+                Err(error) => error,
+            },
+            Way::Take if random.is_multiple_of(2) => {
+                let mut batch = [[0; 3]; 5];
+                match rx.recv_batch(&mut batch) {
+                    Ok(count) => {
+                        batch[..count].iter().for_each(|&message| ledger.count(message));
+                        continue;
+                    }
+                    Err(error) => error,
+                }
+            }
+            Way::Take => match rx.recv() {
+                Ok(message) => {
+                    ledger.count(message);
+                    continue;
+                }
+                Err(error) => error,
+            },
+        };
+        // While the senders are being replaced there may be none.
+        assert_eq!(done, RecvError::Disconnected);
+        if ledger.stop().load(Relaxed) == 2 {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 8
+    }
+}
+
+fn torture(topology: Topology, senders: usize, receivers: usize, way: Way) {
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    say(&format!("{topology:?}, {way:?}: seed {seed}\n"));
+    let mut random = Random(seed | 1);
+    let ring = Ring::<[u64; 3]>::builder(CAPACITY)
+        .topology(topology)
+        .participants(senders + receivers + 2)
+        .create(Place::memfd("torture").unwrap())
+        .unwrap();
+    let fd = Arc::new(ring.as_fd().try_clone_to_owned().unwrap());
+    let ledger = Arc::new(Ledger::new(senders));
+    let spawn = |i: usize, random: u64| {
+        let (fd, ledger) = (Arc::clone(&fd), Arc::clone(&ledger));
+        Peer::spawn(CHILD_LIFE, move || match i < senders {
+            true => send_all(&fd, &ledger, i, random),
+            false => receive_all(&fd, &ledger, way, random),
+        })
+    };
+    let mut peers: Vec<Option<Peer>> =
+        (0..senders + receivers).map(|i| Some(spawn(i, random.next()))).collect();
+    let (mut senders_killed, mut receivers_killed) = (0, 0);
+    for kill in 0..KILLS {
+        let before = ledger.received().load(Relaxed);
+        let life = Duration::from_nanos(random.next() % LONGEST_LIFE.as_nanos() as u64);
+        let end = Instant::now() + life;
+        while Instant::now() < end {
+            std::thread::yield_now();
+        }
+        // One, sometimes several at once.
+        let several =
+            if random.next().is_multiple_of(8) { 1 + random.next() as usize % 3 } else { 1 };
+        let first = random.next() as usize % peers.len();
+        let victims: Vec<usize> =
+            (0..several.min(peers.len())).map(|i| (first + i) % peers.len()).collect();
+        for &i in &victims {
+            let peer = peers[i].as_ref().expect("one in each place");
+            peer.signal(nix::sys::signal::Signal::SIGKILL);
+        }
+        for &i in &victims {
+            // Its successor comes when it is gone: a role is free then.
+            peers[i].take().expect("one in each place").kill().expect("killed");
+            *if i < senders { &mut senders_killed } else { &mut receivers_killed } += 1;
+            peers[i] = Some(spawn(i, random.next()));
+        }
+        if kill % 16 == 0 {
+            let goes_on = || ledger.received().load(Relaxed) > before;
+            let all_sent = (0..senders).all(|i| ledger.sent(i).load(Relaxed) == NUMBERS);
+            let goes_on = all_sent || poll(PATIENCE, goes_on);
+            assert!(goes_on, "kill {kill}: nothing gets through: {:?}", ring.stats());
+        }
+    }
+    ledger.stop().store(1, Relaxed);
+    let receiving = peers.split_off(senders);
+    peers.into_iter().flatten().for_each(|peer| peer.join().expect("a sender ends"));
+    ledger.stop().store(2, Relaxed);
+    receiving.into_iter().flatten().for_each(|peer| peer.join().expect("a receiver ends"));
+
+    let (mut lost, mut again) = (0, 0);
+    for sender in 0..senders {
+        let sent = ledger.sent(sender).load(Relaxed);
+        for number in 0..sent {
+            match ledger.seen(sender, number).load(Relaxed) {
+                0 => lost += 1,
+                times => again += times - 1,
+            }
+        }
+        // Sent, but not noted by a sender that was killed, and not sent again.
+        let beyond = (sent..NUMBERS.min(sent + 5)).map(|n| ledger.seen(sender, n).load(Relaxed));
+        assert!(beyond.sum::<u64>() <= 5 * senders_killed);
+    }
+    let received = ledger.received().load(Relaxed);
+    let stats = ring.stats();
+    say(&format!(
+        "  {received} messages, {senders_killed} senders and {receivers_killed} receivers killed: \
+         {lost} lost, {again} twice; {} repairs, {} redelivered\n",
+        stats.repairs, stats.redelivered
+    ));
+    // Messages of one call: 5 in a batch, 1 otherwise.
+    match way {
+        Way::Claim => {
+            assert_eq!(lost, 0);
+            assert!(again <= 5 * senders_killed + receivers_killed, "{again} twice");
+        }
+        Way::Take => {
+            assert!(lost <= 5 * receivers_killed, "{lost} lost");
+            assert!(again <= 5 * senders_killed, "{again} twice");
+        }
+    }
+    // Nothing is wedged, and nobody has left anything behind.
+    let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    assert!(rx.try_recv().is_err());
+    for number in 0..2 * CAPACITY as u64 {
+        tx.send_timeout(message(0, number), PATIENCE).unwrap();
+        assert_eq!(rx.recv_timeout(PATIENCE).unwrap(), message(0, number));
+    }
+    assert_eq!(stats.participants.iter().filter(|who| who.alive).count(), 0);
+}
+
+#[test]
+fn many_senders_one_receiver() {
+    torture(Topology::Mpsc, 3, 1, Way::Claim);
+}
+
+#[test]
+fn one_sender_many_receivers() {
+    torture(Topology::Spmc, 1, 3, Way::Claim);
+}
+
+#[test]
+fn many_senders_many_receivers() {
+    torture(Topology::Mpmc, 2, 2, Way::Claim);
+}
+
+#[test]
+fn many_senders_one_receiver_that_takes() {
+    torture(Topology::Mpsc, 3, 1, Way::Take);
+}
+
+#[test]
+fn one_sender_many_receivers_that_take() {
+    torture(Topology::Spmc, 1, 3, Way::Take);
+}
+
+#[test]
+fn many_senders_many_receivers_that_take() {
+    torture(Topology::Mpmc, 3, 3, Way::Take);
+}
+
+#[test]
+fn the_descriptor_is_shared() {
+    // What the torture rests on: a descriptor that was inherited opens the same ring.
+    let ring = Ring::<[u64; 3]>::builder(4).create(Place::memfd("same").unwrap()).unwrap();
+    let fd = ring.as_fd().try_clone_to_owned().unwrap();
+    let there = open(&fd);
+    ring.sender().unwrap().send(message(1, 2)).unwrap();
+    assert_eq!(there.receiver().unwrap().recv().unwrap(), message(1, 2));
+    assert!(fd.as_fd().try_clone_to_owned().is_ok());
+}
