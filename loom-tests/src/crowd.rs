@@ -185,8 +185,8 @@ impl Ring {
         }
     }
 
-    /// Receives, as many calls as this receiver makes.
-    fn receive(&self, own: usize, received: &RefCell<Vec<u64>>) {
+    /// Receives, as many calls as this receiver makes, and gives what goes on with it later.
+    fn receive(&self, own: usize, received: &RefCell<Vec<u64>>) -> RecvCursor {
         let (mem, crowd) = (self.memory(own), self.crowd);
         let sole = self.is_sole(crowd.receivers);
         let mut receiver = RecvCursor::new(mem, SHAPE, crowd.capacity, own, sole);
@@ -206,6 +206,7 @@ impl Ring {
             }
             received.borrow_mut().extend(some);
         }
+        receiver
     }
 
     /// What the kernel does at the end of a process.
@@ -226,19 +227,30 @@ impl Ring {
 
     /// Runs participant `own` to its end, which is its death if it makes `kill` accesses: what it sent and
     /// what it received.
-    fn run(&self, own: usize, kill: Option<usize>) -> (End, u64, Vec<u64>) {
+    fn run(&self, own: usize, kill: Option<usize>) -> (End, Participant) {
         let (sent, received) = (RefCell::new(0), RefCell::new(Vec::new()));
+        let receiver = RefCell::new(None);
         let end = process(kill, || match own < self.senders() {
             true => self.send(own, &sent),
-            false => self.receive(own, &received),
+            false => *receiver.borrow_mut() = Some(self.receive(own, &received)),
         });
         if end.killed {
             self.bury(own);
-        } else {
+        } else if own < self.senders() {
             self.leave(own);
         }
-        (end, sent.into_inner(), received.into_inner())
+        let (sent, received) = (sent.into_inner(), received.into_inner());
+        (end, Participant { own, sent, received, receiver: receiver.into_inner() })
     }
+}
+
+/// What became of a participant.
+struct Participant {
+    own: usize,
+    sent: u64,
+    received: Vec<u64>,
+    /// A receiver that lives has not left yet.
+    receiver: Option<RecvCursor>,
 }
 
 fn read(receiver: &RecvCursor, mem: Claims<'_>, held: Held) -> u64 {
@@ -283,16 +295,13 @@ impl Crowd {
         let threads: Vec<_> = (1..others)
             .map(|i| {
                 let (there, own) = (Arc::clone(&ring), (victim + i) % others);
-                (own, thread::spawn(move || there.run(own, None)))
+                thread::spawn(move || there.run(own, None).1)
             })
             .collect();
-        let (end, sent, received) = ring.run(victim, kill);
-        let mut results = vec![(victim, sent, received)];
-        for (own, thread) in threads {
-            let (_, sent, received) = thread.join().unwrap();
-            results.push((own, sent, received));
-        }
-        ring.settle(results, end.killed);
+        let (end, participant) = ring.run(victim, kill);
+        let mut all = vec![participant];
+        all.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+        ring.settle(all, end.killed);
         end
     }
 
@@ -300,30 +309,26 @@ impl Crowd {
     /// take part.
     pub fn repair(self, victim: usize, first: usize, repairer: usize, kill: Option<usize>) -> End {
         let ring = Ring::new(self);
-        let (end, sent, received) = ring.run(victim, Some(first));
-        let mut results = vec![(victim, sent, received)];
+        let (end, participant) = ring.run(victim, Some(first));
+        let mut all = vec![participant];
         let died = end.killed;
         let others = self.senders.len() + self.receivers.len();
         let threads: Vec<_> = (0..others)
             .filter(|&own| own != victim && own != repairer)
             .map(|own| {
                 let there = Arc::clone(&ring);
-                (own, thread::spawn(move || there.run(own, None)))
+                thread::spawn(move || there.run(own, None).1)
             })
             .collect();
         let repairing = process(kill, || ring.tend(repairer));
         if repairing.killed {
             ring.bury(repairer);
         }
-        for (own, thread) in threads {
-            let (_, sent, received) = thread.join().unwrap();
-            results.push((own, sent, received));
-        }
+        all.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
         if !repairing.killed {
-            let (_, sent, received) = ring.run(repairer, None);
-            results.push((repairer, sent, received));
+            all.push(ring.run(repairer, None).1);
         }
-        ring.settle(results, died || repairing.killed);
+        ring.settle(all, died || repairing.killed);
         repairing
     }
 }
@@ -331,12 +336,27 @@ impl Crowd {
 impl Ring {
     /// When all are done or dead: every message that was sent was received, or still is, exactly once, and the
     /// ring goes on.
-    fn settle(&self, results: Vec<(usize, u64, Vec<u64>)>, somebody_died: bool) {
+    fn settle(&self, mut results: Vec<Participant>, somebody_died: bool) {
         let crowd = self.crowd;
         let (writer, reader) = (self.table.len() - 2, self.table.len() - 1);
         self.kernel().alive[writer] = true;
         self.kernel().alive[reader] = true;
         self.tend(writer);
+        // Those who live find what is there to be delivered again, and not only who comes new.
+        let mut somebody_receives = false;
+        for Participant { own, received, receiver, .. } in &mut results {
+            let Some(mut receiver) = receiver.take() else { continue };
+            let mem = self.memory(*own);
+            loop {
+                let some = receive(&mut receiver, mem, 1);
+                if some.is_empty() {
+                    break;
+                }
+                received.extend(some);
+            }
+            somebody_receives = true;
+            self.leave(*own);
+        }
         let active = |entry: &Entry| entry.card.state.load(Ordering::Acquire) & ACTIVE != 0;
         assert!(!self.table.iter().any(active), "an entry of the dead cannot be resolved");
         let mem = self.memory(reader);
@@ -349,13 +369,14 @@ impl Ring {
             }
             rest.extend(some);
         }
+        assert!(rest.is_empty() || !somebody_receives, "not found by those who receive: {rest:x?}");
         let mut expected: Vec<u64> = results
             .iter()
-            .flat_map(|&(own, sent, _)| (0..sent).map(move |n| message(own, n)))
+            .flat_map(|&Participant { own, sent, .. }| (0..sent).map(move |n| message(own, n)))
             .collect();
         expected.extend((0..crowd.before).map(|n| message(BEFORE, n)));
         let mut all = rest.clone();
-        for (_, _, received) in &results {
+        for Participant { received, .. } in &results {
             all.extend(received);
             let redelivered = somebody_died || crowd.first == First::GiveBack;
             if !redelivered {
@@ -388,11 +409,10 @@ impl Ring {
     }
 
     /// Whether `message` is of a batch that its sender did not live to count.
-    fn is_uncounted(&self, message: u64, results: &[(usize, u64, Vec<u64>)]) -> bool {
+    fn is_uncounted(&self, message: u64, results: &[Participant]) -> bool {
         let sender = (message >> 32) as usize - 1;
         let number = message & u64::from(u32::MAX);
-        self.crowd.batch > 1
-            && results.iter().any(|&(own, sent, _)| own == sender && number >= sent)
+        self.crowd.batch > 1 && results.iter().any(|one| one.own == sender && number >= one.sent)
     }
 }
 

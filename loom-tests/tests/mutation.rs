@@ -12,11 +12,19 @@ use std::process::Command;
 
 const WEAKENED: &str = "ANNULUS_WEAKENED_EDGE";
 
+/// loom makes the stores of one thread visible in their order, and a read-modify-write reads the last of them.
+/// That the journal must not pass what was filled before it, as it may on ARM, is shown by `litmus/`.
+const BEYOND_LOOM: [Edge; 2] = [Edge::IntentStore, Edge::IntentLoad];
+
 #[test]
 fn every_end_of_every_edge_is_needed() {
     let mut survivors = Vec::new();
     println!("{:<15} | {:<55} | as", "weakened", "caught by");
     for edge in Edge::ALL {
+        if BEYOND_LOOM.contains(&edge) {
+            println!("{:<15} | see litmus/", format!("{edge:?}"));
+            continue;
+        }
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "models_with_a_weakened_edge", "--ignored", "--nocapture"])
             .env(WEAKENED, format!("{edge:?}"))
