@@ -85,6 +85,7 @@ mod error;
 #[cfg(not(loom))]
 pub mod inspect;
 #[cfg(not(loom))]
+#[allow(unsafe_code)]
 mod participants;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]

@@ -28,8 +28,6 @@ const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const PAUSES: u32 = 7;
 /// Attempts that find nothing between two questions to the kernel whether the peer lives.
 const POLLS_PER_PROBE: u32 = 1024;
-/// The same, while somebody's claim is in the way.
-const STUCK_POLLS_PER_PROBE: u32 = 64;
 /// A generation that no process has: the handle needs a closer look before it is used.
 const SUSPECT: u32 = 0;
 
@@ -40,6 +38,8 @@ pub(crate) struct Participant {
     role: Role,
     /// The generation of the process that may use this handle, or [`SUSPECT`].
     generation: u32,
+    /// The same if neither side of the ring is shared; otherwise always [`SUSPECT`].
+    express: u32,
     answered: Answered,
     /// Its entry in the table, if a side of the ring is shared.
     entry: Option<u16>,
@@ -93,6 +93,7 @@ impl Participant {
             attached,
             role,
             generation: fork::generation(),
+            express: if entry.is_none() { fork::generation() } else { SUSPECT },
             entry,
             corrupt: false,
             present: false,
@@ -156,9 +157,15 @@ impl Participant {
     }
 
     /// The ring as this participant sees it; it has an entry.
-    #[inline(always)]
-    pub(crate) fn claims(&self) -> Claims<'_> {
-        table::memory(&self.attached, self.entry.unwrap_or_default())
+    ///
+    /// # Safety
+    ///
+    /// Not to be used when `self` has been dropped.
+    pub(crate) unsafe fn claims(&self) -> Claims<'static> {
+        let claims = table::memory(&self.attached, self.entry.unwrap_or_default());
+        // SAFETY: what the references point to is the segment's mapping, which stays where it is as long as
+        // `self` has a part in the segment; the caller promises the rest.
+        unsafe { core::mem::transmute::<Claims<'_>, Claims<'static>>(claims) }
     }
 
     /// Its entry in the table.
@@ -191,7 +198,7 @@ impl Participant {
     /// Called when an attempt of a `try_` call met somebody's claim: looks now and then whether that one
     /// lives; whether it is worth another attempt.
     pub(crate) fn tend_if_stuck(&mut self) -> bool {
-        self.stuck && self.empty_polls.is_multiple_of(STUCK_POLLS_PER_PROBE) && self.tend()
+        self.stuck && self.empty_polls.is_multiple_of(POLLS_PER_PROBE) && self.tend()
     }
 
     /// Tells the peer which processor this thread is bound to, if it is bound to one.
@@ -228,6 +235,13 @@ impl Participant {
         if self.generation == fork::generation() { Ok(()) } else { self.reconsider() }
     }
 
+    /// [`admit`](Self::admit) and, with the same comparison, whether neither side of the ring is shared. `false`
+    /// says that a closer look is needed.
+    #[inline(always)]
+    pub(crate) fn is_express(&self) -> bool {
+        self.express == fork::generation()
+    }
+
     /// Whether nothing has changed since [`admit`](Self::admit) let the handle be used. The same comparison
     /// without a closer look, for loops that start with it.
     #[inline(always)]
@@ -248,7 +262,15 @@ impl Participant {
             return Err(Failure::Disconnected);
         }
         self.generation = fork::generation();
+        if self.entry.is_none() {
+            self.express = self.generation;
+        }
         Ok(())
+    }
+
+    /// The handle needs a closer look before it is used again.
+    fn suspect(&mut self) {
+        (self.generation, self.express) = (SUSPECT, SUSPECT);
     }
 
     /// Panics in a fork child, which has no ring that the rest of the call could touch.
@@ -267,7 +289,7 @@ impl Participant {
     #[cold]
     pub(crate) fn poison(&mut self) {
         self.corrupt = true;
-        self.generation = SUSPECT;
+        self.suspect();
     }
 
     /// Wakes the peer if it sleeps, after something was published for it. `peer` is its role, said by
@@ -286,7 +308,7 @@ impl Participant {
         self.wake();
         // A receiver still reads what a sender has left behind; a sender has nobody left to send to.
         if self.role == Role::Sender && self.has_peer_left() {
-            self.generation = SUSPECT;
+            self.suspect();
         }
     }
 

@@ -293,6 +293,20 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     /// ```
     #[inline(always)]
     pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>> {
+        if !self.slots.side.is_express() {
+            // A copy, so that only this path needs the message to have an address.
+            return self.try_send_with_care(message);
+        }
+        // SAFETY: just seen.
+        match unsafe { self.slots.try_send_express(bytemuck::bytes_of(&message)) } {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(TrySendError::new(failure, message)),
+        }
+    }
+
+    /// [`try_send`](Self::try_send) where a side is shared, or the handle needs a closer look.
+    #[inline(never)]
+    fn try_send_with_care(&mut self, message: T) -> Result<(), TrySendError<T>> {
         match self.slots.try_send(bytemuck::bytes_of(&message)) {
             Ok(()) => Ok(()),
             Err(failure) => Err(TrySendError::new(failure, message)),
@@ -307,9 +321,22 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     /// [`SendError::Forked`] as for [`try_send`](Self::try_send).
     #[inline(always)]
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        match self.slots.try_send(bytemuck::bytes_of(&message)) {
+        if !self.slots.side.is_express() {
+            return self.send_with_care(message);
+        }
+        // SAFETY: just seen.
+        match unsafe { self.slots.try_send_express(bytemuck::bytes_of(&message)) } {
             Ok(()) => Ok(()),
             // A copy, so that only this path needs the message to have an address.
+            Err(failure) => self.send_again(failure, message),
+        }
+    }
+
+    /// [`send`](Self::send) where a side is shared, or the handle needs a closer look.
+    #[inline(never)]
+    fn send_with_care(&mut self, message: T) -> Result<(), SendError<T>> {
+        match self.slots.try_send(bytemuck::bytes_of(&message)) {
+            Ok(()) => Ok(()),
             Err(failure) => self.send_again(failure, message),
         }
     }
@@ -504,6 +531,19 @@ pub struct Receiver<T> {
 impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     #[inline(always)]
     fn take(&mut self) -> Result<T, Failure> {
+        if !self.slots.side.is_express() {
+            return self.take_with_care();
+        }
+        let mut message = MaybeUninit::<T>::uninit();
+        // SAFETY: `message` has room for a `T`, which is the shape's size; express was just seen.
+        unsafe { self.slots.try_recv_express(message.as_mut_ptr().cast()) }?;
+        // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+        Ok(unsafe { message.assume_init() })
+    }
+
+    /// [`take`](Self::take) where a side is shared, or the handle needs a closer look.
+    #[inline(never)]
+    fn take_with_care(&mut self) -> Result<T, Failure> {
         let mut message = MaybeUninit::<T>::uninit();
         // SAFETY: `message` has room for a `T`, which is the shape's size.
         unsafe { self.slots.try_recv(message.as_mut_ptr().cast()) }?;
@@ -764,6 +804,14 @@ impl<T: NoUninit + AnyBitPattern> Drain<'_, T> {
     #[inline(always)]
     fn go_on(&mut self) -> Option<()> {
         let slots = &mut self.receiver.slots;
+        if self.shared {
+            (self.at, self.there) = (0, 0);
+            self.left = self.left.checked_sub(1)?;
+            // SAFETY: the line has room for a small message.
+            unsafe { slots.try_recv(self.line.as_mut_ptr().cast()) }.ok()?;
+            self.there = 1;
+            return Some(());
+        }
         self.run.count(Self::SHAPE, mem::take(&mut self.at));
         self.there = 0;
         let Some(run) = slots.next_messages(self.run, self.left) else {
@@ -787,10 +835,6 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<T> {
-        if self.shared {
-            self.left = self.left.checked_sub(1)?;
-            return self.receiver.try_recv().ok();
-        }
         if Self::SHAPE.is_small() {
             if self.at == self.there {
                 self.go_on()?;
@@ -808,6 +852,10 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
             return Some(message);
         }
         if self.run.is_over() {
+            if self.shared {
+                self.left = self.left.checked_sub(1)?;
+                return self.receiver.try_recv().ok();
+            }
             self.go_on()?;
         }
         let mut message = MaybeUninit::<T>::uninit();

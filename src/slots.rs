@@ -4,7 +4,7 @@
 use crate::error::{Failure, Role, SetupError};
 use crate::participants::Participant;
 use crate::protocol::Blocked;
-use crate::protocol::claims::{self, Held};
+use crate::protocol::claims::{self, Claims, Held};
 use crate::protocol::room::Look;
 use crate::protocol::slots::{RecvCursor, Run, SendCursor, Shape, Slots, Typed};
 use crate::segment::{Attached, Segment};
@@ -23,13 +23,37 @@ fn memory(attached: &Attached) -> Slots<'_> {
     }
 }
 
+/// The memory of a ring with a shared side, for a cursor that lies beside `side`.
+fn claims_of(side: &Participant) -> Claims<'static> {
+    // SAFETY: it is kept beside `side`, in a struct that uses neither when it is dropped but in its own `drop`.
+    unsafe { side.claims() }
+}
+
 /// How a side moves through the ring.
 #[derive(Debug)]
 enum Cursor<Sole, Shared> {
     /// One sender and one receiver.
     Cells(Sole),
-    /// At least one side is shared.
-    Claims(Shared),
+    /// At least one side is shared. The memory is at hand, as this participant sees it: putting it together for
+    /// each message would be many stores, which a claim would have to wait for.
+    Claims(Shared, Claims<'static>),
+}
+
+impl<Sole, Shared> Cursor<Sole, Shared> {
+    /// The cursor of a side that is [express](Participant::is_express).
+    ///
+    /// # Safety
+    ///
+    /// `side` must be the one that was made with `self`, and express.
+    #[inline(always)]
+    unsafe fn sole(&mut self, side: &Participant) -> &mut Sole {
+        debug_assert!(side.is_express());
+        match self {
+            Self::Cells(cursor) => cursor,
+            // SAFETY: no side of a ring with a shared side is ever express.
+            Self::Claims(..) => unsafe { core::hint::unreachable_unchecked() },
+        }
+    }
 }
 
 /// What sends.
@@ -48,7 +72,8 @@ impl<S: Shape> SlotSender<S> {
         let (capacity, topology) = (segment.spec.capacity, segment.spec.topology);
         let cursor = if topology.is_shared() {
             let sole = !topology.shares(Role::Sender);
-            Cursor::Claims(claims::SendCursor::new(side.claims(), shape, capacity, sole))
+            let mem = claims_of(&side);
+            Cursor::Claims(claims::SendCursor::new(&mem, shape, capacity, sole), mem)
         } else {
             let cursor = SendCursor::recover(memory(&side.attached), shape, capacity);
             Cursor::Cells(cursor.map_err(|_| SetupError::Corrupt)?)
@@ -57,14 +82,33 @@ impl<S: Shape> SlotSender<S> {
         Ok(Self { side, cursor, shape })
     }
 
+    /// [`try_send`](Self::try_send) by a side that is express.
+    ///
+    /// # Safety
+    ///
+    /// [`Participant::is_express`] must have said so.
     #[inline(always)]
+    pub(crate) unsafe fn try_send_express(&mut self, message: &[u8]) -> Result<(), Failure> {
+        // SAFETY: the caller's promise.
+        let cursor = unsafe { self.cursor.sole(&self.side) };
+        match cursor.try_send(memory(&self.side.attached), self.shape, message) {
+            Ok(()) => {
+                self.side.notify(Role::Receiver);
+                Ok(())
+            }
+            Err(blocked) => Err(self.refused(blocked)),
+        }
+    }
+
+    /// Sends, if there is room now.
+    #[inline]
     pub(crate) fn try_send(&mut self, message: &[u8]) -> Result<(), Failure> {
         self.side.admit()?;
         let sent = match &mut self.cursor {
             Cursor::Cells(cursor) => {
                 cursor.try_send(memory(&self.side.attached), self.shape, message)
             }
-            Cursor::Claims(cursor) => cursor.try_send(self.side.claims(), self.shape, message),
+            Cursor::Claims(cursor, mem) => cursor.try_send(mem, self.shape, message),
         };
         match sent {
             Ok(()) => {
@@ -89,9 +133,7 @@ impl<S: Shape> SlotSender<S> {
                 let mem = memory(&self.side.attached);
                 cursor.try_send_batch(mem, self.shape, bytes, messages, look)
             }
-            Cursor::Claims(cursor) => {
-                cursor.try_send_batch(self.side.claims(), self.shape, bytes, messages)
-            }
+            Cursor::Claims(cursor, mem) => cursor.try_send_batch(mem, self.shape, bytes, messages),
         };
         match sent {
             Ok(count) => {
@@ -106,7 +148,7 @@ impl<S: Shape> SlotSender<S> {
     #[cold]
     #[inline(never)]
     fn refused(&mut self, blocked: Blocked) -> Failure {
-        if let Cursor::Claims(cursor) = &self.cursor {
+        if let Cursor::Claims(cursor, _) = &self.cursor {
             self.side.stuck = cursor.is_stuck();
         }
         match blocked {
@@ -170,8 +212,8 @@ impl<S: Shape> SlotSender<S> {
             side.admit()?;
             let found = match cursor {
                 Cursor::Cells(cursor) => cursor.find_room(memory(&side.attached), look),
-                Cursor::Claims(cursor) => {
-                    let found = cursor.look(side.claims(), *shape);
+                Cursor::Claims(cursor, mem) => {
+                    let found = cursor.look(mem, *shape);
                     side.stuck = cursor.is_stuck();
                     found
                 }
@@ -200,9 +242,7 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
             Cursor::Cells(cursor) => {
                 cursor.try_send_from(memory(&self.side.attached), self.shape, messages)
             }
-            Cursor::Claims(cursor) => {
-                cursor.try_send_from(self.side.claims(), self.shape, messages)
-            }
+            Cursor::Claims(cursor, mem) => cursor.try_send_from(mem, self.shape, messages),
         };
         match sent {
             Ok(count) => {
@@ -232,7 +272,8 @@ impl<S: Shape> SlotReceiver<S> {
         let (capacity, topology) = (segment.spec.capacity, segment.spec.topology);
         let cursor = if topology.is_shared() {
             let (me, sole) = (side.entry(), !topology.shares(Role::Receiver));
-            Cursor::Claims(claims::RecvCursor::new(side.claims(), shape, capacity, me, sole))
+            let mem = claims_of(&side);
+            Cursor::Claims(claims::RecvCursor::new(&mem, shape, capacity, me, sole), mem)
         } else {
             let cursor = RecvCursor::recover(memory(&side.attached), shape, capacity);
             Cursor::Cells(cursor.map_err(|_| SetupError::Corrupt)?)
@@ -241,38 +282,55 @@ impl<S: Shape> SlotReceiver<S> {
         Ok(Self { side, cursor, held: Vec::new(), shape })
     }
 
+    /// [`try_recv`](Self::try_recv) by a side that is express.
+    ///
+    /// # Safety
+    ///
+    /// The same, and [`Participant::is_express`] must have said so.
+    #[inline(always)]
+    pub(crate) unsafe fn try_recv_express(&mut self, to: *mut u8) -> Result<(), Failure> {
+        // SAFETY: the caller's promise.
+        let cursor = unsafe { self.cursor.sole(&self.side) };
+        // SAFETY: the caller's promise.
+        match unsafe { cursor.try_recv(memory(&self.side.attached), self.shape, to) } {
+            Ok(()) => {
+                if cursor.release_is_due() {
+                    self.release();
+                }
+                Ok(())
+            }
+            Err(blocked) => Err(self.refused(blocked)),
+        }
+    }
+
     /// Receives a message into `to`.
     ///
     /// # Safety
     ///
     /// `to` must be valid for writes of [`Shape::size`] bytes.
-    #[inline(always)]
+    #[inline]
     pub(crate) unsafe fn try_recv(&mut self, to: *mut u8) -> Result<(), Failure> {
         self.side.admit()?;
-        match &mut self.cursor {
+        let received = match &mut self.cursor {
             Cursor::Cells(cursor) => {
                 // SAFETY: the caller's promise.
-                match unsafe { cursor.try_recv(memory(&self.side.attached), self.shape, to) } {
-                    Ok(()) => {
-                        if cursor.release_is_due() {
-                            self.release();
-                        }
-                        Ok(())
-                    }
-                    Err(blocked) => Err(self.refused(blocked)),
+                let received =
+                    unsafe { cursor.try_recv(memory(&self.side.attached), self.shape, to) };
+                if received.is_ok() && cursor.release_is_due() {
+                    self.release();
                 }
+                received
             }
-            Cursor::Claims(cursor) => {
+            Cursor::Claims(cursor, mem) => {
                 // SAFETY: the caller's promise.
-                match unsafe { cursor.try_recv(self.side.claims(), self.shape, to) } {
-                    Ok(()) => {
-                        self.side.notify(Role::Sender);
-                        Ok(())
-                    }
-                    Err(blocked) => Err(self.refused(blocked)),
+                let received = unsafe { cursor.try_recv(mem, self.shape, to) };
+                if received.is_ok() {
+                    self.side.notify(Role::Sender);
                 }
+                received
             }
-        }
+        };
+        received.map_err(|blocked| self.refused(blocked))
     }
 
     /// Receives up to `most` messages into `to`.
@@ -301,9 +359,9 @@ impl<S: Shape> SlotReceiver<S> {
                     Err(blocked) => Err(self.refused(blocked)),
                 }
             }
-            Cursor::Claims(cursor) => {
+            Cursor::Claims(cursor, mem) => {
                 // SAFETY: the caller's promise.
-                match unsafe { cursor.try_recv_batch(self.side.claims(), self.shape, to, most) } {
+                match unsafe { cursor.try_recv_batch(mem, self.shape, to, most) } {
                     Ok(count) => {
                         self.side.notify(Role::Sender);
                         Ok(count)
@@ -322,7 +380,7 @@ impl<S: Shape> SlotReceiver<S> {
             Cursor::Cells(cursor) => {
                 cursor.look(memory(&self.side.attached), self.shape).map(|()| None)
             }
-            Cursor::Claims(cursor) => cursor.try_claim(self.side.claims(), self.shape).map(Some),
+            Cursor::Claims(cursor, mem) => cursor.try_claim(mem, self.shape).map(Some),
         };
         claimed.map_err(|blocked| self.refused(blocked))
     }
@@ -338,8 +396,7 @@ impl<S: Shape> SlotReceiver<S> {
         to: *mut u8,
     ) -> Result<u32, Failure> {
         match (&mut self.cursor, held) {
-            (Cursor::Claims(cursor), Some(held)) => {
-                let mem = self.side.claims();
+            (Cursor::Claims(cursor, mem), Some(held)) => {
                 // SAFETY: the caller's promise.
                 unsafe { cursor.read(mem, self.shape, held, to) };
                 Ok(cursor.deliveries(mem, self.shape, held))
@@ -352,8 +409,8 @@ impl<S: Shape> SlotReceiver<S> {
     /// Removes the message that was claimed from the ring.
     pub(crate) fn release_claimed(&mut self, held: Option<Held>) {
         match (&mut self.cursor, held) {
-            (Cursor::Claims(cursor), Some(held)) if self.side.is_ours() => {
-                cursor.release(self.side.claims(), self.shape, held);
+            (Cursor::Claims(cursor, mem), Some(held)) if self.side.is_ours() => {
+                cursor.release(mem, self.shape, held);
                 self.side.notify(Role::Sender);
             }
             (Cursor::Cells(_), _) => {
@@ -365,9 +422,9 @@ impl<S: Shape> SlotReceiver<S> {
 
     /// Lets somebody receive the message that was claimed.
     pub(crate) fn give_back(&mut self, held: Option<Held>) {
-        if let (Cursor::Claims(cursor), Some(held)) = (&mut self.cursor, held) {
+        if let (Cursor::Claims(cursor, mem), Some(held)) = (&mut self.cursor, held) {
             if self.side.is_ours() {
-                cursor.give_back(self.side.claims(), self.shape, held);
+                cursor.give_back(mem, self.shape, held);
                 self.side.wake_own_side();
             }
         }
@@ -388,7 +445,7 @@ impl<S: Shape> SlotReceiver<S> {
     /// Whether the ring has a shared side.
     #[inline(always)]
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self.cursor, Cursor::Claims(_))
+        matches!(self.cursor, Cursor::Claims(..))
     }
 
     /// No messages yet, at the next one.
@@ -396,7 +453,7 @@ impl<S: Shape> SlotReceiver<S> {
     pub(crate) fn no_messages(&self) -> Run {
         match &self.cursor {
             Cursor::Cells(cursor) => cursor.no_messages(),
-            Cursor::Claims(_) => Run::default(),
+            Cursor::Claims(..) => Run::default(),
         }
     }
 
@@ -461,8 +518,7 @@ impl<S: Shape> SlotReceiver<S> {
                 // SAFETY: the caller's promise.
                 unsafe { cursor.try_peek_batch(mem, self.shape, to, most) }
             }
-            Cursor::Claims(cursor) => {
-                let mem = self.side.claims();
+            Cursor::Claims(cursor, mem) => {
                 let claimed = match self.held.is_empty() {
                     true => cursor.try_claim_batch(mem, self.shape, most, &mut self.held),
                     false => Ok(()),
@@ -491,8 +547,7 @@ impl<S: Shape> SlotReceiver<S> {
                 }
                 Ok(count)
             }
-            Cursor::Claims(cursor) => {
-                let mem = self.side.claims();
+            Cursor::Claims(cursor, mem) => {
                 let mut done = 0;
                 while done < most {
                     if self.held.is_empty()
@@ -516,12 +571,12 @@ impl<S: Shape> SlotReceiver<S> {
 
     /// Lets others have what was looked at and not taken.
     fn give_held_back(&mut self) {
-        let Cursor::Claims(cursor) = &mut self.cursor else { return };
+        let Cursor::Claims(cursor, mem) = &mut self.cursor else { return };
         if self.held.is_empty() {
             return;
         }
         for held in self.held.drain(..) {
-            cursor.give_back(self.side.claims(), self.shape, held);
+            cursor.give_back(mem, self.shape, held);
         }
         self.side.wake_own_side();
     }
@@ -544,7 +599,7 @@ impl<S: Shape> SlotReceiver<S> {
             self.side.poison();
             return Failure::Corrupt;
         }
-        if let Cursor::Claims(cursor) = &self.cursor {
+        if let Cursor::Claims(cursor, _) = &self.cursor {
             self.side.stuck = cursor.is_stuck();
         }
         self.release();
@@ -594,8 +649,8 @@ fn look<S: Shape>(
 ) -> Result<(), Failure> {
     let found = match cursor {
         Cursor::Cells(cursor) => cursor.look(memory(&side.attached), shape),
-        Cursor::Claims(cursor) => {
-            let found = cursor.look(side.claims(), shape);
+        Cursor::Claims(cursor, mem) => {
+            let found = cursor.look(mem, shape);
             side.stuck = cursor.is_stuck();
             found
         }

@@ -96,7 +96,7 @@ pub(crate) fn resolve_the_dead(attached: &Attached, fd: BorrowedFd<'_>, own: Opt
 fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool) -> bool {
     let spec = &attached.segment().spec;
     // A repairer writes no journal but the victim's.
-    let mem = memory(attached, victim as u16);
+    let mem = &memory(attached, victim as u16);
     let shape = Untyped(spec.message_size);
     match claims::resolve(mem, shape, spec.capacity, victim, is_alive) {
         Outcome::Resolved(_) => {

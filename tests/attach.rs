@@ -4,7 +4,7 @@
 mod processes;
 
 use annulus::inspect::{Snapshot, State};
-use annulus::{ByteRing, Place, Ring, SetupError, UntypedRing};
+use annulus::{ByteRing, Place, Ring, SetupError, Topology, UntypedRing};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -76,13 +76,15 @@ impl Left {
 #[test]
 fn every_field_of_the_header_is_checked() {
     type Check = fn(&SetupError) -> bool;
-    let cases: [(&str, u64, u64, Check); 20] = [
+    let cases: [(&str, u64, u64, Check); 24] = [
         ("magic", 0, 0, |e| matches!(e, SetupError::NotARing)),
         ("version", 8, 2, |e| matches!(e, SetupError::Version { expected: 1, actual: 2 })),
         ("version", 8, 0, |e| matches!(e, SetupError::Version { .. })),
         ("kind", 16, 3, |e| matches!(e, SetupError::Kind { .. })),
         ("kind", 16, 2, |e| matches!(e, SetupError::Corrupt)),
-        ("topology", 24, 2, |e| matches!(e, SetupError::Kind { .. })),
+        ("topology", 24, 0, |e| matches!(e, SetupError::Kind { .. })),
+        ("topology", 24, 5, |e| matches!(e, SetupError::Kind { .. })),
+        ("topology", 24, 4, |e| matches!(e, SetupError::Corrupt)),
         ("flags", 32, 1 << 40, |e| matches!(e, SetupError::Kind { .. })),
         ("size", 40, 4096, |e| matches!(e, SetupError::Truncated { .. })),
         ("capacity", 48, 0, |e| matches!(e, SetupError::Corrupt)),
@@ -95,7 +97,9 @@ fn every_field_of_the_header_is_checked() {
         ("creator", 80, 1 << 32, |e| matches!(e, SetupError::Corrupt)),
         ("label", 96, 0xff, |e| matches!(e, SetupError::Corrupt)),
         ("behind the label", 152, 1, |e| matches!(e, SetupError::Corrupt)),
-        ("reserved", 160, 1, |e| matches!(e, SetupError::Kind { .. })),
+        ("participants", 160, 1, |e| matches!(e, SetupError::Corrupt)),
+        ("participants", 160, u64::MAX, |e| matches!(e, SetupError::Corrupt)),
+        ("reserved", 168, 1, |e| matches!(e, SetupError::Kind { .. })),
         ("reserved", 4088, 1 << 63, |e| matches!(e, SetupError::Kind { .. })),
     ];
     for (field, offset, value, check) in cases {
@@ -105,6 +109,28 @@ fn every_field_of_the_header_is_checked() {
         assert!(check(&error), "{field} {value}: {error:?}");
         assert!(error.to_string().len() > 10);
         assert!(UntypedRing::open(left.place()).is_err());
+    }
+}
+
+#[test]
+fn the_table_of_a_shared_ring_is_checked() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    for (offset, value) in
+        [(24, 1), (48, 24), (48, u64::MAX), (160, 0), (160, 1025), (160, u64::MAX), (160, 1000)]
+    {
+        let path = directory.path().join(format!("{offset}-{value}"));
+        let place = || Place::path(&path).unwrap();
+        let builder = Ring::<u64>::builder(16).topology(Topology::Mpmc).persistent(true);
+        drop(builder.create(place()).unwrap());
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&u64::to_le_bytes(value), offset).unwrap();
+        assert!(Ring::<u64>::open(place()).is_err(), "{offset} {value}");
+        assert!(Snapshot::open(&place()).is_err(), "{offset} {value}");
+        let right = [(24, 4), (48, 16), (160, 64)].into_iter().find(|(at, _)| *at == offset);
+        file.write_all_at(&u64::to_le_bytes(right.unwrap().1), offset).unwrap();
+        let snapshot = Snapshot::open(&place()).unwrap();
+        assert_eq!((snapshot.participants, snapshot.topology), (64, Topology::Mpmc));
+        assert!(Ring::<u64>::open(place()).is_ok());
     }
 }
 

@@ -84,14 +84,14 @@ impl Ring {
         };
         Claims::initialise(&ring.words, SHAPE, crowd.capacity);
         for number in 0..crowd.start {
-            let mem = ring.memory(entries - 1);
+            let mem = &ring.memory(entries - 1);
             let mut sender = SendCursor::new(mem, SHAPE, crowd.capacity, false);
             sender.try_send(mem, SHAPE, &0_u64.to_le_bytes()).unwrap();
             let mut receiver = RecvCursor::new(mem, SHAPE, crowd.capacity, entries - 1, false);
             assert_eq!(receive(&mut receiver, mem, 1), [0], "{number}");
         }
         for number in 0..crowd.before {
-            let mem = ring.memory(entries - 1);
+            let mem = &ring.memory(entries - 1);
             let mut sender = SendCursor::new(mem, SHAPE, crowd.capacity, false);
             let message = message(BEFORE, number).to_le_bytes();
             sender.try_send(mem, SHAPE, &message).unwrap();
@@ -141,7 +141,7 @@ impl Ring {
             free => *free = Some(own),
         }
         for victim in dead.into_iter().filter(|&victim| active(victim)) {
-            let mem = self.memory(own);
+            let mem = &self.memory(own);
             let outcome = claims::resolve(mem, SHAPE, self.crowd.capacity, victim, is_alive);
             if let Outcome::Resolved(_) = outcome {
                 let state = &self.table[victim].card.state;
@@ -157,7 +157,7 @@ impl Ring {
 
     /// Sends this sender's messages, as many as its tries are enough for; says how many.
     fn send(&self, own: usize, sent: &RefCell<u64>) {
-        let (mem, crowd) = (self.memory(own), self.crowd);
+        let (mem, crowd) = (&self.memory(own), self.crowd);
         let sole = self.is_sole(crowd.senders);
         let mut sender = SendCursor::new(mem, SHAPE, crowd.capacity, sole);
         let end = crowd.senders[own];
@@ -187,7 +187,7 @@ impl Ring {
 
     /// Receives, as many calls as this receiver makes, and gives what goes on with it later.
     fn receive(&self, own: usize, received: &RefCell<Vec<u64>>) -> RecvCursor {
-        let (mem, crowd) = (self.memory(own), self.crowd);
+        let (mem, crowd) = (&self.memory(own), self.crowd);
         let sole = self.is_sole(crowd.receivers);
         let mut receiver = RecvCursor::new(mem, SHAPE, crowd.capacity, own, sole);
         let mut first = crowd.first;
@@ -253,14 +253,14 @@ struct Participant {
     receiver: Option<RecvCursor>,
 }
 
-fn read(receiver: &RecvCursor, mem: Claims<'_>, held: Held) -> u64 {
+fn read(receiver: &RecvCursor, mem: &Claims<'_>, held: Held) -> u64 {
     let mut message = 0_u64;
     // SAFETY: a word has room for a message of eight bytes.
     unsafe { receiver.read(mem, SHAPE, held, (&raw mut message).cast()) };
     message
 }
 
-fn receive(receiver: &mut RecvCursor, mem: Claims<'_>, batch: usize) -> Vec<u64> {
+fn receive(receiver: &mut RecvCursor, mem: &Claims<'_>, batch: usize) -> Vec<u64> {
     let mut messages = vec![0_u64; batch];
     let to = messages.as_mut_ptr().cast();
     let done = if batch == 1 {
@@ -346,7 +346,7 @@ impl Ring {
         let mut somebody_receives = false;
         for Participant { own, received, receiver, .. } in &mut results {
             let Some(mut receiver) = receiver.take() else { continue };
-            let mem = self.memory(*own);
+            let mem = &self.memory(*own);
             loop {
                 let some = receive(&mut receiver, mem, 1);
                 if some.is_empty() {
@@ -359,7 +359,7 @@ impl Ring {
         }
         let active = |entry: &Entry| entry.card.state.load(Ordering::Acquire) & ACTIVE != 0;
         assert!(!self.table.iter().any(active), "an entry of the dead cannot be resolved");
-        let mem = self.memory(reader);
+        let mem = &self.memory(reader);
         let mut receiver = RecvCursor::new(mem, SHAPE, crowd.capacity, reader, false);
         let mut rest = Vec::new();
         loop {
@@ -395,13 +395,13 @@ impl Ring {
         assert_eq!(all, expected, "lost, doubled or torn");
         assert!(!receiver.is_stuck());
         // It goes on: a whole lap.
-        let mem = self.memory(writer);
+        let mem = &self.memory(writer);
         let mut sender = SendCursor::new(mem, SHAPE, crowd.capacity, false);
         for number in 0..crowd.capacity as u64 {
             sender.try_send(mem, SHAPE, &message(writer, number).to_le_bytes()).expect("room");
         }
         assert!(sender.try_send(mem, SHAPE, &[0; 8]).is_err(), "more than fits");
-        let mem = self.memory(reader);
+        let mem = &self.memory(reader);
         for number in 0..crowd.capacity as u64 {
             assert_eq!(receive(&mut receiver, mem, 1), [message(writer, number)]);
         }

@@ -13,7 +13,7 @@ use std::process::Command;
 const WEAKENED: &str = "ANNULUS_WEAKENED_EDGE";
 
 /// loom makes the stores of one thread visible in their order, and a read-modify-write reads the last of them.
-/// That the journal must not pass what was filled before it, as it may on ARM, is shown by `litmus/`.
+/// That the journal must not pass what was filled before it, as it may on ARM, it cannot show; DESIGN.md argues it.
 const BEYOND_LOOM: [Edge; 2] = [Edge::IntentStore, Edge::IntentLoad];
 
 #[test]
@@ -22,7 +22,7 @@ fn every_end_of_every_edge_is_needed() {
     println!("{:<15} | {:<55} | as", "weakened", "caught by");
     for edge in Edge::ALL {
         if BEYOND_LOOM.contains(&edge) {
-            println!("{:<15} | see litmus/", format!("{edge:?}"));
+            println!("{:<15} | beyond loom", format!("{edge:?}"));
             continue;
         }
         let output = Command::new(std::env::current_exe().unwrap())

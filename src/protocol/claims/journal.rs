@@ -42,7 +42,7 @@ impl Intent {
 #[cfg(not(loom))]
 pub fn last_claim(entry: &Entry) -> Option<core::ops::Range<u64>> {
     let Intent { first, count } = Intent::of(entry);
-    (count > 0).then(|| first..first + count)
+    (count > 0).then(|| first..first.saturating_add(count))
 }
 
 impl Journal {

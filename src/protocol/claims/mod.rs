@@ -53,10 +53,13 @@ pub use send::SendCursor;
 use super::layout::{Entry, Half};
 use super::slots::Shape;
 use crate::payload::LINE;
-use crate::sync::{AtomicU64, Ordering, Word, spin_hint};
+use crate::sync::{AtomicU64, HAS_TIME, Ordering, Word, spin_hint};
 
 /// The largest capacity: keeps every size computed from it far from overflow.
 pub const MAX_CAPACITY: usize = 1 << 40;
+
+/// Attempts of one call each between two looks at who is in the way: those look at the other side's busiest line.
+const MISSES_PER_LOOK: u32 = if HAS_TIME { 16 } else { 1 };
 
 const STATE_BITS: u32 = 11;
 const FREE: u64 = 0;
@@ -93,6 +96,12 @@ pub struct Claims<'a> {
     pub own: &'a Entry,
     /// The slots, then a word for each of them: how often its message was handed out.
     pub words: &'a [Word],
+}
+
+impl core::fmt::Debug for Claims<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Claims").finish_non_exhaustive()
+    }
 }
 
 impl Claims<'_> {
@@ -163,7 +172,7 @@ impl Geometry {
 
     /// The stamp of the slot of `position`.
     #[inline(always)]
-    fn stamp<'a>(&self, mem: Claims<'a>, shape: impl Shape, position: u64) -> &'a Word {
+    fn stamp<'a>(&self, mem: &Claims<'a>, shape: impl Shape, position: u64) -> &'a Word {
         let at = self.slot(position) * stride(shape);
         debug_assert!(at < mem.words.len());
         // SAFETY: `slot` is below the capacity, and `new` has checked that all slots are inside `words`.
@@ -172,7 +181,7 @@ impl Geometry {
 
     /// The words of the message of `position`.
     #[inline(always)]
-    fn message<'a>(&self, mem: Claims<'a>, shape: impl Shape, position: u64) -> &'a [Word] {
+    fn message<'a>(&self, mem: &Claims<'a>, shape: impl Shape, position: u64) -> &'a [Word] {
         let start = self.slot(position) * stride(shape) + 1;
         debug_assert!(start + shape.words() <= mem.words.len());
         // SAFETY: as for `stamp`; a slot has room for its stamp and the words of a message.
@@ -180,7 +189,7 @@ impl Geometry {
     }
 
     /// How often the message of `position` was handed out again, with the position that this is about.
-    fn deliveries<'a>(&self, mem: Claims<'a>, shape: impl Shape, position: u64) -> &'a Word {
+    fn deliveries<'a>(&self, mem: &Claims<'a>, shape: impl Shape, position: u64) -> &'a Word {
         &mem.words[self.capacity as usize * stride(shape) + self.slot(position)]
     }
 }

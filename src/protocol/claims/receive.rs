@@ -1,9 +1,12 @@
 //! A receiver of a ring with shared sides.
 
 use super::journal::MOST;
-use super::{Backoff, Claims, FREE, FULL, Geometry, ORPHAN, TAKEN, TOMB, ahead_of, stamped};
+use super::{
+    Backoff, Claims, FREE, FULL, Geometry, MISSES_PER_LOOK, ORPHAN, TAKEN, TOMB, ahead_of, stamped,
+};
 use crate::payload;
 use crate::protocol::Blocked;
+use crate::protocol::pace::Pace;
 use crate::protocol::slots::Shape;
 use crate::sync::{Edge, Ordering};
 
@@ -21,6 +24,11 @@ pub struct RecvCursor {
     sole: bool,
     /// Whether the last attempt met a sender that has claimed a position and not filled it.
     stuck: bool,
+    /// Positions claimed.
+    done: u64,
+    /// Attempts that found nothing.
+    misses: u32,
+    pace: Pace,
     /// The number of [`Claims::orphans`] at which there were none.
     seen: u64,
 }
@@ -33,11 +41,17 @@ pub struct Held {
 
 impl RecvCursor {
     /// The receiver of entry `me`, the only one if `sole`.
-    pub fn new(mem: Claims<'_>, shape: impl Shape, capacity: usize, me: usize, sole: bool) -> Self {
+    pub fn new(
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        capacity: usize,
+        me: usize,
+        sole: bool,
+    ) -> Self {
         let geometry = Geometry::new(mem.words, shape, capacity);
         // Whatever the number is, it has not been looked at.
         let seen = mem.orphans().load(Ordering::Relaxed).wrapping_sub(1);
-        Self { geometry, me, sole, stuck: false, seen }
+        Self { geometry, me, sole, stuck: false, done: 0, misses: 0, pace: Pace::new(0), seen }
     }
 
     /// Whether the last attempt found no message because a sender is not done: it may be dead.
@@ -53,7 +67,7 @@ impl RecvCursor {
     #[inline(always)]
     pub unsafe fn try_recv(
         &mut self,
-        mem: Claims<'_>,
+        mem: &Claims<'_>,
         shape: impl Shape,
         to: *mut u8,
     ) -> Result<(), Blocked> {
@@ -72,7 +86,7 @@ impl RecvCursor {
     #[inline(always)]
     pub unsafe fn try_recv_batch(
         &mut self,
-        mem: Claims<'_>,
+        mem: &Claims<'_>,
         shape: impl Shape,
         to: *mut u8,
         most: usize,
@@ -85,7 +99,7 @@ impl RecvCursor {
                 Err(_) if done > 0 => break,
                 Err(blocked) => return Err(blocked),
             };
-            for position in first..first + count as u64 {
+            for position in (0..count as u64).map(|i| first.wrapping_add(i)) {
                 let held = Held { position };
                 if !self.is_tomb(mem, shape, position) {
                     // SAFETY: `count` is at most what is left of `most`.
@@ -100,7 +114,7 @@ impl RecvCursor {
 
     /// Claims the next message.
     #[inline(always)]
-    pub fn try_claim(&mut self, mem: Claims<'_>, shape: impl Shape) -> Result<Held, Blocked> {
+    pub fn try_claim(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<Held, Blocked> {
         loop {
             let (position, _) = self.claim(mem, shape, 1)?;
             let held = Held { position };
@@ -115,14 +129,14 @@ impl RecvCursor {
     #[cfg(not(loom))]
     pub fn try_claim_batch(
         &mut self,
-        mem: Claims<'_>,
+        mem: &Claims<'_>,
         shape: impl Shape,
         most: usize,
         held: &mut Vec<Held>,
     ) -> Result<(), Blocked> {
         while held.is_empty() {
             let (first, count) = self.claim(mem, shape, most.clamp(1, MOST))?;
-            for position in first..first + count as u64 {
+            for position in (0..count as u64).map(|i| first.wrapping_add(i)) {
                 if self.is_tomb(mem, shape, position) {
                     self.release(mem, shape, Held { position });
                 } else {
@@ -139,7 +153,7 @@ impl RecvCursor {
     ///
     /// `to` must be valid for writes of [`Shape::size`] bytes.
     #[inline(always)]
-    pub unsafe fn read(&self, mem: Claims<'_>, shape: impl Shape, held: Held, to: *mut u8) {
+    pub unsafe fn read(&self, mem: &Claims<'_>, shape: impl Shape, held: Held, to: *mut u8) {
         let message = self.geometry.message(mem, shape, held.position);
         // SAFETY: the caller's promise; these are the words of a message.
         unsafe { payload::read(message, to, shape.size()) };
@@ -147,7 +161,7 @@ impl RecvCursor {
 
     /// Removes a message from the ring.
     #[inline(always)]
-    pub fn release(&self, mem: Claims<'_>, shape: impl Shape, held: Held) {
+    pub fn release(&self, mem: &Claims<'_>, shape: impl Shape, held: Held) {
         let next = held.position.wrapping_add(self.geometry.capacity);
         // C4 empty.
         let stamp = self.geometry.stamp(mem, shape, held.position);
@@ -155,7 +169,7 @@ impl RecvCursor {
     }
 
     /// Lets another receiver, or this one, have the message. Receivers that sleep must be woken after this.
-    pub fn give_back(&mut self, mem: Claims<'_>, shape: impl Shape, held: Held) {
+    pub fn give_back(&mut self, mem: &Claims<'_>, shape: impl Shape, held: Held) {
         let stamp = self.geometry.stamp(mem, shape, held.position);
         // C3 fill.
         stamp.store(stamped(held.position, ORPHAN), Edge::FillStore.store());
@@ -164,11 +178,11 @@ impl RecvCursor {
     }
 
     /// How often the message was handed out, this time included; 255 also if it was more often.
-    pub fn deliveries(&self, mem: Claims<'_>, shape: impl Shape, held: Held) -> u32 {
+    pub fn deliveries(&self, mem: &Claims<'_>, shape: impl Shape, held: Held) -> u32 {
         self.delivered_before(mem, shape, held.position) as u32 + 1
     }
 
-    fn delivered_before(&self, mem: Claims<'_>, shape: impl Shape, position: u64) -> u64 {
+    fn delivered_before(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) -> u64 {
         let word = self.geometry.deliveries(mem, shape, position).read();
         if word >> COUNT_BITS == position << COUNT_BITS >> COUNT_BITS {
             (word & MOST_DELIVERIES).min(MOST_DELIVERIES - 1)
@@ -178,7 +192,7 @@ impl RecvCursor {
     }
 
     /// Whether a message is there, without claiming it.
-    pub fn look(&mut self, mem: Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
+    pub fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
         let mut last = None;
         loop {
             // C5 orphans.
@@ -190,7 +204,7 @@ impl RecvCursor {
             if self.full(mem, shape, head, 1) > 0 {
                 return Ok(());
             }
-            self.judge(mem, shape, head, &mut last)?;
+            self.judge(mem, shape, head, &mut last, true)?;
         }
     }
 
@@ -198,7 +212,7 @@ impl RecvCursor {
     #[inline(always)]
     fn claim(
         &mut self,
-        mem: Claims<'_>,
+        mem: &Claims<'_>,
         shape: impl Shape,
         most: usize,
     ) -> Result<(u64, usize), Blocked> {
@@ -209,23 +223,42 @@ impl RecvCursor {
                 return Ok((position, 1));
             }
         }
-        let (mut backoff, mut last) = (Backoff::default(), None);
+        let (mut backoff, mut last, mut paused) = (Backoff::default(), None, false);
         loop {
             let head = mem.head().load(Ordering::Relaxed);
             let count = self.full(mem, shape, head, most);
             if count == 0 {
-                self.judge(mem, shape, head, &mut last)?;
+                self.misses = self.misses.wrapping_add(1);
+                let closely = self.misses.is_multiple_of(MISSES_PER_LOOK);
+                match self.judge(mem, shape, head, &mut last, closely) {
+                    Ok(()) => {}
+                    Err(Blocked::NotReady) if !paused && self.pace.give_way(self.done) => {
+                        paused = true;
+                    }
+                    Err(blocked) => {
+                        if paused {
+                            self.pace.learn(false);
+                        }
+                        return Err(blocked);
+                    }
+                }
                 continue;
             }
+            if paused {
+                self.pace.learn(true);
+                paused = false;
+            }
             mem.own.journal.intend(head, count);
-            let next = head + count as u64;
+            let next = head.wrapping_add(count as u64);
             // C2 claim: whoever sees it sees the intent.
             if self.sole {
                 mem.head().store(next, Edge::ClaimStore.store());
+                self.done = self.done.wrapping_add(count as u64);
                 return Ok((head, count));
             }
             let claim = Edge::ClaimStore.store();
             if mem.head().compare_exchange(head, next, claim, Ordering::Relaxed).is_ok() {
+                self.done = self.done.wrapping_add(count as u64);
                 return Ok((head, count));
             }
             backoff.pause();
@@ -234,10 +267,10 @@ impl RecvCursor {
 
     /// How many of `most` slots from `head` on are full, or tombs.
     #[inline(always)]
-    fn full(&self, mem: Claims<'_>, shape: impl Shape, head: u64, most: usize) -> usize {
+    fn full(&self, mem: &Claims<'_>, shape: impl Shape, head: u64, most: usize) -> usize {
         let mut count = 0;
         while count < most {
-            let position = head + count as u64;
+            let position = head.wrapping_add(count as u64);
             // C3 fill.
             let stamp = self.geometry.stamp(mem, shape, position).load(Edge::FillLoad.load());
             if stamp != stamped(position, FULL) && stamp != stamped(position, TOMB) {
@@ -250,21 +283,23 @@ impl RecvCursor {
 
     /// Whether the claimed `position` holds no message.
     #[inline(always)]
-    fn is_tomb(&self, mem: Claims<'_>, shape: impl Shape, position: u64) -> bool {
+    fn is_tomb(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) -> bool {
         // Relaxed: seen before, by `full`, and nobody else changes it.
         let stamp = self.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
         stamp == stamped(position, TOMB)
     }
 
+    /// `closely` says whether it is worth the line at which the tail is claimed to tell who is in the way.
     /// Why the slot at `head` is not full: `Ok` if that is worth another look.
     #[cold]
     #[inline(never)]
     fn judge(
         &mut self,
-        mem: Claims<'_>,
+        mem: &Claims<'_>,
         shape: impl Shape,
         head: u64,
         last: &mut Option<u64>,
+        closely: bool,
     ) -> Result<(), Blocked> {
         let stamp = self.geometry.stamp(mem, shape, head).load(Edge::FillLoad.load());
         let ahead = ahead_of(stamp, head);
@@ -281,19 +316,21 @@ impl RecvCursor {
         if claimed {
             return Err(Blocked::Corrupt);
         }
-        let tail = mem.tail().load(Ordering::Relaxed);
-        self.stuck = (tail.wrapping_sub(head) as i64) > 0;
+        if closely {
+            let tail = mem.tail().load(Ordering::Relaxed);
+            self.stuck = (tail.wrapping_sub(head) as i64) > 0;
+        }
         Err(Blocked::NotReady)
     }
 
     /// The positions that may be orphans, the oldest first.
-    fn claimed(&self, mem: Claims<'_>) -> core::ops::Range<u64> {
+    fn claimed(&self, mem: &Claims<'_>) -> core::ops::Range<u64> {
         // C2 claim.
         let head = mem.head().load(Edge::ClaimLoad.load());
         head.saturating_sub(self.geometry.capacity)..head
     }
 
-    fn has_orphans(&self, mem: Claims<'_>, shape: impl Shape) -> bool {
+    fn has_orphans(&self, mem: &Claims<'_>, shape: impl Shape) -> bool {
         self.claimed(mem).any(|position| {
             let stamp = self.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
             stamp == stamped(position, ORPHAN)
@@ -304,7 +341,7 @@ impl RecvCursor {
     /// the number changes from `orphans`.
     #[cold]
     #[inline(never)]
-    fn take_orphan(&mut self, mem: Claims<'_>, shape: impl Shape, orphans: u64) -> Option<u64> {
+    fn take_orphan(&mut self, mem: &Claims<'_>, shape: impl Shape, orphans: u64) -> Option<u64> {
         for position in self.claimed(mem) {
             let stamp = self.geometry.stamp(mem, shape, position);
             let (orphan, taken) =
@@ -329,7 +366,7 @@ impl RecvCursor {
 }
 
 /// Says that there are orphans.
-pub(super) fn raise(mem: Claims<'_>) {
+pub(super) fn raise(mem: &Claims<'_>) {
     // C5 orphans.
     mem.orphans().fetch_add(1, Edge::OrphanStore.store());
 }

@@ -22,7 +22,7 @@ pub enum Outcome {
 /// releases. It can be killed at any point: the next one does the same again. `is_alive` asks the kernel
 /// about another entry.
 pub fn resolve(
-    mem: Claims<'_>,
+    mem: &Claims<'_>,
     shape: impl Shape,
     capacity: usize,
     victim: usize,
