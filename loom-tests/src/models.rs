@@ -448,6 +448,7 @@ pub const CLAIMS_UNDISTURBED: &[Meeting] = &[
 
 /// Shared sides, one participant dies.
 pub const CLAIMS_DEATHS: &[Meeting] = &[
+    meeting("claims: full, one of two receivers dies", 2, FULL, Death::Of(1)),
     meeting("claims: one of two senders dies", 2, TWO_TO_ONE, Death::Of(0)),
     meeting("claims: the receiver of two senders dies", 2, TWO_TO_ONE, Death::Of(2)),
     meeting(
@@ -466,7 +467,6 @@ pub const CLAIMS_DEATHS: &[Meeting] = &[
     ),
     meeting("claims: one of two and two dies, a sender", 1, TWO_TO_TWO, Death::Of(0)),
     meeting("claims: one of two and two dies, a receiver", 1, TWO_TO_TWO, Death::Of(2)),
-    meeting("claims: full, one of two receivers dies", 2, FULL, Death::Of(1)),
     meeting("claims: full, the sender dies", 2, FULL, Death::Of(0)),
     meeting(
         "claims: pairs, one of two senders dies",

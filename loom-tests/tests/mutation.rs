@@ -75,7 +75,14 @@ fn models_with_a_weakened_edge() {
         )
     );
     if claims {
-        let lists = [models::CLAIMS_UNDISTURBED, models::CLAIMS_REPAIRS, models::CLAIMS_DEATHS];
+        // What only repairers and receivers of orphans need shows when somebody dies.
+        let mut lists = [models::CLAIMS_UNDISTURBED, models::CLAIMS_DEATHS, models::CLAIMS_REPAIRS];
+        if !matches!(
+            edge,
+            Some(Edge::FillStore | Edge::FillLoad | Edge::EmptyStore | Edge::EmptyLoad)
+        ) {
+            lists.rotate_left(1);
+        }
         return lists.into_iter().flatten().for_each(models::Meeting::run);
     }
     let lists = [models::SLOTS_UNDISTURBED, models::RECORDS_UNDISTURBED, models::PARK_UNDISTURBED];
