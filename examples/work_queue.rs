@@ -141,10 +141,10 @@ impl Workers {
     }
 
     fn replace(&mut self, i: usize) -> Result<(), Box<dyn Error>> {
-        let victim = &mut self.children[i];
-        victim.kill()?;
+        let mut victim = self.children.swap_remove(i);
+        let killed = victim.kill();
         victim.wait()?;
-        self.children.swap_remove(i);
+        killed?;
         self.hire()
     }
 
