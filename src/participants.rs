@@ -334,8 +334,11 @@ impl Participant {
 
     /// Whether the peer is there now.
     pub(crate) fn is_peer_present(&self) -> bool {
-        self.peer().presence.state.load(Ordering::Acquire) & ACTIVE != 0
-            && self.attached.segment().is_held(self.role.peer())
+        let segment = self.attached.segment();
+        // Where there may be several, the state is a hint, and the table says it.
+        (segment.spec.topology.shares(self.role.peer())
+            || self.peer().presence.state.load(Ordering::Acquire) & ACTIVE != 0)
+            && segment.is_held(self.role.peer())
     }
 
     /// Whether it is not for the peer that this side waits, but for a claimer to finish or to be resolved.
@@ -380,11 +383,17 @@ impl Drop for Participant {
         if let Some(entry) = self.entry {
             table::leave(&self.attached.table()[usize::from(entry)]);
         }
-        let others = self.is_shared()
-            && self.attached.table().iter().any(|entry| role_of(entry) == Some(self.role));
-        if self.present && !others {
+        let others = || {
+            let mut entries = self.attached.table().iter();
+            self.is_shared() && entries.any(|entry| role_of(entry) == Some(self.role))
+        };
+        if self.present && !others() {
             let state = &self.own().presence.state;
-            state.store(state.load(Ordering::Relaxed) & !ACTIVE, Ordering::Release);
+            // One who has just come has said so before, or is seen now: read-modify-writes of one word.
+            state.fetch_and(!ACTIVE, Ordering::AcqRel);
+            if others() {
+                state.fetch_or(ACTIVE, Ordering::AcqRel);
+            }
         }
         // Unlocked first: whoever is woken asks the kernel.
         drop(self.lock.take());

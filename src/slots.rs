@@ -311,6 +311,7 @@ impl<S: Shape> SlotReceiver<S> {
     #[inline]
     pub(crate) unsafe fn try_recv(&mut self, to: *mut u8) -> Result<(), Failure> {
         self.side.admit()?;
+        self.give_held_back();
         let received = match &mut self.cursor {
             Cursor::Cells(cursor) => {
                 // SAFETY: the caller's promise.
@@ -345,6 +346,7 @@ impl<S: Shape> SlotReceiver<S> {
         most: usize,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
+        self.give_held_back();
         match &mut self.cursor {
             Cursor::Cells(cursor) => {
                 let mem = memory(&self.side.attached);
@@ -376,6 +378,7 @@ impl<S: Shape> SlotReceiver<S> {
     /// message stays where it is.
     pub(crate) fn try_claim(&mut self) -> Result<Option<Held>, Failure> {
         self.side.admit()?;
+        self.give_held_back();
         let claimed = match &mut self.cursor {
             Cursor::Cells(cursor) => {
                 cursor.look(memory(&self.side.attached), self.shape).map(|()| None)
@@ -424,7 +427,7 @@ impl<S: Shape> SlotReceiver<S> {
     pub(crate) fn give_back(&mut self, held: Option<Held>) {
         if let (Cursor::Claims(cursor, mem), Some(held)) = (&mut self.cursor, held) {
             if self.side.is_ours() {
-                cursor.give_back(mem, self.shape, held);
+                cursor.give_back(mem, self.shape, &[held]);
                 self.side.wake_own_side();
             }
         }
@@ -569,16 +572,22 @@ impl<S: Shape> SlotReceiver<S> {
         }
     }
 
-    /// Lets others have what was looked at and not taken.
+    /// Lets others have what was looked at and not taken: the journal has room for one claim.
+    #[inline]
     fn give_held_back(&mut self) {
-        let Cursor::Claims(cursor, mem) = &mut self.cursor else { return };
-        if self.held.is_empty() {
-            return;
+        if !self.held.is_empty() {
+            self.give_all_held_back();
         }
-        for held in self.held.drain(..) {
-            cursor.give_back(mem, self.shape, held);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_all_held_back(&mut self) {
+        if let Cursor::Claims(cursor, mem) = &mut self.cursor {
+            cursor.give_back(mem, self.shape, &self.held);
+            self.held.clear();
+            self.side.wake_own_side();
         }
-        self.side.wake_own_side();
     }
 
     #[cold]

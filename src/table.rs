@@ -64,6 +64,8 @@ pub(crate) fn join(attached: &Attached, fd: BorrowedFd<'_>, role: Role) -> Resul
 
 /// Gives an entry up; its owner has no claims. The lock goes later.
 pub(crate) fn leave(entry: &Entry) {
+    // The last claim is done: whoever takes the entry next has none.
+    entry.journal.intent.store(0, Ordering::Release);
     let state = &entry.card.state;
     state.store(state.load(Ordering::Relaxed) & !ACTIVE, Ordering::Release);
 }

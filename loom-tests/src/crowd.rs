@@ -195,7 +195,7 @@ impl Ring {
             if first == First::GiveBack {
                 if let Ok(held) = receiver.try_claim(mem, SHAPE) {
                     assert_whole(read(&receiver, mem, held));
-                    receiver.give_back(mem, SHAPE, held);
+                    receiver.give_back(mem, SHAPE, &[held]);
                     first = First::Take;
                 }
                 continue;

@@ -154,6 +154,24 @@ fn the_end_comes_when_the_last_of_a_side_has_gone() {
 }
 
 #[test]
+fn one_of_many_is_waited_for() {
+    let ring = ring(Topology::Mpmc, 8);
+    let mut rx = ring.receiver().unwrap();
+    assert!(!rx.wait_for_peer(Duration::from_millis(5)));
+    std::thread::scope(|scope| {
+        // They come and go, and each time the last one goes another may be coming.
+        let ends: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..50).for_each(|_| drop(ring.sender().unwrap()))))
+            .collect();
+        ends.into_iter().for_each(|end| end.join().unwrap());
+    });
+    let tx = ring.sender().unwrap();
+    assert!(rx.wait_for_peer(LIMIT));
+    drop(tx);
+    assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+}
+
+#[test]
 fn a_claimed_message_is_nobody_elses() {
     let ring = ring(Topology::Spmc, 8);
     let (mut tx, mut rx, mut other) =
@@ -203,8 +221,14 @@ fn what_was_looked_at_goes_back_when_its_receiver_leaves() {
     assert_eq!(looks.skip(1), 1);
     assert_eq!(looks.try_peek_batch(&mut bytes), Ok(2));
     assert_eq!(bytes[..8], 2_u64.to_ne_bytes());
+    // Receiving gives back what was only looked at; the oldest of it comes first again.
+    assert_eq!(looks.try_recv(&mut bytes), Ok(()));
+    assert_eq!(bytes[..8], 2_u64.to_ne_bytes());
+    assert_eq!(rx.try_recv(), Ok(3));
+    tx.send_all(&[4, 5]).unwrap();
+    assert_eq!(looks.try_peek_batch(&mut bytes), Ok(2));
     drop(looks);
-    assert_eq!((rx.recv(), rx.recv()), (Ok(2), Ok(3)));
+    assert_eq!((rx.recv(), rx.recv()), (Ok(4), Ok(5)));
 }
 
 /// Everything arrives once, and what one sender sends in its order.

@@ -168,12 +168,16 @@ impl RecvCursor {
         stamp.store(stamped(next, FREE), Edge::EmptyStore.store());
     }
 
-    /// Lets another receiver, or this one, have the message. Receivers that sleep must be woken after this.
-    pub fn give_back(&mut self, mem: &Claims<'_>, shape: impl Shape, held: Held) {
-        let stamp = self.geometry.stamp(mem, shape, held.position);
-        // C3 fill.
-        stamp.store(stamped(held.position, ORPHAN), Edge::FillStore.store());
+    /// Lets other receivers, or this one, have messages: all that it has claimed. Receivers that sleep must be
+    /// woken after this.
+    pub fn give_back(&mut self, mem: &Claims<'_>, shape: impl Shape, held: &[Held]) {
+        for held in held {
+            let stamp = self.geometry.stamp(mem, shape, held.position);
+            // C3 fill.
+            stamp.store(stamped(held.position, ORPHAN), Edge::FillStore.store());
+        }
         raise(mem);
+        // Last: until then a repairer finds them here.
         mem.own.journal.clear();
     }
 
