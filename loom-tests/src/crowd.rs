@@ -236,8 +236,6 @@ impl Ring {
         });
         if end.killed {
             self.bury(own);
-        } else if own < self.senders() {
-            self.leave(own);
         }
         let (sent, received) = (sent.into_inner(), received.into_inner());
         (end, Participant { own, sent, received, receiver: receiver.into_inner() })
@@ -249,7 +247,7 @@ struct Participant {
     own: usize,
     sent: u64,
     received: Vec<u64>,
-    /// A receiver that lives has not left yet.
+    /// Of a receiver that lives. Nobody has left yet.
     receiver: Option<RecvCursor>,
 }
 
@@ -342,6 +340,11 @@ impl Ring {
         self.kernel().alive[writer] = true;
         self.kernel().alive[reader] = true;
         self.tend(writer);
+        // All others are still there, with whatever their journals show.
+        let active = |i: usize| self.table[i].card.state.load(Ordering::Acquire) & ACTIVE != 0;
+        let dead = |i: usize| !self.kernel().alive[i];
+        let unresolved = (0..self.table.len()).filter(|&i| active(i) && dead(i)).count();
+        assert_eq!(unresolved, 0, "an entry of the dead cannot be resolved");
         // Those who live find what is there to be delivered again, and not only who comes new.
         let mut somebody_receives = false;
         for Participant { own, received, receiver, .. } in &mut results {
@@ -355,10 +358,10 @@ impl Ring {
                 received.extend(some);
             }
             somebody_receives = true;
-            self.leave(*own);
         }
-        let active = |entry: &Entry| entry.card.state.load(Ordering::Acquire) & ACTIVE != 0;
-        assert!(!self.table.iter().any(active), "an entry of the dead cannot be resolved");
+        (0..self.table.len()).filter(|&i| active(i)).for_each(|i| self.leave(i));
+        self.kernel().alive[writer] = true;
+        self.kernel().alive[reader] = true;
         let mem = &self.memory(reader);
         let mut receiver = RecvCursor::new(mem, SHAPE, crowd.capacity, reader, false);
         let mut rest = Vec::new();

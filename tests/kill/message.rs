@@ -19,6 +19,9 @@ pub trait Tagged:
     /// For the table.
     const LABEL: &'static str;
 
+    /// For the table, when the sides are shared.
+    const SHARED_LABEL: &'static str;
+
     /// For the table, when the ring does not know the type.
     const BARE_LABEL: &'static str;
 
@@ -38,6 +41,7 @@ pub trait Tagged:
 /// `{ tag:40 | check:24 }`
 impl Tagged for u64 {
     const LABEL: &'static str = "u64";
+    const SHARED_LABEL: &'static str = "shared u64";
     const BARE_LABEL: &'static str = "bare u64";
 
     fn make(tag: u64) -> Self {
@@ -52,6 +56,7 @@ impl Tagged for u64 {
 /// Eight words: the tag and seven that follow from it.
 impl Tagged for [u64; 8] {
     const LABEL: &'static str = "[u64; 8]";
+    const SHARED_LABEL: &'static str = "shared [u64; 8]";
     const BARE_LABEL: &'static str = "bare [u64; 8]";
 
     fn make(tag: u64) -> Self {
@@ -66,6 +71,7 @@ impl Tagged for [u64; 8] {
 /// A message that fills no whole number of words: the tag in two parts, and a word that follows from it.
 impl Tagged for [u32; 3] {
     const LABEL: &'static str = "[u32; 3]";
+    const SHARED_LABEL: &'static str = "shared [u32; 3]";
     const BARE_LABEL: &'static str = "bare [u32; 3]";
 
     fn make(tag: u64) -> Self {

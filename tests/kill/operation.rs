@@ -113,6 +113,33 @@ pub fn slot_receives<T: Tagged>() -> Vec<Operation<Receiver<T>>> {
     ]
 }
 
+/// Operations that receive messages of a type where others receive, too. What `drain` gives out is taken
+/// before it is in hand.
+pub fn shared_receives<T: Tagged>() -> Vec<Operation<Receiver<T>>> {
+    let mut operations = slot_receives();
+    operations.retain(|operation| operation.name != "drain");
+    operations.push(Operation {
+        to_hand: true,
+        ..operation("try_claim, release", 1, |child, rx, _, hand| {
+            let hand = &mut bytemuck::cast_slice_mut::<u64, T>(hand)[0];
+            child.section(|| {
+                if let Ok(message) = rx.try_claim() {
+                    *hand = *message;
+                    message.release();
+                }
+            });
+        })
+    });
+    operations.push(operation("try_claim, give back", 0, |child, rx, _, _| {
+        child.section(|| {
+            if let Ok(message) = rx.try_claim() {
+                message.give_back();
+            }
+        });
+    }));
+    operations
+}
+
 /// Operations that send messages whose type the ring does not know.
 pub fn bare_sends<T: Tagged>() -> Vec<Operation<UntypedSender>> {
     vec![

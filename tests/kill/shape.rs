@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use annulus::{
     ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvIntoError,
-    RecvTimeoutError, Ring, SendTimeoutError, Sender, SetupError, TryRecvError, TrySendError,
-    UntypedReceiver, UntypedRing, UntypedSender, Wait,
+    RecvTimeoutError, Ring, SendTimeoutError, Sender, SetupError, Topology, TryRecvError,
+    TrySendError, UntypedReceiver, UntypedRing, UntypedSender, Wait,
 };
 
 use super::message::{LONGEST, Tagged, bytes, tag_of_bytes};
@@ -107,16 +107,40 @@ pub trait Shape: 'static {
     }
 }
 
-/// `Ring<T>`.
-pub struct Slots<T>(PhantomData<T>);
+/// Who may send and receive.
+pub trait Sides: 'static {
+    const TOPOLOGY: Topology;
+}
 
-impl<T: Tagged + 'static> Shape for Slots<T> {
+/// One sender, one receiver.
+pub struct Sole;
+
+impl Sides for Sole {
+    const TOPOLOGY: Topology = Topology::Spsc;
+}
+
+/// Many of each.
+pub struct Shared;
+
+impl Sides for Shared {
+    const TOPOLOGY: Topology = Topology::Mpmc;
+}
+
+/// `Ring<T>`.
+pub struct Slots<T, K = Sole>(PhantomData<(T, K)>);
+
+impl<T: Tagged + 'static, K: Sides> Shape for Slots<T, K> {
     type Ring = Ring<T>;
     type Sender = Sender<T>;
     type Receiver = Receiver<T>;
-    const LABEL: &'static str = T::LABEL;
+    const LABEL: &'static str =
+        if let Topology::Spsc = K::TOPOLOGY { T::LABEL } else { T::SHARED_LABEL };
 
     fn turns() -> Vec<u64> {
+        if K::TOPOLOGY != Topology::Spsc {
+            // Eight slots.
+            return vec![7, 8];
+        }
         // As many messages as fit share a cell of seven words; a larger one has a cell to itself. One cell more
         // than what seven messages can begin in is a lap.
         let per_cell = (7 / size_of::<T>().div_ceil(8) as u64).max(1);
@@ -129,11 +153,11 @@ impl<T: Tagged + 'static> Shape for Slots<T> {
     }
 
     fn create(capacity: usize, place: Place) -> Result<Ring<T>, SetupError> {
-        Ring::<T>::builder(capacity).create(place)
+        Ring::<T>::builder(capacity).topology(K::TOPOLOGY).create(place)
     }
 
     fn create_persistent(capacity: usize, place: Place) -> Result<Ring<T>, SetupError> {
-        Ring::<T>::builder(capacity).persistent(true).create(place)
+        Ring::<T>::builder(capacity).topology(K::TOPOLOGY).persistent(true).create(place)
     }
 
     fn open(place: Place) -> Result<Ring<T>, SetupError> {
@@ -141,7 +165,7 @@ impl<T: Tagged + 'static> Shape for Slots<T> {
     }
 
     fn open_or_create(capacity: usize, place: Place) -> Result<Ring<T>, SetupError> {
-        Ring::<T>::builder(capacity).open_or_create(place)
+        Ring::<T>::builder(capacity).topology(K::TOPOLOGY).open_or_create(place)
     }
 
     fn from_fd(fd: OwnedFd) -> Result<Ring<T>, SetupError> {
@@ -255,7 +279,7 @@ impl<T: Tagged + 'static> Shape for Bare<T> {
     const LABEL: &'static str = T::BARE_LABEL;
 
     fn turns() -> Vec<u64> {
-        Slots::<T>::turns()
+        Slots::<T, Sole>::turns()
     }
 
     fn create(capacity: usize, place: Place) -> Result<UntypedRing, SetupError> {

@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::operation::{
-    HAND, Operation, bare_receives, bare_sends, byte_receives, byte_sends, named, slot_receives,
-    slot_sends,
+    HAND, Operation, bare_receives, bare_sends, byte_receives, byte_sends, named, shared_receives,
+    slot_receives, slot_sends,
 };
-use super::shape::{Bare, Bytes, Sent, Shape, Slots};
+use super::shape::{Bare, Bytes, Sent, Shape, Shared, Slots};
 use super::state::{Holds, State, fill, fill_up, fresh, receiver, sender, states, to_section};
 use super::survive::{RESUMED, Sequence, drain, stream};
 use crate::support::ptrace::Tracee;
@@ -283,4 +283,20 @@ fn receive_bare() {
         "try_peek_batch, skip",
     )));
     report("receive, untyped", &rows);
+}
+
+#[test]
+fn send_shared() {
+    let mut rows = sweep_sends::<Slots<u64, Shared>>(&slot_sends());
+    let batch = named(slot_sends(), "try_send_batch");
+    rows.extend(sweep_sends::<Slots<[u64; 8], Shared>>(&batch));
+    report("send, shared", &rows);
+}
+
+#[test]
+fn receive_shared() {
+    let mut rows = sweep_receives::<Slots<u64, Shared>>(&shared_receives());
+    let batch = named(shared_receives(), "try_recv_batch");
+    rows.extend(sweep_receives::<Slots<[u64; 8], Shared>>(&batch));
+    report("receive, shared", &rows);
 }

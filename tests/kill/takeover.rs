@@ -4,7 +4,7 @@
 //! role, and then the survivor and a third must find everything as if only the first had died.
 
 use super::operation::{byte_receives, byte_sends, named, slot_receives, slot_sends};
-use super::shape::{Bytes, Shape, Slots};
+use super::shape::{Bytes, Shape, Shared, Slots};
 use super::state::{Holds, State};
 use super::steps::{First, Receiving, Sending};
 use crate::support::ptrace::{Tracee, Walk};
@@ -150,4 +150,17 @@ fn take_over_receiver() {
         }),
     ];
     report("take over, receiver", &rows);
+}
+
+#[test]
+fn take_over_shared() {
+    let sends = named(slot_sends::<u64>(), "try_send_batch");
+    let receives = named(slot_receives::<u64>(), "try_recv_batch");
+    let (state, first) = (last_turn::<Slots<u64, Shared>>(1), First::Successor);
+    let full = State::full();
+    let rows = [
+        take_over(&Sending::<Slots<u64, Shared>> { operation: &sends[0], state, first }),
+        take_over(&Receiving::<Slots<u64, Shared>> { operation: &receives[0], state: full, first }),
+    ];
+    report("take over, shared", &rows);
 }

@@ -31,9 +31,9 @@
 //!
 //! * It has loaded a `tail` beyond `p` (C2). All changes of `tail` are read-modify-writes, or stores of a sole
 //!   sender, so it sees the intent that whoever claimed `p` noted before.
-//! * It looks at all intents (C1). The claimer's shows `p`, or something later. In the latter case the claimer
+//! * It looks at all senders' intents (C1). The claimer's shows `p`, or something later. In the latter case the claimer
 //!   had filled the slot before it noted that, and the repairer's own change of the stamp fails.
-//! * If every participant whose intent shows `p` is dead, the claimer is: its memory was torn down before its
+//! * If every sender whose intent shows `p` is dead, the claimer is: its memory was torn down before its
 //!   lock went. One that shows `p` and lives may have lost the claim and be about to go on: the repairer comes
 //!   back later, and is never wrong.
 //!

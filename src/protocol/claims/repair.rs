@@ -3,7 +3,7 @@
 use super::journal::Intent;
 use super::receive::raise;
 use super::{Claims, FREE, FULL, Geometry, ORPHAN, TAKEN, TOMB, stamped};
-use crate::protocol::layout::RECEIVES;
+use crate::protocol::layout::{Entry, RECEIVES};
 use crate::protocol::slots::Shape;
 use crate::sync::{Edge, Ordering};
 
@@ -14,6 +14,11 @@ pub enum Outcome {
     Resolved(u64),
     /// Somebody who lives may have one of them, and will go on soon: to be tried again.
     Busy,
+}
+
+/// Whether the participant of `entry` receives. Nobody changes it while that one lives.
+fn does_receive(entry: &Entry) -> bool {
+    entry.card.state.load(Ordering::Acquire) & RECEIVES != 0
 }
 
 /// Resolves the claims of the participant of entry `victim`, which is dead, and clears its journal.
@@ -30,14 +35,17 @@ pub fn resolve(
 ) -> Outcome {
     let geometry = Geometry::new(mem.words, shape, capacity);
     let entry = &mem.table[victim];
-    let receives = entry.card.state.load(Ordering::Acquire) & RECEIVES != 0;
+    let receives = does_receive(entry);
     let intent = Intent::of(entry);
     // C2 claim: what lies before this is claimed by somebody whose intent is visible now.
     let end = if receives { mem.head() } else { mem.tail() }.load(Edge::ClaimLoad.load());
     let first = intent.first_near(end);
+    // Only who does the same claims the same positions: a sender's intent shows what it sent last.
+    let is_rival = |entry: &Entry| does_receive(entry) == receives;
     let is_claimed_by_the_living = |position| {
         let mut others = mem.table.iter().enumerate().filter(|&(i, _)| i != victim);
-        others.any(|(i, other)| Intent::of(other).covers(position) && is_alive(i))
+        others
+            .any(|(i, other)| is_rival(other) && Intent::of(other).covers(position) && is_alive(i))
     };
     let mut resolved = 0;
     for position in (0..intent.count).map(|i| first.wrapping_add(i)) {
