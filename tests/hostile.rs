@@ -3,7 +3,7 @@
 
 mod processes;
 
-use annulus::{ByteRing, Place, Ring, UntypedRing};
+use annulus::{ByteRing, Place, Ring, Topology, UntypedRing};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use processes::{Line, fork};
 use std::fs::File;
@@ -315,4 +315,60 @@ fn an_untyped_ring_stands_it() {
         }
         line.say(calls.min(255) as u8);
     });
+}
+
+/// Rings with shared sides are for those who cooperate; but whoever does not, only spoils messages.
+fn shared<T: bytemuck::Pod>() {
+    let ring = Ring::<T>::builder(64)
+        .topology(Topology::Mpmc)
+        .participants(8)
+        .create(Place::memfd("besieged").unwrap())
+        .unwrap();
+    let fd = || ring.inheritable_fd().unwrap();
+    let (theirs, ours) = (fd(), fd());
+    besiege(Hostile::All, theirs, |line, until| {
+        let ring = Ring::<T>::from_fd(ours).unwrap();
+        guard("besieged");
+        line.say(0);
+        let mut calls = 0_u32;
+        let mut messages = [T::zeroed(); 300];
+        while Instant::now() < until {
+            if let Ok(mut tx) = timed(|| ring.sender()) {
+                calls += 1;
+                for _ in 0..10 {
+                    let _ = timed(|| tx.try_send(messages[0]).is_ok());
+                    assert!(timed(|| tx.try_send_batch(&messages)) <= 300);
+                    let _ = timed(|| tx.send_timeout(messages[0], SHORT).is_ok());
+                    let _ = timed(|| tx.try_send_from(messages.iter().copied().take(100)));
+                    assert!(tx.len() <= 64);
+                }
+                let _ = timed(|| tx.wait_for_peer(Duration::ZERO));
+            }
+            if let Ok(mut rx) = timed(|| ring.receiver()) {
+                calls += 1;
+                for _ in 0..10 {
+                    let _ = timed(|| rx.try_recv().is_ok());
+                    assert!(timed(|| rx.try_recv_batch(&mut messages)) <= 300);
+                    let _ = timed(|| rx.recv_timeout(SHORT).is_ok());
+                    let _ = timed(|| rx.drain(100).count());
+                    if let Ok(claimed) = timed(|| rx.try_claim()) {
+                        assert!(claimed.deliveries() <= 255);
+                        timed(|| claimed.give_back());
+                    }
+                    if let Ok(claimed) = timed(|| rx.claim_timeout(SHORT)) {
+                        timed(|| claimed.release());
+                    }
+                }
+            }
+            let _ = ring.stats();
+        }
+        line.say(calls.min(255) as u8);
+    });
+}
+
+#[test]
+fn shared_sides_stand_it() {
+    shared::<u64>();
+    shared::<[u64; 9]>();
+    shared::<[u8; 12]>();
 }
