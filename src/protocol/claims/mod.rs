@@ -39,6 +39,7 @@
 //!
 //! `FULL(p)` and `head > p` are the mirror image. `TAKEN(p, i)` needs no look: it says whose it is.
 
+mod claim;
 mod journal;
 mod receive;
 mod repair;
@@ -53,13 +54,10 @@ pub use send::SendCursor;
 use super::layout::{Entry, Half};
 use super::slots::Shape;
 use crate::payload::LINE;
-use crate::sync::{AtomicU64, HAS_TIME, Ordering, Word, spin_hint};
+use crate::sync::{AtomicU64, Ordering, Word, spin_hint};
 
 /// The largest capacity: keeps every size computed from it far from overflow.
 pub const MAX_CAPACITY: usize = 1 << 40;
-
-/// Attempts of one call each between two looks at who is in the way: those look at the other side's busiest line.
-const MISSES_PER_LOOK: u32 = if HAS_TIME { 16 } else { 1 };
 
 const STATE_BITS: u32 = 11;
 const FREE: u64 = 0;
@@ -105,18 +103,6 @@ impl core::fmt::Debug for Claims<'_> {
 }
 
 impl Claims<'_> {
-    /// The position that senders claim from.
-    #[inline(always)]
-    fn tail(&self) -> &AtomicU64 {
-        &self.sender.cursor.position
-    }
-
-    /// The position that receivers claim from.
-    #[inline(always)]
-    fn head(&self) -> &AtomicU64 {
-        &self.receiver.cursor.position
-    }
-
     /// A number that changes when there are orphans to look for.
     #[inline(always)]
     fn orphans(&self) -> &AtomicU64 {

@@ -1,12 +1,10 @@
 //! A receiver of a ring with shared sides.
 
+use super::claim::{Claimed, Claimer, Messages};
 use super::journal::MOST;
-use super::{
-    Backoff, Claims, FREE, FULL, Geometry, MISSES_PER_LOOK, ORPHAN, TAKEN, TOMB, ahead_of, stamped,
-};
+use super::{Claims, FREE, Geometry, ORPHAN, TAKEN, TOMB, stamped};
 use crate::payload;
 use crate::protocol::Blocked;
-use crate::protocol::pace::Pace;
 use crate::protocol::slots::Shape;
 use crate::sync::{Edge, Ordering};
 
@@ -17,18 +15,9 @@ const MOST_DELIVERIES: u64 = (1 << COUNT_BITS) - 1;
 /// A receiver's private state.
 #[derive(Debug)]
 pub struct RecvCursor {
-    geometry: Geometry,
+    claimer: Claimer<Messages>,
     /// Its entry in the table.
     me: usize,
-    /// Whether nobody else receives.
-    sole: bool,
-    /// Whether the last attempt met a sender that has claimed a position and not filled it.
-    stuck: bool,
-    /// Positions claimed.
-    done: u64,
-    /// Attempts that found nothing.
-    misses: u32,
-    pace: Pace,
     /// The number of [`Claims::orphans`] at which there were none.
     seen: u64,
 }
@@ -51,12 +40,12 @@ impl RecvCursor {
         let geometry = Geometry::new(mem.words, shape, capacity);
         // Whatever the number is, it has not been looked at.
         let seen = mem.orphans().load(Ordering::Relaxed).wrapping_sub(1);
-        Self { geometry, me, sole, stuck: false, done: 0, misses: 0, pace: Pace::new(0), seen }
+        Self { claimer: Claimer::new(geometry, sole), me, seen }
     }
 
-    /// Whether the last attempt found no message because a sender is not done: it may be dead.
+    /// Whether there was no message because a sender is not done: it may be dead.
     pub fn is_stuck(&self) -> bool {
-        self.stuck
+        self.claimer.is_stuck()
     }
 
     /// Receives one message into `to`.
@@ -154,7 +143,7 @@ impl RecvCursor {
     /// `to` must be valid for writes of [`Shape::size`] bytes.
     #[inline(always)]
     pub unsafe fn read(&self, mem: &Claims<'_>, shape: impl Shape, held: Held, to: *mut u8) {
-        let message = self.geometry.message(mem, shape, held.position);
+        let message = self.claimer.geometry.message(mem, shape, held.position);
         // SAFETY: the caller's promise; these are the words of a message.
         unsafe { payload::read(message, to, shape.size()) };
     }
@@ -162,9 +151,9 @@ impl RecvCursor {
     /// Removes a message from the ring.
     #[inline(always)]
     pub fn release(&self, mem: &Claims<'_>, shape: impl Shape, held: Held) {
-        let next = held.position.wrapping_add(self.geometry.capacity);
+        let next = held.position.wrapping_add(self.claimer.geometry.capacity);
         // C4 empty.
-        let stamp = self.geometry.stamp(mem, shape, held.position);
+        let stamp = self.claimer.geometry.stamp(mem, shape, held.position);
         stamp.store(stamped(next, FREE), Edge::EmptyStore.store());
     }
 
@@ -172,7 +161,7 @@ impl RecvCursor {
     /// woken after this.
     pub fn give_back(&mut self, mem: &Claims<'_>, shape: impl Shape, held: &[Held]) {
         for held in held {
-            let stamp = self.geometry.stamp(mem, shape, held.position);
+            let stamp = self.claimer.geometry.stamp(mem, shape, held.position);
             // C3 fill.
             stamp.store(stamped(held.position, ORPHAN), Edge::FillStore.store());
         }
@@ -187,7 +176,7 @@ impl RecvCursor {
     }
 
     fn delivered_before(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) -> u64 {
-        let word = self.geometry.deliveries(mem, shape, position).read();
+        let word = self.claimer.geometry.deliveries(mem, shape, position).read();
         if word >> COUNT_BITS == position << COUNT_BITS >> COUNT_BITS {
             (word & MOST_DELIVERIES).min(MOST_DELIVERIES - 1)
         } else {
@@ -197,19 +186,12 @@ impl RecvCursor {
 
     /// Whether a message is there, without claiming it.
     pub fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
-        let mut last = None;
-        loop {
-            // C5 orphans.
-            let orphans = mem.orphans().load(Edge::OrphanLoad.load());
-            if orphans != self.seen && self.has_orphans(mem, shape) {
-                return Ok(());
-            }
-            let head = mem.head().load(Ordering::Relaxed);
-            if self.full(mem, shape, head, 1) > 0 {
-                return Ok(());
-            }
-            self.judge(mem, shape, head, &mut last, true)?;
+        // C5 orphans.
+        let orphans = mem.orphans().load(Edge::OrphanLoad.load());
+        if orphans != self.seen && self.has_orphans(mem, shape) {
+            return Ok(());
         }
+        self.claimer.look(mem, shape)
     }
 
     /// Claims up to `most` positions, at least one: the first, and how many. Tombs are among them.
@@ -227,116 +209,27 @@ impl RecvCursor {
                 return Ok((position, 1));
             }
         }
-        let (mut backoff, mut last, mut paused) = (Backoff::default(), None, false);
-        loop {
-            let head = mem.head().load(Ordering::Relaxed);
-            let count = self.full(mem, shape, head, most);
-            if count == 0 {
-                self.misses = self.misses.wrapping_add(1);
-                let closely = self.misses.is_multiple_of(MISSES_PER_LOOK);
-                match self.judge(mem, shape, head, &mut last, closely) {
-                    Ok(()) => {}
-                    Err(Blocked::NotReady) if !paused && self.pace.give_way(self.done) => {
-                        paused = true;
-                    }
-                    Err(blocked) => {
-                        if paused {
-                            self.pace.learn(false);
-                        }
-                        return Err(blocked);
-                    }
-                }
-                continue;
-            }
-            if paused {
-                self.pace.learn(true);
-                paused = false;
-            }
-            mem.own.journal.intend(head, count);
-            let next = head.wrapping_add(count as u64);
-            // C2 claim: whoever sees it sees the intent.
-            if self.sole {
-                mem.head().store(next, Edge::ClaimStore.store());
-                self.done = self.done.wrapping_add(count as u64);
-                return Ok((head, count));
-            }
-            let claim = Edge::ClaimStore.store();
-            if mem.head().compare_exchange(head, next, claim, Ordering::Relaxed).is_ok() {
-                self.done = self.done.wrapping_add(count as u64);
-                return Ok((head, count));
-            }
-            backoff.pause();
-        }
-    }
-
-    /// How many of `most` slots from `head` on are full, or tombs.
-    #[inline(always)]
-    fn full(&self, mem: &Claims<'_>, shape: impl Shape, head: u64, most: usize) -> usize {
-        let mut count = 0;
-        while count < most {
-            let position = head.wrapping_add(count as u64);
-            // C3 fill.
-            let stamp = self.geometry.stamp(mem, shape, position).load(Edge::FillLoad.load());
-            if stamp != stamped(position, FULL) && stamp != stamped(position, TOMB) {
-                break;
-            }
-            count += 1;
-        }
-        count
+        self.claimer.claim(mem, shape, most)
     }
 
     /// Whether the claimed `position` holds no message.
     #[inline(always)]
     fn is_tomb(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) -> bool {
-        // Relaxed: seen before, by `full`, and nobody else changes it.
-        let stamp = self.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
+        // Relaxed: seen before, when it was ready, and nobody else changes it.
+        let stamp = self.claimer.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
         stamp == stamped(position, TOMB)
-    }
-
-    /// `closely` says whether it is worth the line at which the tail is claimed to tell who is in the way.
-    /// Why the slot at `head` is not full: `Ok` if that is worth another look.
-    #[cold]
-    #[inline(never)]
-    fn judge(
-        &mut self,
-        mem: &Claims<'_>,
-        shape: impl Shape,
-        head: u64,
-        last: &mut Option<u64>,
-        closely: bool,
-    ) -> Result<(), Blocked> {
-        let stamp = self.geometry.stamp(mem, shape, head).load(Edge::FillLoad.load());
-        let ahead = ahead_of(stamp, head);
-        let (full, tomb) = (stamped(head, FULL), stamped(head, TOMB));
-        if stamp == full || stamp == tomb {
-            return Ok(());
-        }
-        // What was claimed by somebody else since then is another receiver's.
-        let claimed = ahead > 0 || ahead == 0 && stamp != stamped(head, FREE);
-        if claimed && last.replace(head) != Some(head) {
-            return Ok(());
-        }
-        mem.own.journal.clear();
-        if claimed {
-            return Err(Blocked::Corrupt);
-        }
-        if closely {
-            let tail = mem.tail().load(Ordering::Relaxed);
-            self.stuck = (tail.wrapping_sub(head) as i64) > 0;
-        }
-        Err(Blocked::NotReady)
     }
 
     /// The positions that may be orphans, the oldest first.
     fn claimed(&self, mem: &Claims<'_>) -> core::ops::Range<u64> {
         // C2 claim.
-        let head = mem.head().load(Edge::ClaimLoad.load());
-        head.saturating_sub(self.geometry.capacity)..head
+        let head = Messages::position(mem).load(Edge::ClaimLoad.load());
+        head.saturating_sub(self.claimer.geometry.capacity)..head
     }
 
     fn has_orphans(&self, mem: &Claims<'_>, shape: impl Shape) -> bool {
         self.claimed(mem).any(|position| {
-            let stamp = self.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
+            let stamp = self.claimer.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
             stamp == stamped(position, ORPHAN)
         })
     }
@@ -347,7 +240,7 @@ impl RecvCursor {
     #[inline(never)]
     fn take_orphan(&mut self, mem: &Claims<'_>, shape: impl Shape, orphans: u64) -> Option<u64> {
         for position in self.claimed(mem) {
-            let stamp = self.geometry.stamp(mem, shape, position);
+            let stamp = self.claimer.geometry.stamp(mem, shape, position);
             let (orphan, taken) =
                 (stamped(position, ORPHAN), stamped(position, TAKEN + self.me as u64));
             if stamp.load(Ordering::Relaxed) != orphan {
@@ -358,7 +251,7 @@ impl RecvCursor {
             if stamp.change(orphan, taken, (Edge::FillLoad.load(), Ordering::Relaxed)) {
                 let before = self.delivered_before(mem, shape, position);
                 let word = position << COUNT_BITS | (before + 1);
-                self.geometry.deliveries(mem, shape, position).write(word);
+                self.claimer.geometry.deliveries(mem, shape, position).write(word);
                 mem.own.journal.count_redelivery();
                 return Some(position);
             }

@@ -1,5 +1,6 @@
 //! What becomes of a dead participant's claims.
 
+use super::claim::{Claimed, Messages, Room};
 use super::journal::Intent;
 use super::receive::raise;
 use super::{Claims, FREE, FULL, Geometry, ORPHAN, TAKEN, TOMB, stamped};
@@ -38,7 +39,8 @@ pub fn resolve(
     let receives = does_receive(entry);
     let intent = Intent::of(entry);
     // C2 claim: what lies before this is claimed by somebody whose intent is visible now.
-    let end = if receives { mem.head() } else { mem.tail() }.load(Edge::ClaimLoad.load());
+    let end = if receives { Messages::position(mem) } else { Room::position(mem) };
+    let end = end.load(Edge::ClaimLoad.load());
     let first = intent.first_near(end);
     // Only who does the same claims the same positions: a sender's intent shows what it sent last.
     let is_rival = |entry: &Entry| does_receive(entry) == receives;

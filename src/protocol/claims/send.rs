@@ -1,45 +1,29 @@
 //! A sender of a ring with shared sides.
 
+use super::claim::{Claimer, Room};
 use super::journal::MOST;
-use super::{Backoff, Claims, FREE, FULL, Geometry, MISSES_PER_LOOK, TOMB, ahead_of, stamped};
+use super::{Claims, FULL, Geometry, TOMB, stamped};
 use crate::payload;
 use crate::protocol::Blocked;
-use crate::protocol::pace::Pace;
 use crate::protocol::slots::{Shape, Typed};
-use crate::sync::{Edge, Ordering, Word};
+use crate::sync::{Edge, Word};
 use bytemuck::NoUninit;
 
 /// A sender's private state.
 #[derive(Debug)]
 pub struct SendCursor {
-    geometry: Geometry,
-    /// Whether nobody else sends.
-    sole: bool,
-    /// Whether the last attempt met a receiver that has claimed a message and not finished with it.
-    stuck: bool,
-    /// Positions claimed.
-    done: u64,
-    /// Attempts that found nothing.
-    misses: u32,
-    pace: Pace,
+    claimer: Claimer<Room>,
 }
 
 impl SendCursor {
     /// A sender, the only one if `sole`.
     pub fn new(mem: &Claims<'_>, shape: impl Shape, capacity: usize, sole: bool) -> Self {
-        Self {
-            geometry: Geometry::new(mem.words, shape, capacity),
-            sole,
-            stuck: false,
-            done: 0,
-            misses: 0,
-            pace: Pace::new(0),
-        }
+        Self { claimer: Claimer::new(Geometry::new(mem.words, shape, capacity), sole) }
     }
 
-    /// Whether the last attempt found no room because a receiver is not done: it may be dead.
+    /// Whether there was no room because a receiver is not done: it may be dead.
     pub fn is_stuck(&self) -> bool {
-        self.stuck
+        self.claimer.is_stuck()
     }
 
     /// Sends one message.
@@ -50,7 +34,7 @@ impl SendCursor {
         shape: impl Shape,
         message: &[u8],
     ) -> Result<(), Blocked> {
-        let (tail, _) = self.claim(mem, shape, 1)?;
+        let (tail, _) = self.claimer.claim(mem, shape, 1)?;
         self.fill(mem, shape, tail, message);
         Ok(())
     }
@@ -67,7 +51,7 @@ impl SendCursor {
     ) -> Result<usize, Blocked> {
         let mut done = 0;
         while done < messages {
-            let (first, count) = match self.claim(mem, shape, (messages - done).min(MOST)) {
+            let (first, count) = match self.claimer.claim(mem, shape, (messages - done).min(MOST)) {
                 Ok(claimed) => claimed,
                 // What is broken is found again by the next call.
                 Err(_) if done > 0 => break,
@@ -95,12 +79,12 @@ impl SendCursor {
     ) -> Result<usize, Blocked> {
         let mut done = 0;
         loop {
-            let position = match self.claim(mem, shape, 1) {
+            let position = match self.claimer.claim(mem, shape, 1) {
                 Ok((position, _)) => position,
                 Err(_) if done > 0 => return Ok(done),
                 Err(blocked) => return Err(blocked),
             };
-            let stamp = self.geometry.stamp(mem, shape, position);
+            let stamp = self.claimer.geometry.stamp(mem, shape, position);
             let unused = Unused { stamp, position };
             let Some(message) = messages.next() else { return Ok(done) };
             core::mem::forget(unused);
@@ -111,121 +95,15 @@ impl SendCursor {
 
     /// Whether there is room for a message, without taking it.
     pub fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
-        let mut last = None;
-        loop {
-            let tail = mem.tail().load(Ordering::Relaxed);
-            if self.free(mem, shape, tail, 1) > 0 {
-                return Ok(());
-            }
-            self.judge(mem, shape, tail, &mut last, true)?;
-        }
-    }
-
-    /// Claims up to `most` positions, at least one: the first, and how many.
-    #[inline(always)]
-    fn claim(
-        &mut self,
-        mem: &Claims<'_>,
-        shape: impl Shape,
-        most: usize,
-    ) -> Result<(u64, usize), Blocked> {
-        let (mut backoff, mut last, mut paused) = (Backoff::default(), None, false);
-        loop {
-            let tail = mem.tail().load(Ordering::Relaxed);
-            let count = self.free(mem, shape, tail, most);
-            if count == 0 {
-                self.misses = self.misses.wrapping_add(1);
-                let closely = self.misses.is_multiple_of(MISSES_PER_LOOK);
-                match self.judge(mem, shape, tail, &mut last, closely) {
-                    Ok(()) => {}
-                    Err(Blocked::NotReady) if !paused && self.pace.give_way(self.done) => {
-                        paused = true;
-                    }
-                    Err(blocked) => {
-                        if paused {
-                            self.pace.learn(false);
-                        }
-                        return Err(blocked);
-                    }
-                }
-                continue;
-            }
-            if paused {
-                self.pace.learn(true);
-                paused = false;
-            }
-            mem.own.journal.intend(tail, count);
-            let next = tail.wrapping_add(count as u64);
-            // C2 claim: whoever sees it sees the intent.
-            if self.sole {
-                mem.tail().store(next, Edge::ClaimStore.store());
-                self.done = self.done.wrapping_add(count as u64);
-                return Ok((tail, count));
-            }
-            let claim = Edge::ClaimStore.store();
-            if mem.tail().compare_exchange(tail, next, claim, Ordering::Relaxed).is_ok() {
-                self.done = self.done.wrapping_add(count as u64);
-                return Ok((tail, count));
-            }
-            backoff.pause();
-        }
-    }
-
-    /// How many of `most` slots are free from `tail` on.
-    #[inline(always)]
-    fn free(&self, mem: &Claims<'_>, shape: impl Shape, tail: u64, most: usize) -> usize {
-        let mut count = 0;
-        while count < most {
-            let position = tail.wrapping_add(count as u64);
-            // C4 empty: the message of the lap before has been read for the last time.
-            let stamp = self.geometry.stamp(mem, shape, position).load(Edge::EmptyLoad.load());
-            if stamp != stamped(position, FREE) {
-                break;
-            }
-            count += 1;
-        }
-        count
-    }
-
-    /// `closely` says whether it is worth the line at which the head is claimed to tell who is in the way.
-    /// Why the slot at `tail` is not free: `Ok` if that is worth another look.
-    #[cold]
-    #[inline(never)]
-    fn judge(
-        &mut self,
-        mem: &Claims<'_>,
-        shape: impl Shape,
-        tail: u64,
-        last: &mut Option<u64>,
-        closely: bool,
-    ) -> Result<(), Blocked> {
-        let stamp = self.geometry.stamp(mem, shape, tail).load(Edge::EmptyLoad.load());
-        let ahead = ahead_of(stamp, tail);
-        if stamp == stamped(tail, FREE) {
-            return Ok(());
-        }
-        // Whoever sees a slot filled, or freed for the next lap, sees that `tail` was claimed.
-        if ahead >= 0 && last.replace(tail) != Some(tail) {
-            return Ok(());
-        }
-        mem.own.journal.clear();
-        if ahead >= 0 {
-            return Err(Blocked::Corrupt);
-        }
-        if closely {
-            let oldest = tail.wrapping_sub(self.geometry.capacity);
-            let head = mem.head().load(Ordering::Relaxed);
-            self.stuck = (head.wrapping_sub(oldest) as i64) > 0;
-        }
-        Err(Blocked::NotReady)
+        self.claimer.look(mem, shape)
     }
 
     /// Writes the message into the slot of `position`, which this sender has claimed.
     #[inline(always)]
     fn fill(&self, mem: &Claims<'_>, shape: impl Shape, position: u64, message: &[u8]) {
-        payload::write(self.geometry.message(mem, shape, position), message);
+        payload::write(self.claimer.geometry.message(mem, shape, position), message);
         // C3 fill.
-        let stamp = self.geometry.stamp(mem, shape, position);
+        let stamp = self.claimer.geometry.stamp(mem, shape, position);
         stamp.store(stamped(position, FULL), Edge::FillStore.store());
     }
 }

@@ -1,0 +1,238 @@
+//! Claiming positions: senders claim room and receivers claim messages, in one and the same way.
+
+use super::{Backoff, Claims, FREE, FULL, Geometry, TOMB, ahead_of, stamped};
+use crate::protocol::Blocked;
+use crate::protocol::pace::Pace;
+use crate::protocol::slots::Shape;
+use crate::sync::{AtomicU64, Edge, HAS_TIME, Ordering};
+use core::marker::PhantomData;
+
+/// Attempts that found nothing between two looks at who is in the way: those look at the other side's busiest
+/// line.
+const MISSES_PER_LOOK: u32 = if HAS_TIME { 16 } else { 1 };
+
+/// What a side claims: [`Room`] or [`Messages`].
+pub(super) trait Claimed {
+    /// The position from which it is claimed.
+    fn position<'a>(mem: &Claims<'a>) -> &'a AtomicU64;
+
+    /// The load end of the edge that makes a slot ready.
+    const READY: Edge;
+
+    /// Whether the stamp of the slot of `position` says that it can be claimed.
+    fn is_ready(stamp: u64, position: u64) -> bool;
+
+    /// Whether a stamp that is not ready says that it was claimed already.
+    fn is_past(stamp: u64, position: u64) -> bool;
+
+    /// Whether it is a claim of the other side that keeps `position` from being ready.
+    fn is_in_progress(mem: &Claims<'_>, position: u64, capacity: u64) -> bool;
+}
+
+/// What senders claim.
+#[derive(Debug)]
+pub(super) struct Room;
+
+impl Claimed for Room {
+    #[inline(always)]
+    fn position<'a>(mem: &Claims<'a>) -> &'a AtomicU64 {
+        &mem.sender.cursor.position
+    }
+
+    // C4 empty: the message of the lap before has been read for the last time.
+    const READY: Edge = Edge::EmptyLoad;
+
+    #[inline(always)]
+    fn is_ready(stamp: u64, position: u64) -> bool {
+        stamp == stamped(position, FREE)
+    }
+
+    fn is_past(stamp: u64, position: u64) -> bool {
+        ahead_of(stamp, position) >= 0
+    }
+
+    fn is_in_progress(mem: &Claims<'_>, position: u64, capacity: u64) -> bool {
+        let head = Messages::position(mem).load(Ordering::Relaxed);
+        head.wrapping_sub(position.wrapping_sub(capacity)) as i64 > 0
+    }
+}
+
+/// What receivers claim.
+#[derive(Debug)]
+pub(super) struct Messages;
+
+impl Claimed for Messages {
+    #[inline(always)]
+    fn position<'a>(mem: &Claims<'a>) -> &'a AtomicU64 {
+        &mem.receiver.cursor.position
+    }
+
+    // C3 fill.
+    const READY: Edge = Edge::FillLoad;
+
+    #[inline(always)]
+    fn is_ready(stamp: u64, position: u64) -> bool {
+        // A tomb is claimed, too: somebody has to step over it.
+        stamp == stamped(position, FULL) || stamp == stamped(position, TOMB)
+    }
+
+    fn is_past(stamp: u64, position: u64) -> bool {
+        let ahead = ahead_of(stamp, position);
+        ahead > 0 || ahead == 0 && stamp != stamped(position, FREE)
+    }
+
+    fn is_in_progress(mem: &Claims<'_>, position: u64, _capacity: u64) -> bool {
+        let tail = Room::position(mem).load(Ordering::Relaxed);
+        tail.wrapping_sub(position) as i64 > 0
+    }
+}
+
+/// One participant's way of claiming.
+#[derive(Debug)]
+pub(super) struct Claimer<C> {
+    pub(super) geometry: Geometry,
+    /// Whether nobody else has this side.
+    sole: bool,
+    /// Whether the last close look found a claim of the other side in the way.
+    stuck: bool,
+    /// Positions claimed.
+    done: u64,
+    /// Attempts that found nothing.
+    misses: u32,
+    pace: Pace,
+    claims: PhantomData<C>,
+}
+
+impl<C: Claimed> Claimer<C> {
+    pub(super) fn new(geometry: Geometry, sole: bool) -> Self {
+        let pace = Pace::new(0);
+        Self { geometry, sole, stuck: false, done: 0, misses: 0, pace, claims: PhantomData }
+    }
+
+    /// Whether nothing could be claimed because somebody of the other side is not done, who may be dead.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// Whether something could be claimed.
+    pub(super) fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        let mut last = None;
+        loop {
+            let position = C::position(mem).load(Ordering::Relaxed);
+            if self.ready(mem, shape, position, 1) > 0 {
+                return Ok(());
+            }
+            self.judge(mem, shape, position, &mut last, true)?;
+        }
+    }
+
+    /// Claims up to `most` positions, at least one: the first, and how many.
+    #[inline(always)]
+    pub(super) fn claim(
+        &mut self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        most: usize,
+    ) -> Result<(u64, usize), Blocked> {
+        let (mut backoff, mut last, mut paused) = (Backoff::default(), None, false);
+        loop {
+            let first = C::position(mem).load(Ordering::Relaxed);
+            let count = self.ready(mem, shape, first, most);
+            if count == 0 {
+                self.miss(mem, shape, first, &mut last, &mut paused)?;
+                continue;
+            }
+            if paused {
+                self.pace.learn(true);
+                paused = false;
+            }
+            mem.own.journal.intend(first, count);
+            let next = first.wrapping_add(count as u64);
+            // C2 claim: whoever sees it sees the intent.
+            let claim = Edge::ClaimStore.store();
+            if self.sole {
+                C::position(mem).store(next, claim);
+            } else if C::position(mem)
+                .compare_exchange(first, next, claim, Ordering::Relaxed)
+                .is_err()
+            {
+                backoff.pause();
+                continue;
+            }
+            self.done = self.done.wrapping_add(count as u64);
+            return Ok((first, count));
+        }
+    }
+
+    /// How many of `most` slots are ready from `first` on.
+    #[inline(always)]
+    fn ready(&self, mem: &Claims<'_>, shape: impl Shape, first: u64, most: usize) -> usize {
+        let mut count = 0;
+        while count < most {
+            let position = first.wrapping_add(count as u64);
+            let stamp = self.geometry.stamp(mem, shape, position).load(C::READY.load());
+            if !C::is_ready(stamp, position) {
+                break;
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// Nothing was ready at `first`: `Ok` if that is worth another look, in a stream after a pause.
+    #[cold]
+    #[inline(never)]
+    fn miss(
+        &mut self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        first: u64,
+        last: &mut Option<u64>,
+        paused: &mut bool,
+    ) -> Result<(), Blocked> {
+        self.misses = self.misses.wrapping_add(1);
+        let closely = self.misses.is_multiple_of(MISSES_PER_LOOK);
+        match self.judge(mem, shape, first, last, closely) {
+            Err(Blocked::NotReady) if !*paused && self.pace.give_way(self.done) => {
+                *paused = true;
+                Ok(())
+            }
+            Err(blocked) => {
+                if *paused {
+                    self.pace.learn(false);
+                }
+                Err(blocked)
+            }
+            done => done,
+        }
+    }
+
+    /// Why the slot at `position` is not ready: `Ok` if that is worth another look. `closely` says whether it is
+    /// worth the other side's line to tell whether somebody is in the way.
+    fn judge(
+        &mut self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        position: u64,
+        last: &mut Option<u64>,
+        closely: bool,
+    ) -> Result<(), Blocked> {
+        let stamp = self.geometry.stamp(mem, shape, position).load(C::READY.load());
+        if C::is_ready(stamp, position) {
+            return Ok(());
+        }
+        // Whoever sees that it was claimed sees, when it looks again, a position beyond it.
+        let past = C::is_past(stamp, position);
+        if past && last.replace(position) != Some(position) {
+            return Ok(());
+        }
+        mem.own.journal.clear();
+        if past {
+            return Err(Blocked::Corrupt);
+        }
+        if closely {
+            self.stuck = C::is_in_progress(mem, position, self.geometry.capacity);
+        }
+        Err(Blocked::NotReady)
+    }
+}
