@@ -11,6 +11,8 @@ use std::sync::Arc;
 const ATTEMPTS: usize = 64;
 /// Entries of the table of participants, if nobody says how many.
 const DEFAULT_PARTICIPANTS: usize = 64;
+/// The same where each is a sender with a lane of its own, which takes the ring's capacity.
+const DEFAULT_LANES: usize = 16;
 
 /// The kinds of ring; sealed by being out of reach.
 pub trait Kind: Sized {
@@ -61,6 +63,32 @@ impl Builder<crate::UntypedRing> {
     }
 }
 
+impl Builder<crate::ByteRing> {
+    /// With many senders: has messages received in the order in which they were sent, also those of
+    /// different senders: if one send had ended before another began, its message comes first. Costs the
+    /// senders a line that they all write, the receiver a look at every lane for each message, and 8 bytes a
+    /// message. Default: no, only those of one sender. Of no consequence with one sender.
+    ///
+    /// ```
+    /// use annulus::{ByteRing, Place, Topology};
+    ///
+    /// let builder = ByteRing::builder(1024).topology(Topology::Mpsc).ordered(true);
+    /// let ring = builder.create(Place::memfd("log")?)?;
+    /// let (mut one, mut other, mut rx) = (ring.sender()?, ring.sender()?, ring.receiver()?);
+    /// for _ in 0..2 {
+    ///     one.send(b"asks")?;
+    ///     other.send(b"answers")?;
+    /// }
+    /// let mut next = || rx.claim().map(|message| message.to_vec());
+    /// assert_eq!([next()?, next()?], [b"asks".to_vec(), b"answers".to_vec()]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ordered(mut self, ordered: bool) -> Self {
+        self.spec.ordered = ordered;
+        self
+    }
+}
+
 impl<R: Kind> Builder<R> {
     pub(crate) fn new(kind: RingKind, capacity: usize, message: (usize, usize)) -> Self {
         let spec = Spec {
@@ -69,6 +97,7 @@ impl<R: Kind> Builder<R> {
             persistent: false,
             prefault: true,
             huge_pages: false,
+            ordered: false,
             capacity,
             message_size: message.0,
             message_align: message.1,
@@ -81,7 +110,9 @@ impl<R: Kind> Builder<R> {
 
     /// How many may send and receive. Default: one of each.
     ///
-    /// With a shared side the ring holds as many messages as asked for, rounded up to a power of two.
+    /// With a shared side a [`Ring`](crate::Ring) holds as many messages as asked for, rounded up to a power of
+    /// two. A [`ByteRing`](crate::ByteRing) can have [many senders](crate::ByteRing#many-senders), never many
+    /// receivers.
     ///
     /// ```
     /// use annulus::{Place, Ring, Topology};
@@ -97,7 +128,8 @@ impl<R: Kind> Builder<R> {
     }
 
     /// How many senders and receivers there can be together in a ring with a shared side, at most 1024.
-    /// Default: 64. Each takes 256 bytes. Of no consequence with one sender and one receiver.
+    /// Default: 64. Each takes 256 bytes. In a [`ByteRing`](crate::ByteRing), how many senders; default: 16, and each
+    /// takes the ring's capacity and some pages. Of no consequence with one sender and one receiver.
     pub fn participants(mut self, participants: usize) -> Self {
         self.spec.participants = participants;
         self
@@ -181,8 +213,15 @@ impl<R: Kind> Builder<R> {
     /// The spec with what follows from the topology.
     fn complete(self) -> Spec {
         let mut spec = self.spec;
+        spec.ordered &= spec.is_laned();
         if !spec.topology.is_shared() {
             spec.participants = 0;
+            return spec;
+        }
+        if spec.is_laned() {
+            if spec.participants == 0 {
+                spec.participants = DEFAULT_LANES;
+            }
             return spec;
         }
         if let 1..=claims::MAX_CAPACITY = spec.capacity {

@@ -5,21 +5,23 @@ use crate::error::{
     ByteSendError, Failure, RecvError, RecvIntoError, RecvTimeoutError, Role, SetupError,
     TryRecvError,
 };
+use crate::lanes::LanesReceiver;
 use crate::participants::Participant;
-use crate::payload;
-use crate::protocol::Blocked;
-use crate::protocol::records::{self, Records, RecvCursor, SendCursor, Span};
+use crate::payload::{self, WORD};
+use crate::protocol::records::{self, Ahead, Records, RecvCursor, SendCursor, Span};
 use crate::protocol::room::Look;
-use crate::segment::{Attached, Place, RingKind, Segment};
+use crate::protocol::{Blocked, lanes};
+use crate::segment::{Attached, Place, RingKind, Segment, Topology};
 use crate::stats::Stats;
+use crate::sync::Word;
 use crate::wait::{self, Wait, deadline_in};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The memory of the ring in a segment.
+/// The memory of the ring, or of the lane, in a segment.
 #[inline(always)]
-fn memory(attached: &Attached) -> Records<'_> {
+pub(crate) fn memory(attached: &Attached) -> Records<'_> {
     Records {
         sender: attached.half(Role::Sender),
         receiver: attached.half(Role::Receiver),
@@ -27,13 +29,37 @@ fn memory(attached: &Attached) -> Records<'_> {
     }
 }
 
-/// A ring of whole messages of any length in shared memory, with one sender and one receiver.
+/// A ring of whole messages of any length in shared memory, with one receiver and one sender, or many.
 ///
 /// A message takes 8 bytes more than its length, rounded up to 8, of the ring's capacity in bytes. The
 /// longest message is as long as the capacity; one of more than half of it may have to wait until the
 /// ring has run dry. The value is a handle on the mapped segment and cheap to clone.
 ///
 /// Messages survive deaths as those of a [`Ring`](crate::Ring) do.
+///
+/// # Many senders
+///
+/// With [`Topology::Mpsc`](crate::Topology::Mpsc) each sender has a **lane**, a ring of its own for the whole
+/// capacity, and the receiver goes round: each lane that has messages hands out up to 2 KiB of them, or one, in
+/// its turn. Senders never wait for one another, and a killed one affects its own lane only: what it sent
+/// stays, and the next sender that comes goes on there. The messages of one sender come in their order; those
+/// of different senders in any, unless the ring is [ordered](Builder::ordered). There are as many lanes as
+/// [`participants`](Builder::participants).
+///
+/// ```
+/// use annulus::{ByteRing, Place, Topology};
+///
+/// let builder = ByteRing::builder(64 * 1024).topology(Topology::Mpsc).participants(4);
+/// let ring = builder.create(Place::memfd("log")?)?;
+/// let (mut one, mut other, mut rx) = (ring.sender()?, ring.sender()?, ring.receiver()?);
+/// one.send(b"from one")?;
+/// other.send(b"from another")?;
+/// let mut all = Vec::new();
+/// while rx.try_recv_batch(16, |message| all.push(message.to_vec())) > 0 {}
+/// all.sort();
+/// assert_eq!(all, [b"from another".to_vec(), b"from one".to_vec()]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// ```
 /// use annulus::{ByteRing, Place};
@@ -86,17 +112,20 @@ impl ByteRing {
         Self::attach().from_fd(fd)
     }
 
-    /// Becomes the sender.
+    /// Becomes the sender, or one of many.
     ///
     /// # Errors
     ///
     /// As for [`Ring::sender`](crate::Ring::sender).
     pub fn sender(&self) -> Result<ByteSender, SetupError> {
         let mut side = Participant::join(&self.segment, Role::Sender)?;
-        let cursor = SendCursor::recover(memory(&side.attached), self.capacity())
+        let ordered = self.segment.spec.ordered;
+        let capacity = lanes::lane_capacity(self.capacity(), ordered);
+        let cursor = SendCursor::recover(memory(&side.attached), capacity)
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
-        Ok(ByteSender { side, cursor, max: self.max_message(), ring: self.clone() })
+        let extra = if ordered { WORD } else { 0 };
+        Ok(ByteSender { side, cursor, max: self.max_message(), extra, ring: self.clone() })
     }
 
     /// Becomes the receiver.
@@ -106,13 +135,33 @@ impl ByteRing {
     /// As for [`Ring::sender`](crate::Ring::sender).
     pub fn receiver(&self) -> Result<ByteReceiver, SetupError> {
         let mut side = Participant::join(&self.segment, Role::Receiver)?;
-        let cursor = RecvCursor::recover(memory(&side.attached), self.capacity())
-            .map_err(|_| SetupError::Corrupt)?;
+        let cursor = if side.goes_round() {
+            Cursor::Lanes(LanesReceiver::join(&self.segment, &side)?)
+        } else {
+            let cursor = RecvCursor::recover(memory(&side.attached), self.capacity());
+            Cursor::Sole(cursor.map_err(|_| SetupError::Corrupt)?)
+        };
         side.enter();
         Ok(ByteReceiver { side, cursor, ring: self.clone() })
     }
 
-    /// Bytes of messages that the ring holds, each message counted with its 8 bytes more.
+    /// How many may send.
+    pub fn topology(&self) -> Topology {
+        self.segment.spec.topology
+    }
+
+    /// How many senders there can be together.
+    pub fn participants(&self) -> usize {
+        self.segment.spec.lanes().max(1)
+    }
+
+    /// Whether messages of different senders are received in the order in which they were sent.
+    pub fn is_ordered(&self) -> bool {
+        self.segment.spec.ordered || self.topology() == Topology::Spsc
+    }
+
+    /// Bytes of messages that the ring holds, each message counted with its 8 bytes more. With many senders:
+    /// of each of them.
     pub fn capacity(&self) -> usize {
         self.segment.spec.capacity
     }
@@ -186,6 +235,8 @@ pub struct ByteSender {
     cursor: SendCursor,
     /// The longest message, in bytes.
     max: usize,
+    /// Bytes before each message that are not the user's.
+    extra: usize,
     ring: ByteRing,
 }
 
@@ -197,8 +248,10 @@ impl ByteSender {
             return Err(ByteSendError::TooLong { len, max });
         }
         self.side.admit()?;
-        match self.cursor.try_reserve(memory(&self.side.attached), len, Look::Exact) {
-            Ok(span) => Ok(span),
+        let (mem, whole) = (memory(&self.side.attached), len + self.extra);
+        match self.cursor.try_reserve(mem, whole, Look::Exact) {
+            Ok(span) if self.extra == 0 => Ok(span),
+            Ok(span) => span.behind_stamp().ok_or(ByteSendError::Corrupt),
             Err(blocked) => Err(self.refused(blocked).into()),
         }
     }
@@ -234,10 +287,11 @@ impl ByteSender {
     #[cold]
     #[inline(never)]
     fn wait_for_room(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), Failure> {
-        let Self { side, cursor, .. } = self;
+        let Self { side, cursor, extra, .. } = self;
+        let whole = len + *extra;
         wait::wait(side, deadline, |side, look| {
             side.admit()?;
-            match cursor.try_reserve(memory(&side.attached), len, look) {
+            match cursor.try_reserve(memory(&side.attached), whole, look) {
                 Ok(_) => Ok(()),
                 Err(Blocked::NotReady) => {
                     // A pad may have been published.
@@ -254,10 +308,26 @@ impl ByteSender {
 
     #[inline(always)]
     fn fill(&mut self, span: Span, message: &[u8]) {
+        payload::write_message(span.words(memory(&self.side.attached)), message);
+        self.commit(span);
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, span: Span) {
         let mem = memory(&self.side.attached);
-        payload::write_message(span.words(mem), message);
+        let span = if self.extra == 0 { span } else { self.number(span) };
         self.cursor.commit(mem, span);
         self.side.notify(Role::Receiver);
+    }
+
+    /// Numbers a message in an ordered ring; what is to be committed then.
+    #[inline(never)]
+    fn number(&self, span: Span) -> Span {
+        let span = span.with_stamp();
+        if let Some(numbers) = self.side.numbers() {
+            lanes::number(memory(&self.side.attached), numbers, span);
+        }
+        span
     }
 
     /// Sends, if there is room now. Never blocks.
@@ -447,8 +517,7 @@ impl Grant<'_> {
     pub fn commit(self) {
         self.sender.side.assert_ours();
         let Self { sender, span } = self;
-        sender.cursor.commit(memory(&sender.side.attached), span);
-        sender.side.notify(Role::Receiver);
+        sender.commit(span);
     }
 
     /// Gives the room back, as dropping does.
@@ -484,18 +553,62 @@ impl Grant<'_> {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct ByteReceiver {
+    // Dropped first: see `LanesReceiver`.
     side: Participant,
-    cursor: RecvCursor,
+    cursor: Cursor,
     ring: ByteRing,
+}
+
+/// How the receiver moves through the ring.
+#[derive(Debug)]
+enum Cursor {
+    /// One sender.
+    Sole(RecvCursor),
+    /// Many.
+    Lanes(LanesReceiver),
+}
+
+impl Cursor {
+    /// Whether there is a message, for a receiver that is about to sleep, or may be.
+    fn look(&mut self, side: &Participant, look: Look) -> Result<(), Blocked> {
+        match self {
+            Self::Sole(cursor) => cursor.look(memory(&side.attached)).map(|_| ()),
+            Self::Lanes(lanes) => match lanes.look() {
+                Err(Blocked::NotReady) if look == Look::Exact => lanes.sweep(side.budget.barrier),
+                found => found,
+            },
+        }
+    }
+
+    /// Tells the senders how far the receiver is; whether the only one must be woken for it.
+    fn publish(&mut self, side: &Participant) -> bool {
+        match self {
+            Self::Sole(cursor) => cursor.publish(memory(&side.attached)),
+            // Each was told when its lane was found empty.
+            Self::Lanes(_) => false,
+        }
+    }
 }
 
 impl ByteReceiver {
     #[inline(always)]
     fn try_span(&mut self) -> Result<Span, Failure> {
         self.side.admit()?;
-        match self.cursor.try_claim(memory(&self.side.attached)) {
+        let found = match &mut self.cursor {
+            Cursor::Sole(cursor) => cursor.try_claim(memory(&self.side.attached)),
+            Cursor::Lanes(lanes) => lanes.try_claim(self.side.budget.barrier),
+        };
+        match found {
             Ok(span) => Ok(span),
             Err(blocked) => Err(self.refused(blocked)),
+        }
+    }
+
+    #[inline(always)]
+    fn words(&self, span: Span) -> &[Word] {
+        match &self.cursor {
+            Cursor::Sole(_) => span.words(memory(&self.side.attached)),
+            Cursor::Lanes(lanes) => lanes.words(span),
         }
     }
 
@@ -511,8 +624,8 @@ impl ByteReceiver {
             return Failure::NotReady;
         }
         // What it sent before it went is visible now.
-        match self.cursor.look(memory(&self.side.attached)) {
-            Ok(_) => Failure::NotReady,
+        match self.cursor.look(&self.side, Look::Exact) {
+            Ok(()) => Failure::NotReady,
             Err(Blocked::NotReady) => Failure::Disconnected,
             Err(Blocked::Corrupt) => {
                 self.side.poison();
@@ -537,13 +650,12 @@ impl ByteReceiver {
     #[inline(never)]
     fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
         let Self { side, cursor, .. } = self;
-        wait::wait(side, deadline, |side, _| {
+        wait::wait(side, deadline, |side, look| {
             side.admit()?;
-            let mem = memory(&side.attached);
-            match cursor.look(mem) {
-                Ok(_) => Ok(()),
+            match cursor.look(side, look) {
+                Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => {
-                    if cursor.publish(mem) {
+                    if cursor.publish(side) {
                         side.notify(Role::Sender);
                     }
                     Err(Failure::NotReady)
@@ -559,7 +671,7 @@ impl ByteReceiver {
     #[cold]
     #[inline(never)]
     fn publish(&mut self) {
-        if self.cursor.publish(memory(&self.side.attached)) {
+        if self.cursor.publish(&self.side) {
             self.side.notify(Role::Sender);
         }
     }
@@ -567,9 +679,14 @@ impl ByteReceiver {
     /// Gives a message's room back.
     #[inline(always)]
     fn release(&mut self, span: Span) {
-        self.cursor.release(memory(&self.side.attached), span);
-        if self.cursor.release_is_due() {
-            self.publish();
+        match &mut self.cursor {
+            Cursor::Sole(cursor) => {
+                cursor.release(memory(&self.side.attached), span);
+                if cursor.release_is_due() {
+                    self.publish();
+                }
+            }
+            Cursor::Lanes(lanes) => lanes.release(span),
         }
     }
 
@@ -579,7 +696,7 @@ impl ByteReceiver {
         let len = span.len();
         message.clear();
         message.reserve(len);
-        let words = span.words(memory(&self.side.attached));
+        let words = self.words(span);
         // SAFETY: the vector has room for `len` bytes, and the span has the words for them.
         unsafe {
             payload::read_message(words, message.as_mut_ptr(), len);
@@ -595,7 +712,7 @@ impl ByteReceiver {
         if message.len() < len {
             return Err(RecvIntoError::TooSmall { len });
         }
-        let words = span.words(memory(&self.side.attached));
+        let words = self.words(span);
         // SAFETY: `message` has room for `len` bytes, and the span has the words for them.
         unsafe { payload::read_message(words, message.as_mut_ptr(), len) };
         self.release(span);
@@ -775,12 +892,14 @@ impl ByteReceiver {
     ) -> Result<usize, TryRecvError> {
         // Not only `try_peek`: this one skips a pad for good, and knows when the sender has gone.
         self.try_span()?;
-        let mem = memory(&self.side.attached);
-        let mut ahead = self.cursor.ahead();
+        let mut ahead = match &self.cursor {
+            Cursor::Sole(cursor) => cursor.ahead(),
+            Cursor::Lanes(lanes) => lanes.ahead(),
+        };
         let mut count = 0;
         // What is broken behind whole messages is found again when they have been taken.
-        while let Ok(span) = self.cursor.try_peek(mem, &mut ahead) {
-            let accepted = each(Peek { mem, span, side: &self.side });
+        while let Ok(span) = self.try_peek(&mut ahead) {
+            let accepted = each(Peek { words: self.words(span), span, side: &self.side });
             // A child that `each` has forked has no ring to go on with.
             if !accepted || !self.side.is_ours() {
                 break;
@@ -788,6 +907,14 @@ impl ByteReceiver {
             count += 1;
         }
         Ok(count)
+    }
+
+    #[inline(always)]
+    fn try_peek(&mut self, ahead: &mut Ahead) -> Result<Span, Blocked> {
+        match &mut self.cursor {
+            Cursor::Sole(cursor) => cursor.try_peek(memory(&self.side.attached), ahead),
+            Cursor::Lanes(lanes) => lanes.try_peek(ahead),
+        }
     }
 
     /// Takes the `count` oldest messages, or as many as there are, unread; says how many.
@@ -836,7 +963,10 @@ impl ByteReceiver {
 impl Drop for ByteReceiver {
     fn drop(&mut self) {
         if self.side.admit().is_ok() {
-            self.publish();
+            match &mut self.cursor {
+                Cursor::Sole(_) => self.publish(),
+                Cursor::Lanes(lanes) => lanes.publish_all(),
+            }
         }
     }
 }
@@ -844,7 +974,7 @@ impl Drop for ByteReceiver {
 /// A message in place that is not taken by looking at it.
 #[derive(Clone, Copy)]
 pub struct Peek<'a> {
-    mem: Records<'a>,
+    words: &'a [Word],
     span: Span,
     side: &'a Participant,
 }
@@ -872,7 +1002,7 @@ impl Peek<'_> {
         assert!(to.len() >= len, "a message of {len} bytes does not fit into {}", to.len());
         self.side.assert_ours();
         // SAFETY: `to` has room for `len` bytes, and the span has the words for them.
-        unsafe { payload::read_message(self.span.words(self.mem), to.as_mut_ptr(), len) };
+        unsafe { payload::read_message(self.words, to.as_mut_ptr(), len) };
     }
 }
 
@@ -942,9 +1072,9 @@ impl Message<'_> {
         unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), self.len()) }
     }
 
-    fn words(&self) -> &[crate::sync::Word] {
+    fn words(&self) -> &[Word] {
         self.receiver.side.assert_ours();
-        self.span.words(memory(&self.receiver.side.attached))
+        self.receiver.words(self.span)
     }
 }
 

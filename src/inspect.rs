@@ -2,7 +2,7 @@
 
 use crate::error::{Role, SetupError};
 use crate::segment::{
-    DIRECTORY, Origin, PREFIX, Place, RingKind, Spec, Topology, half, header, is_held,
+    DIRECTORY, Origin, PREFIX, Place, RingKind, Spec, Topology, half, halves, header, is_held,
     open_unlocked, table,
 };
 use crate::stats::Stats;
@@ -44,9 +44,10 @@ pub struct Snapshot {
     pub topology: Topology,
     /// The layout's version.
     pub version: u64,
-    /// Messages that fit, or bytes of messages.
+    /// Messages that fit, or bytes of messages (in each lane).
     pub capacity: usize,
-    /// How many senders and receivers there may be together, if a side is shared.
+    /// How many senders and receivers there may be together, if a side is shared; how many senders, each with
+    /// a lane of its own, if messages have any size.
     pub participants: usize,
     /// Bytes of a message, or of the longest one.
     pub message_size: usize,
@@ -58,6 +59,8 @@ pub struct Snapshot {
     pub persistent: bool,
     /// Whether the segment is made of huge pages.
     pub huge_pages: bool,
+    /// Whether messages of all lanes are received in the order of their sending.
+    pub ordered: bool,
     /// Bytes of the segment.
     pub size: u64,
     /// Permission bits of the file.
@@ -112,7 +115,7 @@ impl Snapshot {
         let mapping = copy(spec.data_at())?;
         let (sender, receiver) = (half(&mapping, Role::Sender), half(&mapping, Role::Receiver));
         let table = table(&mapping, spec.participants);
-        let stats = Stats::read(&spec, fd, (sender, receiver), table);
+        let stats = Stats::read(&spec, fd, (sender, receiver), halves(&mapping, &spec), table);
         let is_held = |role| is_held(fd, &spec, table, role);
         let state = if is_held(Role::Sender) || is_held(Role::Receiver) {
             State::Live
@@ -122,7 +125,9 @@ impl Snapshot {
             State::Stale
         };
         let participants = spec.participants;
-        let Spec { kind, topology, persistent, huge_pages, capacity, message_size, .. } = spec;
+        let Spec {
+            kind, topology, persistent, huge_pages, ordered, capacity, message_size, ..
+        } = spec;
         let Origin { creator, created } = origin;
         Ok(Self {
             kind,
@@ -135,6 +140,7 @@ impl Snapshot {
             label: spec.label,
             persistent,
             huge_pages,
+            ordered,
             size,
             mode: metadata.mode() & 0o7777,
             owner: metadata.uid(),

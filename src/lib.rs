@@ -41,6 +41,7 @@
 //! | room and its release | `protocol/room.rs` |
 //! | sleeping and waking; keeping a stream's sides apart | `protocol/park.rs`, `wait.rs`; `protocol/pace.rs` |
 //! | claims of shared sides, and their journal | `protocol/claims/` |
+//! | lanes of many senders, and the doorbell | `protocol/lanes.rs`, `lanes.rs` |
 //! | who is there, who is dead | `participants.rs`, `table.rs` |
 //! | creating, publishing, checking segments | `segment/` |
 //! | a system call | `sys/` |
@@ -84,6 +85,9 @@ mod claimed;
 mod error;
 #[cfg(not(loom))]
 pub mod inspect;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod lanes;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod participants;

@@ -6,17 +6,18 @@
 
 use crate::error::{Failure, Role, SetupError};
 use crate::protocol::claims::Claims;
-use crate::protocol::layout::{ACTIVE, Half};
+use crate::protocol::lanes;
+use crate::protocol::layout::{ACTIVE, Half, Presence};
 use crate::protocol::park::{self, Answered, Barrier};
 use crate::segment::{Attached, Segment, lock_of, role_of};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::fork::{self, PrivateFd};
 use crate::sys::locks::{self, Outcome};
 use crate::sys::{clock, cpu, futex, membarrier};
 use crate::table;
 use crate::wait::{Budget, Wait};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -41,8 +42,10 @@ pub(crate) struct Participant {
     /// The same if neither side of the ring is shared; otherwise always [`SUSPECT`].
     express: u32,
     answered: Answered,
-    /// Its entry in the table, if a side of the ring is shared.
+    /// Its entry in the table, if it has one.
     entry: Option<u16>,
+    /// Where it meets the receiver, if it sends in a lane.
+    hub: Option<Box<Hub>>,
     corrupt: bool,
     present: bool,
     /// Whether the last attempt met somebody's claim: that one may be dead.
@@ -52,6 +55,37 @@ pub(crate) struct Participant {
     pub(crate) budget: Budget,
     /// Holds the role's lock; gone only while dropping.
     lock: Option<PrivateFd>,
+}
+
+/// Where the senders of a ring with lanes meet its receiver.
+#[derive(Debug)]
+struct Hub {
+    attached: Attached,
+    answered: Answered,
+    lane: usize,
+}
+
+impl Hub {
+    fn half(&self, role: Role) -> &Half {
+        self.attached.half(role)
+    }
+
+    /// Has the receiver look at the lane; whether it must be woken for that.
+    fn ask(&mut self) -> bool {
+        lanes::ask(&self.half(Role::Sender).doorbell.words, self.lane);
+        // P1 park: the bit is what was published.
+        self.answered.must_wake(self.attached.half(Role::Receiver))
+    }
+}
+
+/// Writes down who has a role now; what was there before.
+pub(crate) fn sign(presence: &Presence) -> u64 {
+    let before = presence.state.load(Ordering::Relaxed);
+    presence.pid.store(u64::from(std::process::id()), Ordering::Relaxed);
+    presence.since.store(clock::wall_nanoseconds(), Ordering::Relaxed);
+    let incarnation = (before >> 1).wrapping_add(1);
+    presence.state.store(incarnation << 1 | ACTIVE, Ordering::Release);
+    before
 }
 
 impl Role {
@@ -79,22 +113,32 @@ impl Participant {
                 return Err(SetupError::RoleTaken { role, pid });
             }
         }
-        let attached = Attached::new(segment);
-        let entry = match topology.is_shared() {
-            true => {
-                table::resolve_the_dead(&attached, fd, None);
-                Some(table::join(&attached, fd, role)?)
-            }
+        let mut attached = Attached::new(segment);
+        let is_laned = segment.spec.is_laned();
+        // The receiver of all lanes needs no entry.
+        let entry = match topology.is_shared() && (!is_laned || role == Role::Sender) {
+            true => Some(take_entry(&attached, fd, role)?),
             false => None,
         };
         let fences = !membarrier::is_registered();
+        let mut hub = None;
+        if let Some(lane) = entry.map(usize::from).filter(|_| is_laned) {
+            let answered = Answered::up_to_now(attached.half(role.peer()), fences);
+            let lane_of = Attached::lane(segment, lane);
+            hub = Some(Box::new(Hub {
+                attached: std::mem::replace(&mut attached, lane_of),
+                answered,
+                lane,
+            }));
+        }
         Ok(Self {
-            answered: Answered::up_to_now(segment.half(role.peer()), fences),
+            answered: Answered::up_to_now(attached.half(role.peer()), fences),
             attached,
             role,
             generation: fork::generation(),
-            express: if entry.is_none() { fork::generation() } else { SUSPECT },
+            express: if topology.is_shared() { SUSPECT } else { fork::generation() },
             entry,
+            hub,
             corrupt: false,
             present: false,
             stuck: false,
@@ -108,16 +152,15 @@ impl Participant {
     /// Says that the role is taken, and wakes the peer to see it.
     pub(crate) fn enter(&mut self) {
         let half = self.own();
-        let presence = &half.presence;
-        let before = presence.state.load(Ordering::Relaxed);
-        if before & ACTIVE != 0 && !self.is_shared() {
+        let before = sign(&half.presence);
+        let is_sole = !self.is_shared() || self.hub.is_some();
+        if before & ACTIVE != 0 && is_sole {
             let takeovers = &half.counters.takeovers;
             takeovers.store(takeovers.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
-        presence.pid.store(u64::from(std::process::id()), Ordering::Relaxed);
-        presence.since.store(clock::wall_nanoseconds(), Ordering::Relaxed);
-        let incarnation = (before >> 1).wrapping_add(1);
-        presence.state.store(incarnation << 1 | ACTIVE, Ordering::Release);
+        if let Some(hub) = &self.hub {
+            sign(&hub.half(self.role).presence);
+        }
         self.present = true;
         self.set_wait(Wait::default());
         self.wake();
@@ -133,8 +176,9 @@ impl Participant {
         self.budget = Budget::default();
         // One `membarrier` a sleep is cheap beside the sleep of a spinner, who sleeps seldom. A side
         // that sleeps for every message does better to ask the peer for a fence each time.
-        if self.is_shared() {
-            // They sleep on one word: what one of them asks of notifiers, it asks for all.
+        if (self.is_shared() && self.hub.is_none()) || self.goes_round() {
+            // They sleep on one word: what one of them asks of notifiers, it asks for all. Who goes round the
+            // lanes has asked in each of them.
             let registered = membarrier::is_registered();
             if !registered {
                 park::insist_on_fences(&self.own().presence);
@@ -154,6 +198,17 @@ impl Participant {
     /// Whether others may have the same role at the same time.
     pub(crate) fn is_shared(&self) -> bool {
         self.attached.segment().spec.topology.shares(self.role)
+    }
+
+    /// Whether it receives from many lanes.
+    pub(crate) fn goes_round(&self) -> bool {
+        self.role == Role::Receiver && self.attached.segment().spec.is_laned()
+    }
+
+    /// The number of the lane's next message, in an ordered ring; `None` in any other.
+    pub(crate) fn numbers(&self) -> Option<&AtomicU64> {
+        let hub = self.hub.as_ref().filter(|_| self.attached.segment().spec.ordered)?;
+        Some(&hub.half(Role::Sender).cursor.position)
     }
 
     /// The ring as this participant sees it; it has an entry.
@@ -177,8 +232,9 @@ impl Participant {
     /// whether there was anything.
     #[cold]
     pub(crate) fn tend(&self) -> bool {
-        let Some(lock) = self.lock.as_ref().filter(|_| self.entry.is_some() && self.is_ours())
-        else {
+        // A dead sender leaves nothing in its lane that its successor does not find.
+        let has_claims = self.entry.is_some() && self.hub.is_none();
+        let Some(lock) = self.lock.as_ref().filter(|_| has_claims && self.is_ours()) else {
             return false;
         };
         let resolved = table::resolve_the_dead(&self.attached, lock.as_fd(), self.entry);
@@ -203,7 +259,7 @@ impl Participant {
 
     /// Tells the peer which processor this thread is bound to, if it is bound to one.
     pub(crate) fn look_at_processors(&self) {
-        if self.entry.is_some() {
+        if self.attached.segment().spec.topology.is_shared() {
             return;
         }
         let pinned = cpu::pinned_to().map_or(0, |cpu| u64::from(cpu) + 1);
@@ -262,7 +318,7 @@ impl Participant {
             return Err(Failure::Disconnected);
         }
         self.generation = fork::generation();
-        if self.entry.is_none() {
+        if !self.attached.segment().spec.topology.is_shared() {
             self.express = self.generation;
         }
         Ok(())
@@ -305,7 +361,9 @@ impl Participant {
     #[cold]
     #[inline(never)]
     fn answer(&mut self) {
-        self.wake();
+        if self.hub.as_mut().is_none_or(|hub| hub.ask()) {
+            self.wake();
+        }
         // A receiver still reads what a sender has left behind; a sender has nobody left to send to.
         if self.role == Role::Sender && self.has_peer_left() {
             self.suspect();
@@ -314,7 +372,14 @@ impl Participant {
 
     /// Wakes the peer if it sleeps.
     fn wake(&self) {
-        futex::wake_all(park::ring(self.own()));
+        let half = match &self.hub {
+            Some(hub) => {
+                lanes::ask(&hub.half(Role::Sender).doorbell.words, hub.lane);
+                hub.half(self.role)
+            }
+            None => self.own(),
+        };
+        futex::wake_all(park::ring(half));
     }
 
     /// A hint: whether the peer says that it has left. One that was killed says nothing.
@@ -356,6 +421,22 @@ impl Participant {
     }
 }
 
+/// Takes an entry of the table, and asks again for a while if all look taken: some may be those of the dead that
+/// another process is about to free.
+fn take_entry(attached: &Attached, fd: BorrowedFd<'_>, role: Role) -> Result<u16, SetupError> {
+    let mut round = 0;
+    loop {
+        table::resolve_the_dead(attached, fd, None);
+        match table::join(attached, fd, role) {
+            Err(SetupError::Crowded { .. }) if round < PAUSES => {
+                thread::sleep(FIRST_PAUSE * (1 << round));
+                round += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Asks again for a while for what somebody holds.
 ///
 /// The holder may be dead, and a process that it was just starting still have its descriptors: one that is
@@ -387,8 +468,12 @@ impl Drop for Participant {
             let mut entries = self.attached.table().iter();
             self.is_shared() && entries.any(|entry| role_of(entry) == Some(self.role))
         };
+        let hub = self.hub.as_ref().map(|hub| &hub.attached);
+        if hub.is_some() && self.present {
+            self.own().presence.state.fetch_and(!ACTIVE, Ordering::AcqRel);
+        }
         if self.present && !others() {
-            let state = &self.own().presence.state;
+            let state = &hub.unwrap_or(&self.attached).half(self.role).presence.state;
             // One who has just come has said so before, or is seen now: read-modify-writes of one word.
             state.fetch_and(!ACTIVE, Ordering::AcqRel);
             if others() {

@@ -3,11 +3,12 @@
 use crate::error::Role;
 use crate::protocol::claims;
 use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
-use crate::segment::{RingKind, Spec, lock_of};
-use crate::sync::Ordering;
+use crate::segment::{RingKind, Spec, lock_of, waiting};
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::locks::{self, Byte};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::fence;
 
 /// A snapshot of a ring. Each figure was true at some moment while the snapshot was taken, not all at
 /// the same one. Taking it costs the senders and receivers nothing but the transfer of the lines read.
@@ -25,7 +26,7 @@ pub struct Stats {
     /// What is waiting: messages in a ring of slots, bytes of records in a byte ring.
     pub length: u64,
     /// The longest that it was when the sender came to the end of the room that it knew of: a lower
-    /// bound of the true peak, and exact once the ring has been full. In the unit of `length`.
+    /// bound of the true peak, and exact once the ring has been full. In the unit of `length`. With lanes: of the lane where it was longest.
     pub high_water: u64,
     /// Times that a side went to sleep.
     pub waits: u64,
@@ -63,40 +64,51 @@ pub struct Participant {
 }
 
 impl Stats {
-    /// Reads the two halves, and the table if there is one; asks the kernel through `fd` who lives.
-    pub(crate) fn read(
+    /// Reads the halves where the sides meet, those between which messages pass (the same, if there are no
+    /// lanes), and the table if there is one; asks the kernel through `fd` who lives.
+    pub(crate) fn read<'a>(
         spec: &Spec,
         fd: BorrowedFd<'_>,
-        (sender, receiver): (&Half, &Half),
+        (sender, receiver): (&'a Half, &'a Half),
+        halves: impl Iterator<Item = (&'a Half, &'a Half)> + Clone,
         table: &[Entry],
     ) -> Self {
         let count = |half: &Half| match spec.kind {
             RingKind::Slots => half.cursor.position.load(Ordering::Relaxed),
             RingKind::Bytes => half.cursor.messages.load(Ordering::Relaxed),
         };
+        let sum = |figures: &mut dyn Iterator<Item = u64>| figures.fold(0, u64::wrapping_add);
         // The receiver first: what it has read by now was sent by the time the sender is looked at.
-        let (received, head) = (count(receiver), receiver.cursor.position.load(Ordering::Acquire));
-        let (sent, tail) = (count(sender), sender.cursor.position.load(Ordering::Acquire));
-        let both = |figure: fn(&Half) -> u64| figure(sender).wrapping_add(figure(receiver));
-        let all = |figure: fn(&Entry) -> u64| table.iter().map(figure).fold(0, u64::wrapping_add);
-        let length = tail.saturating_sub(head);
-        let participants = if spec.topology.is_shared() {
-            let entries = (0..).zip(table);
-            entries.filter_map(|(i, entry)| Participant::of_entry(i, entry, fd)).collect()
-        } else {
-            [(Role::Sender, sender), (Role::Receiver, receiver)]
-                .into_iter()
-                .filter_map(|(role, half)| Participant::of_half(role, half, fd))
-                .collect()
+        let received = sum(&mut halves.clone().map(|(_, receiver)| count(receiver)));
+        fence(Ordering::Acquire);
+        let sent = sum(&mut halves.clone().map(|(sender, _)| count(sender)));
+        let length = halves.clone().map(waiting).fold(0, u64::saturating_add);
+        let meeting = spec.is_laned().then_some((sender, receiver));
+        let sides = || halves.clone().chain(meeting).flat_map(|(one, other)| [one, other]);
+        let both = |figure: fn(&Half) -> &AtomicU64| {
+            sum(&mut sides().map(|half| figure(half).load(Ordering::Relaxed)))
         };
+        let all = |figure: fn(&Entry) -> u64| sum(&mut table.iter().map(figure));
+        let mut participants = Vec::new();
+        if !spec.topology.is_shared() {
+            participants.extend(Participant::of_half(Role::Sender, sender, fd));
+        }
+        let entries = (0..).zip(table);
+        participants.extend(entries.filter_map(|(i, entry)| Participant::of_entry(i, entry, fd)));
+        if !spec.topology.is_shared() || spec.is_laned() {
+            participants.extend(Participant::of_half(Role::Receiver, receiver, fd));
+        }
+        let high_water = halves.clone().map(|(sender, _)| &sender.counters.high_water);
+        let high_water = high_water.map(|figure| figure.load(Ordering::Relaxed));
+        let high_water = high_water.chain(halves.clone().map(waiting)).max();
         Self {
             sent,
             received,
             length,
-            high_water: sender.counters.high_water.load(Ordering::Relaxed).max(length),
-            waits: both(|half| half.counters.waits.load(Ordering::Relaxed)),
-            wakes: both(|half| half.counters.wakes.load(Ordering::Relaxed)),
-            repairs: both(|half| half.counters.takeovers.load(Ordering::Relaxed))
+            high_water: high_water.unwrap_or_default(),
+            waits: both(|half| &half.counters.waits),
+            wakes: both(|half| &half.counters.wakes),
+            repairs: both(|half| &half.counters.takeovers)
                 .wrapping_add(all(|entry| entry.card.resolved.load(Ordering::Relaxed))),
             redelivered: all(|entry| entry.journal.redelivered.load(Ordering::Relaxed)),
             participants,

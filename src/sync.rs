@@ -401,6 +401,14 @@ pub mod model {
                 pub fn fetch_add(&self, value: $int, ordering: Ordering) -> $int {
                     if step() { self.0.fetch_add(value, ordering) } else { 0 }
                 }
+                /// Sets the bits of `value`, and gives the value from before.
+                pub fn fetch_or(&self, value: $int, ordering: Ordering) -> $int {
+                    if step() { self.0.fetch_or(value, ordering) } else { 0 }
+                }
+                /// Puts `value` there, and gives the value from before.
+                pub fn swap(&self, value: $int, ordering: Ordering) -> $int {
+                    if step() { self.0.swap(value, ordering) } else { 0 }
+                }
                 /// Changes `from` to `to`; gives the value that was there if that was another.
                 pub fn compare_exchange(
                     &self,

@@ -97,6 +97,11 @@ pub(crate) fn resolve_the_dead(attached: &Attached, fd: BorrowedFd<'_>, own: Opt
 /// Resolves what the dead participant of entry `victim` has left, and frees the entry.
 fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool) -> bool {
     let spec = &attached.segment().spec;
+    if spec.is_laned() {
+        // A lane is a ring of its own: its next sender goes on where this one stopped.
+        leave(&attached.table()[victim]);
+        return true;
+    }
     // A repairer writes no journal but the victim's.
     let mem = &memory(attached, victim as u16);
     let shape = Untyped(spec.message_size);

@@ -80,6 +80,14 @@ impl Budget {
     }
 }
 
+/// The waiter's end of the barrier between its announcement and its last look.
+pub(crate) fn heavy(barrier: Barrier) {
+    match barrier {
+        Barrier::Membarrier => membarrier::everywhere(),
+        Barrier::Fence => Edge::ParkAnnounce.fence(),
+    }
+}
+
 /// Repeats `attempt` until it gives something other than [`Failure::NotReady`], the deadline passes, or
 /// the peer is gone and one more attempt after that finds nothing.
 pub(crate) fn wait<R>(
@@ -93,10 +101,7 @@ pub(crate) fn wait<R>(
     let deadline = deadline.map(Monotonic::of);
     loop {
         let barrier = side.budget.barrier;
-        let sleep = Sleep::announce(side.own(), side.peer(), || match barrier {
-            Barrier::Membarrier => membarrier::everywhere(),
-            Barrier::Fence => Edge::ParkAnnounce.fence(),
-        });
+        let sleep = Sleep::announce(side.own(), side.peer(), || heavy(barrier));
         match attempt(side, Look::Exact) {
             Err(Failure::NotReady) => {}
             done => return done,
@@ -197,7 +202,7 @@ fn spin<R>(
             patience = attempts.saturating_mul(2);
             side.tend();
         }
-        if side.is_shared() && !yields {
+        if (side.is_shared() || side.goes_round()) && !yields {
             // There may be more of them than processors.
             std::thread::yield_now();
         }

@@ -2,7 +2,7 @@
 
 mod processes;
 
-use annulus::{ByteRing, Place, Ring, UntypedRing, Wait};
+use annulus::{ByteRing, Place, Ring, Topology, UntypedRing, Wait};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -51,7 +51,7 @@ const MESSAGES: u64 = 20_000;
 /// Something that is measured: set up by the call, measured in what it gives back.
 type Work = fn() -> Box<dyn FnMut()>;
 
-const WORK: [(&str, Work); 7] = [
+const WORK: [(&str, Work); 9] = [
     ("numbers, adaptive", || numbers(Wait::Adaptive)),
     ("numbers, blocking", || numbers(Wait::Block)),
     ("numbers, spinning", || numbers(Wait::Spin)),
@@ -95,6 +95,8 @@ const WORK: [(&str, Work); 7] = [
             }
         })
     }),
+    ("lanes", || lanes(false)),
+    ("ordered lanes", || lanes(true)),
     ("untyped", || {
         let ring = UntypedRing::builder(100, 20).create(memfd()).unwrap();
         let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
@@ -108,6 +110,27 @@ const WORK: [(&str, Work); 7] = [
         })
     }),
 ];
+
+fn lanes(ordered: bool) -> Box<dyn FnMut()> {
+    let builder = ByteRing::builder(4096).topology(Topology::Mpsc).ordered(ordered);
+    let ring = builder.create(memfd()).unwrap();
+    let (mut one, mut other) = (ring.sender().unwrap(), ring.sender().unwrap());
+    let mut rx = ring.receiver().unwrap();
+    let mut message = Vec::with_capacity(1000);
+    let mut work = move |count| {
+        for i in 0..count {
+            let len = i as usize % 1000;
+            one.send(&[1; 1000][..len]).unwrap();
+            other.send(&[2; 8]).unwrap();
+            for _ in 0..2 {
+                rx.recv(&mut message).unwrap();
+            }
+        }
+    };
+    // The first message of each lane asks the receiver to look there.
+    work(1);
+    Box::new(move || work(MESSAGES))
+}
 
 fn memfd() -> Place {
     Place::memfd("costs").unwrap()

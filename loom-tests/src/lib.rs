@@ -14,5 +14,6 @@ pub mod crowd;
 pub mod exchange;
 pub mod explore;
 pub mod futex;
+pub mod lanes;
 pub mod models;
 pub mod ring;

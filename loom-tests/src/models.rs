@@ -3,6 +3,7 @@
 use crate::crowd::{Crowd, First};
 use crate::exchange::Exchange;
 use crate::explore::{explore, explore_kills};
+use crate::lanes::Round;
 use crate::ring::{Kind, Verbs, Waiting};
 
 /// What happens while messages pass.
@@ -489,4 +490,78 @@ pub const CLAIMS_REPAIRS: &[Meeting] = &[
     meeting("claims: a repairer of a sender dies", 2, TWO_TO_ONE, Death::Repairer(0, 4, 1)),
     meeting("claims: a repairer of a receiver dies", 2, FULL, Death::Repairer(1, 5, 2)),
     meeting("claims: a repairer of a giver dies", 2, GIVES_BACK, Death::Repairer(1, 9, 2)),
+];
+
+/// A model of a ring with lanes.
+#[derive(Clone, Copy, Debug)]
+pub struct Laned {
+    /// What it shows.
+    pub name: &'static str,
+    /// What passes.
+    pub round: Round,
+    /// What happens meanwhile.
+    pub event: Event,
+    /// The most preemptions in an interleaving.
+    pub preemptions: Option<usize>,
+}
+
+/// What happens in a ring with lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// [`Round::undisturbed`].
+    Nothing,
+    /// [`Round::relay`].
+    Relay,
+    /// [`Round::sender_dies`], at each of its accesses.
+    SenderDies,
+    /// [`Round::receiver_dies`], at each of its accesses.
+    ReceiverDies,
+}
+
+impl Laned {
+    /// Explores it.
+    pub fn run(&self) {
+        let (name, preemptions, round) = (self.name, self.preemptions, self.round);
+        match self.event {
+            Event::Nothing => explore(name, preemptions, move || round.undisturbed()),
+            Event::Relay => explore(name, preemptions, move || round.relay()),
+            Event::SenderDies => {
+                explore_kills(name, preemptions, move |kill| round.sender_dies(kill));
+            }
+            Event::ReceiverDies => {
+                explore_kills(name, preemptions, move |kill| round.receiver_dies(kill));
+            }
+        }
+    }
+}
+
+const ROUND: Round = Round { messages: [1, 1], room: 2, ordered: false };
+const ALONE: Round = Round { messages: [1, 0], ..ROUND };
+
+const fn laned(name: &'static str, preemptions: usize, round: Round, event: Event) -> Laned {
+    Laned { name, round, event, preemptions: Some(preemptions) }
+}
+
+/// Lanes, nobody dies.
+pub const LANES_UNDISTURBED: &[Laned] = &[
+    laned("lanes: a sender, the receiver sleeps", 2, ALONE, Event::Nothing),
+    laned(
+        "lanes: a sender, room for one, both sleep",
+        1,
+        Round { messages: [2, 0], room: 1, ..ROUND },
+        Event::Nothing,
+    ),
+    laned("lanes: two senders, the receiver sleeps", 1, ROUND, Event::Nothing),
+    laned("lanes: one answers the other", 1, Round { ordered: true, ..ROUND }, Event::Relay),
+];
+
+/// Lanes, somebody dies.
+pub const LANES_DEATHS: &[Laned] = &[
+    laned(
+        "lanes: a sender dies, its lane is taken over",
+        1,
+        Round { messages: [2, 0], ..ROUND },
+        Event::SenderDies,
+    ),
+    laned("lanes: the receiver dies", 1, Round { messages: [3, 0], ..ROUND }, Event::ReceiverDies),
 ];

@@ -16,6 +16,14 @@
 //! next page      slots, then one word for each slot: how often its message was handed out
 //! ```
 //!
+//! A ring of records with many senders has a lane for each of them. The halves above are where all senders
+//! meet the receiver; behind the table, whose entries belong to the senders alone, follow
+//!
+//! ```text
+//! next page      for each lane: receiver's half, sender's half    (two pages)
+//! next page      for each lane: records, in whole pages           (only its sender writes)
+//! ```
+//!
 //! Each role's part starts on a page of its own, so that the two can live in two files one day, each
 //! mapped read-only by the other side. Lines of different purpose are 128 bytes apart, because
 //! processors fetch cache lines in pairs.
@@ -69,8 +77,10 @@ pub mod flag {
     pub const PREFAULT: u64 = 2;
     /// The segment is made of huge pages.
     pub const HUGE_PAGES: u64 = 4;
+    /// Each message of a ring with lanes starts with a word that says which was sent first.
+    pub const ORDERED: u64 = 8;
     /// Every flag that this version knows.
-    pub const KNOWN: u64 = PERSISTENT | PREFAULT | HUGE_PAGES;
+    pub const KNOWN: u64 = PERSISTENT | PREFAULT | HUGE_PAGES | ORDERED;
 }
 
 /// The header: what the segment is. Written once, before anybody else can see it.
@@ -122,12 +132,24 @@ pub struct Half {
     pub presence: Presence,
     /// Seldom written figures for people.
     pub counters: Counters,
+    /// Where the senders of a ring with lanes meet: the lanes that the receiver should look at. Otherwise unused.
+    #[cfg(not(loom))]
+    pub doorbell: Doorbell,
+}
+
+/// A bit for each lane.
+#[cfg(not(loom))]
+#[repr(C, align(128))]
+pub struct Doorbell {
+    /// Lane 0 is the lowest bit of the first word.
+    pub words: [AtomicU64; MAX_PARTICIPANTS / 64],
 }
 
 /// The exact position of a side, on a line that only this side touches while it works.
 #[repr(C, align(128))]
 pub struct Cursor {
-    /// Slots: messages sent or received. Bytes: bytes of records sent or received.
+    /// Slots: messages sent or received. Bytes: bytes of records sent or received. Where the senders of a ring
+    /// with lanes meet: messages that were given a number, if they are.
     pub position: AtomicU64,
     /// Bytes: messages sent or received. Slots: unused.
     pub messages: AtomicU64,
@@ -243,6 +265,7 @@ mod asserted {
         assert!(offset_of!(Presence, since) == 24);
         assert!(offset_of!(Presence, pinned) == 32);
         assert!(offset_of!(Counters, high_water) == 24);
+        assert!(offset_of!(Half, doorbell) == 512);
         assert!(size_of::<Entry>() == 256 && PAGE.is_multiple_of(size_of::<Entry>()));
         assert!(offset_of!(Entry, card) == 128);
         assert!(offset_of!(Journal, redelivered) == 8);

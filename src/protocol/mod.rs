@@ -59,6 +59,7 @@
 //!   it read, and is the acquire of P2.
 
 pub mod claims;
+pub mod lanes;
 pub mod layout;
 pub mod pace;
 pub mod park;

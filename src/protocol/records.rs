@@ -48,7 +48,7 @@ const LENGTH: u64 = (1 << 32) - 1;
 
 /// Bytes of the record of a message of `len` bytes.
 #[inline(always)]
-const fn record(len: usize) -> usize {
+pub const fn record(len: usize) -> usize {
     HEADER + words_of_bytes(len) * WORD
 }
 
@@ -74,6 +74,12 @@ pub struct Records<'a> {
     pub words: &'a [Word],
 }
 
+impl core::fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Records").finish_non_exhaustive()
+    }
+}
+
 /// A stretch of payload words.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
@@ -87,6 +93,18 @@ impl Span {
     /// Bytes of the message.
     pub fn len(self) -> usize {
         self.len
+    }
+
+    /// Without the first word of the message; `None` if there is none.
+    #[inline(always)]
+    pub fn behind_stamp(self) -> Option<Self> {
+        Some(Self { start: self.start + 1, len: self.len.checked_sub(WORD)? })
+    }
+
+    /// With the word before the message: what [`behind_stamp`](Self::behind_stamp) was made of.
+    #[inline(always)]
+    pub fn with_stamp(self) -> Self {
+        Self { start: self.start - 1, len: self.len + WORD }
     }
 
     /// The words, in a ring that the span was made for.
@@ -281,6 +299,13 @@ pub struct Ahead {
     passed: usize,
 }
 
+impl Ahead {
+    /// Bytes of records between the receiver and here.
+    pub fn passed(&self) -> usize {
+        self.passed
+    }
+}
+
 impl RecvCursor {
     /// Goes on where the last receiver stopped. A message that it copied out but did not live to note
     /// is delivered again.
@@ -311,25 +336,42 @@ impl RecvCursor {
     #[inline(always)]
     pub fn try_claim(&mut self, mem: Records<'_>) -> Result<Span, Blocked> {
         let len = self.look(mem)?;
-        self.ask_ahead(mem, record(len));
-        Ok(Span { start: (self.offset + HEADER) / WORD, len })
+        Ok(self.oldest(mem, len))
     }
 
     /// The length of the oldest message.
     #[inline(always)]
     pub fn look(&mut self, mem: Records<'_>) -> Result<usize, Blocked> {
-        // At most three times: no pad starts a lap, and this side gives way once.
+        loop {
+            match self.glance(mem) {
+                // Once: only what is received in between makes it a stream again.
+                Err(Blocked::NotReady) if self.gives_way(mem) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// The length of the oldest message; a look that takes no time if there is none.
+    #[inline(always)]
+    pub fn glance(&mut self, mem: Records<'_>) -> Result<usize, Blocked> {
+        // At most twice: no pad starts a lap.
         loop {
             // R1 record.
             let found = header(mem, self.offset).load(Edge::RecordLoad.load());
             match parse(found, self.offset, self.size) {
                 Header::Data(len) => return Ok(len),
-                Header::Nothing if self.gives_way(mem) => {}
                 Header::Nothing => return Err(Blocked::NotReady),
                 Header::Pad => self.skip_pad(mem),
                 Header::Broken => return Err(Blocked::Corrupt),
             }
         }
+    }
+
+    /// The oldest message, which has `len` bytes.
+    #[inline(always)]
+    pub fn oldest(&mut self, mem: Records<'_>, len: usize) -> Span {
+        self.ask_ahead(mem, record(len));
+        Span { start: (self.offset + HEADER) / WORD, len }
     }
 
     #[cold]

@@ -4,7 +4,7 @@ use crate::error::{Role, SetupError};
 use crate::protocol::layout::{
     self, Entry, Header, LABEL, MAGIC, MAX_PARTICIPANTS, VERSION, flag, kind, topology,
 };
-use crate::protocol::{claims, records, slots};
+use crate::protocol::{claims, lanes, records, slots};
 use crate::sync::Ordering;
 use crate::sys::clock;
 
@@ -118,6 +118,8 @@ pub(crate) struct Spec {
     pub(crate) persistent: bool,
     pub(crate) prefault: bool,
     pub(crate) huge_pages: bool,
+    /// Whether messages of all lanes are received in the order of their sending.
+    pub(crate) ordered: bool,
     pub(crate) capacity: usize,
     pub(crate) message_size: usize,
     pub(crate) message_align: usize,
@@ -170,17 +172,43 @@ impl Spec {
                 };
                 words.filter(|&words| words < 1 << 45).ok_or(invalid(too_large))
             }
-            RingKind::Bytes if self.topology.is_shared() => {
-                Err(invalid("messages of any size have one sender and one receiver"))
+            RingKind::Bytes if self.topology.shares(Role::Receiver) => {
+                Err(invalid("messages of any size have one receiver"))
             }
             RingKind::Bytes if self.capacity > records::MAX_CAPACITY => Err(invalid(too_large)),
+            RingKind::Bytes if self.is_laned() => self
+                .lane_words()
+                .checked_mul(self.participants)
+                .filter(|&words| words < 1 << 45)
+                .ok_or(invalid(too_large)),
             RingKind::Bytes => Ok(records::words_for(self.capacity)),
         }
     }
 
-    /// Where the data starts: behind the table of participants, if there is one.
-    pub(crate) fn data_at(&self) -> usize {
+    /// Whether each sender has a lane of its own.
+    pub(crate) fn is_laned(&self) -> bool {
+        self.kind == RingKind::Bytes && self.topology.is_shared()
+    }
+
+    /// How many lanes there are.
+    pub(crate) fn lanes(&self) -> usize {
+        if self.is_laned() { self.participants } else { 0 }
+    }
+
+    /// Words of data of a lane, in whole pages.
+    pub(crate) fn lane_words(&self) -> usize {
+        let words = records::words_for(lanes::lane_capacity(self.capacity, self.ordered));
+        words.next_multiple_of(layout::PAGE / 8)
+    }
+
+    /// Where the lanes' halves start.
+    pub(crate) fn lanes_at(&self) -> usize {
         layout::DATA + (self.participants * size_of::<Entry>()).next_multiple_of(layout::PAGE)
+    }
+
+    /// Where the data starts: behind the table of participants and the lanes' halves, if there are any.
+    pub(crate) fn data_at(&self) -> usize {
+        self.lanes_at() + self.lanes() * 2 * layout::PAGE
     }
 
     /// Bytes of the segment in pages of `unit` bytes.
@@ -192,6 +220,11 @@ impl Spec {
     /// Checks the options before anything is made.
     pub(crate) fn check(&self) -> Result<(), SetupError> {
         self.data_words()?;
+        if self.ordered && !self.is_laned() {
+            return Err(SetupError::InvalidSize {
+                reason: "only a ring with lanes can be ordered",
+            });
+        }
         let most = if self.topology.is_shared() { 1..=MAX_PARTICIPANTS } else { 0..=0 };
         if !most.contains(&self.participants) {
             let reason =
@@ -214,6 +247,7 @@ impl Spec {
             (self.persistent, flag::PERSISTENT),
             (self.prefault, flag::PREFAULT),
             (self.huge_pages, flag::HUGE_PAGES),
+            (self.ordered, flag::ORDERED),
         ];
         let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         let mut label = [0; LABEL];
@@ -293,6 +327,7 @@ impl Spec {
             persistent: flags & flag::PERSISTENT != 0,
             prefault: flags & flag::PREFAULT != 0,
             huge_pages: flags & flag::HUGE_PAGES != 0,
+            ordered: flags & flag::ORDERED != 0,
             capacity: number(&header.capacity)?,
             message_size: number(&header.message_size)?,
             message_align: number(&header.message_align)?,

@@ -18,7 +18,9 @@ pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
 
 use crate::error::{Role, SetupError};
 use crate::protocol::claims::Claims;
-use crate::protocol::layout::{ACTIVE, DATA, Entry, Half, Header, RECEIVER, RECEIVES, SENDER};
+use crate::protocol::layout::{
+    ACTIVE, DATA, Entry, Half, Header, PAGE, RECEIVER, RECEIVES, SENDER,
+};
 use crate::protocol::slots::{Slots, Untyped};
 use crate::stats::Stats;
 use crate::sync::Word;
@@ -165,15 +167,17 @@ impl Segment {
         if !self.is_ours() {
             return 0;
         }
-        let position = |role| self.half(role).cursor.position.load(Ordering::Relaxed);
-        // The receiver first: what it has read was sent before.
-        let head = position(Role::Receiver);
         // Never more than there is room for, whatever a peer writes: callers allocate by it.
         let most = match self.spec.kind {
             RingKind::Slots => self.spec.capacity,
             RingKind::Bytes => self.words * size_of::<Word>(),
         };
-        position(Role::Sender).saturating_sub(head).min(most as u64)
+        self.halves().map(waiting).fold(0, u64::saturating_add).min(most as u64)
+    }
+
+    /// The halves between which messages pass, sender's first: of the ring, or of each lane.
+    fn halves(&self) -> impl Iterator<Item = (&Half, &Half)> + Clone {
+        halves(&self.mapping, &self.spec)
     }
 
     /// Whether this is the process that mapped it. A fork child has no mapping and no descriptor.
@@ -186,8 +190,8 @@ impl Segment {
         if !self.is_ours() {
             return Stats::default();
         }
-        let (sender, receiver) = (self.half(Role::Sender), self.half(Role::Receiver));
-        Stats::read(&self.spec, self.fd(), (sender, receiver), self.table())
+        let meeting = (self.half(Role::Sender), self.half(Role::Receiver));
+        Stats::read(&self.spec, self.fd(), meeting, self.halves(), self.table())
     }
 
     /// A descriptor of the segment that survives `exec`.
@@ -227,11 +231,22 @@ impl Segment {
     }
 }
 
-/// A segment with the addresses of its parts at hand, for those who need them for every message.
+/// What waits between a sender and a receiver, in the unit of their positions.
+pub(crate) fn waiting((sender, receiver): (&Half, &Half)) -> u64 {
+    // The receiver first: what it has read was sent before.
+    let head = receiver.cursor.position.load(Ordering::Acquire);
+    sender.cursor.position.load(Ordering::Acquire).saturating_sub(head)
+}
+
+/// A segment, or a lane of it, with the addresses of its parts at hand, for those who need them for every
+/// message.
 #[derive(Debug)]
 pub(crate) struct Attached {
-    /// The first byte of the segment's mapping.
+    /// What the halves' offsets count from: the first byte of the segment's mapping, or one page before a lane's
+    /// halves.
     base: NonNull<u8>,
+    /// The table of participants.
+    table: NonNull<Entry>,
     /// The first word of data.
     data: NonNull<Word>,
     /// Words of data.
@@ -241,7 +256,7 @@ pub(crate) struct Attached {
     segment: Arc<Segment>,
 }
 
-// SAFETY: `base` and `data` point into the mapping of `segment`, which is `Send` and `Sync` and is not unmapped
+// SAFETY: `base`, `table` and `data` point into the mapping of `segment`, which is `Send` and `Sync` and is not unmapped
 // before `self` is dropped; all that is made of it are references to atomics.
 unsafe impl Send for Attached {}
 // SAFETY: as for `Send`.
@@ -249,10 +264,25 @@ unsafe impl Sync for Attached {}
 
 impl Attached {
     pub(crate) fn new(segment: &Arc<Segment>) -> Self {
-        let words = segment.words();
-        let (base, data) = (segment.mapping.base(), NonNull::from(words).cast());
-        let (words, participants) = (words.len(), segment.table().len());
-        Self { base, data, words, participants, segment: Arc::clone(segment) }
+        Self::of(segment, segment.mapping.base(), segment.words())
+    }
+
+    /// A lane of `segment`, which has so many.
+    pub(crate) fn lane(segment: &Arc<Segment>, lane: usize) -> Self {
+        let spec = &segment.spec;
+        assert!(lane < spec.lanes() && segment.mapping.len() >= spec.data_at());
+        let halves = spec.lanes_at() + lane * 2 * PAGE;
+        let size = spec.lane_words();
+        // SAFETY: the halves of all lanes lie between `lanes_at` and `data_at`, within the mapping, and the first
+        // of them behind the page that this goes back.
+        let base = unsafe { segment.mapping.base().add(halves - RECEIVER) };
+        Self::of(segment, base, &segment.words()[lane * size..][..size])
+    }
+
+    fn of(segment: &Arc<Segment>, base: NonNull<u8>, words: &[Word]) -> Self {
+        let (data, table) = (NonNull::from(words).cast(), NonNull::from(segment.table()).cast());
+        let (words, participants) = (words.len(), segment.spec.participants);
+        Self { base, table, data, words, participants, segment: Arc::clone(segment) }
     }
 
     /// The segment.
@@ -263,15 +293,16 @@ impl Attached {
     /// The half that `role` writes.
     #[inline(always)]
     pub(crate) fn half(&self, role: Role) -> &Half {
-        // SAFETY: the mapping has at least `DATA` bytes from a page boundary on (checked at create and
-        // attach) and lives as long as `self`; a half is atomics only, valid whatever a peer writes.
+        // SAFETY: the mapping has both halves from a page boundary on, at these offsets from `base` (checked at
+        // create and attach, and in `lane`), and lives as long as `self`; a half is atomics only, valid whatever
+        // a peer writes.
         unsafe { self.base.add(offset_of(role)).cast::<Half>().as_ref() }
     }
 
     /// The data.
     #[inline(always)]
     pub(crate) fn words(&self) -> &[Word] {
-        // SAFETY: `data` and `words` are what `Segment::words` gave for the mapping, which lives as long as
+        // SAFETY: `data` and `words` are from what `Segment::words` gave for the mapping, which lives as long as
         // `self`; a word is an atomic, valid whatever a peer writes.
         unsafe { core::slice::from_raw_parts(self.data.as_ptr(), self.words) }
     }
@@ -279,12 +310,9 @@ impl Attached {
     /// The table of participants.
     #[inline(always)]
     pub(crate) fn table(&self) -> &[Entry] {
-        // SAFETY: the table starts at `DATA`, and the mapping has room for it before the data (asserted by
-        // `table`, which `Segment::table` called when `self` was made); entries are atomics.
-        unsafe {
-            let table = self.base.add(DATA).cast::<Entry>();
-            core::slice::from_raw_parts(table.as_ptr(), self.participants)
-        }
+        // SAFETY: `table` and `participants` are what `Segment::table` gave for the mapping, which lives as long
+        // as `self`; entries are atomics.
+        unsafe { core::slice::from_raw_parts(self.table.as_ptr(), self.participants) }
     }
 }
 
@@ -351,6 +379,25 @@ pub(crate) fn half(mapping: &Mapping, role: Role) -> &Half {
     assert!(mapping.len() >= DATA);
     // SAFETY: as for `header`; the halves lie before `DATA`, each on a page of its own.
     unsafe { mapping.base().add(offset_of(role)).cast::<Half>().as_ref() }
+}
+
+/// The halves between which messages pass, sender's first, in a mapping that reaches to the data at least: of
+/// the ring, or of each lane.
+pub(crate) fn halves<'a>(
+    mapping: &'a Mapping,
+    spec: &Spec,
+) -> impl Iterator<Item = (&'a Half, &'a Half)> + Clone {
+    let is_laned = spec.is_laned();
+    assert!(mapping.len() >= if is_laned { spec.data_at() } else { DATA });
+    let first = if is_laned { spec.lanes_at() } else { RECEIVER };
+    let count = if is_laned { spec.lanes() } else { 1 };
+    (0..count).map(move |lane| {
+        // SAFETY: as for `half`; the lanes' halves lie before `data_at` as the ring's do before `DATA`, the
+        // receiver's first, each on a page of its own.
+        let half = |at| unsafe { mapping.base().add(at).cast::<Half>().as_ref() };
+        let receiver = first + lane * 2 * PAGE;
+        (half(receiver + PAGE), half(receiver))
+    })
 }
 
 /// The table of participants of a mapping that has `count` of them.

@@ -4,5 +4,6 @@
 #[allow(dead_code)]
 mod support;
 
+mod lanes;
 mod promises;
 mod torture;

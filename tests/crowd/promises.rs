@@ -1,6 +1,8 @@
 //! What rings with shared sides promise when nobody dies.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -8,6 +10,10 @@ use annulus::{
     ByteRing, Place, RecvError, RecvTimeoutError, Ring, Role, SetupError, Topology, TryRecvError,
     TrySendError, UntypedRing, Wait,
 };
+
+use crate::support::deadline::poll;
+use crate::support::process::Peer;
+use crate::support::shared::SharedWords;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -55,6 +61,40 @@ fn a_full_table_says_how_to_have_a_larger_one() {
 }
 
 #[test]
+fn entries_of_the_dead_are_waited_for() {
+    let ring = Ring::<u64>::builder(8)
+        .topology(Topology::Mpmc)
+        .participants(2)
+        .create(Place::memfd("crowd").unwrap())
+        .unwrap();
+    let words = SharedWords::new(1);
+    let fd = ring.as_fd().try_clone_to_owned().unwrap();
+    let dies = Peer::spawn(LIMIT, || {
+        let ring = Ring::<u64>::from_fd(fd.try_clone().unwrap()).unwrap();
+        let _both = (ring.sender().unwrap(), ring.receiver().unwrap());
+        words[0].store(1, Relaxed);
+        std::thread::sleep(LIMIT);
+    });
+    assert!(poll(LIMIT, || words[0].load(Relaxed) == 1));
+    dies.kill().unwrap();
+    // Somebody is about to free the entries, and has got no further than this.
+    let path = format!("/proc/self/fd/{}", ring.as_fd().as_raw_fd());
+    let repairer = File::options().read(true).write(true).open(path).unwrap();
+    // SAFETY: all zeroes are a lock; what matters of it is set below.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as i16, (1 << 62) + 4, 1);
+    nix::fcntl::fcntl(&repairer, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(1));
+            drop(repairer);
+        });
+        assert!(ring.sender().is_ok());
+    });
+    assert!(ring.receiver().is_ok());
+}
+
+#[test]
 fn it_holds_what_was_asked_for_rounded_up() {
     for (asked, holds) in [(1, 1), (2, 2), (3, 4), (100, 128)] {
         let ring = ring(Topology::Mpmc, asked);
@@ -83,11 +123,11 @@ fn other_topologies_and_kinds_are_refused() {
     let fd = || there.inheritable_fd().unwrap();
     assert!(matches!(ByteRing::from_fd(fd()), Err(SetupError::Kind { .. })));
     assert!(Ring::<u64>::from_fd(fd()).is_ok());
-    let error = ByteRing::builder(64)
-        .topology(Topology::Mpsc)
-        .create(Place::memfd("crowd").unwrap())
-        .unwrap_err();
-    assert!(matches!(error, SetupError::InvalidSize { .. }), "{error}");
+    for topology in [Topology::Spmc, Topology::Mpmc] {
+        let builder = ByteRing::builder(64).topology(topology);
+        let error = builder.create(Place::memfd("crowd").unwrap()).unwrap_err();
+        assert!(error.to_string().contains("one receiver"), "{error}");
+    }
     let name = format!("crowd-{}", std::process::id());
     let place = Place::name(&name).unwrap();
     let named = Ring::<u64>::builder(8).topology(Topology::Mpmc).create(place.clone()).unwrap();

@@ -6,11 +6,10 @@
 //! none, and may count its last one once more than it should; one that just receives may lose the last one.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
-use annulus::{Place, RecvError, Ring, Topology, TrySendError, Wait};
+use annulus::{Place, RecvError, Ring, Stats, Topology, TrySendError, Wait};
 
 use crate::support::deadline::poll;
 use crate::support::process::{Peer, say};
@@ -19,12 +18,12 @@ use crate::support::shared::SharedWords;
 /// Kills of each test.
 const KILLS: usize = 850;
 /// Numbers that each sender has.
-const NUMBERS: u64 = 1 << 22;
+pub const NUMBERS: u64 = 1 << 22;
 /// Few: senders and receivers run into each other all the time.
 const CAPACITY: usize = 16;
 const LONGEST_LIFE: Duration = Duration::from_millis(4);
 /// The time in which messages must get through again, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 const CHILD_LIFE: Duration = Duration::from_secs(240);
 
 /// How the receivers of a test receive.
@@ -38,7 +37,7 @@ enum Way {
 
 /// What all processes see: how many each sender has sent for certain, whether to stop, and how often each
 /// message was received.
-struct Ledger {
+pub struct Ledger {
     words: SharedWords,
     senders: usize,
 }
@@ -48,15 +47,15 @@ impl Ledger {
         Self { words: SharedWords::new(2 + senders + senders * NUMBERS as usize), senders }
     }
 
-    fn stop(&self) -> &AtomicU64 {
+    pub fn stop(&self) -> &AtomicU64 {
         &self.words[0]
     }
 
-    fn received(&self) -> &AtomicU64 {
+    pub fn received(&self) -> &AtomicU64 {
         &self.words[1]
     }
 
-    fn sent(&self, sender: usize) -> &AtomicU64 {
+    pub fn sent(&self, sender: usize) -> &AtomicU64 {
         &self.words[2 + sender]
     }
 
@@ -64,7 +63,7 @@ impl Ledger {
         &self.words[2 + self.senders + sender * NUMBERS as usize + number as usize]
     }
 
-    fn count(&self, message: [u64; 3]) {
+    pub fn count(&self, message: [u64; 3]) {
         let [tag, twice, thrice] = message;
         assert_eq!((tag * 2, tag * 3), (twice, thrice), "torn");
         let (sender, number) = ((tag >> 32) as usize, tag & u64::from(u32::MAX));
@@ -73,7 +72,7 @@ impl Ledger {
     }
 }
 
-fn message(sender: usize, number: u64) -> [u64; 3] {
+pub fn message(sender: usize, number: u64) -> [u64; 3] {
     let tag = (sender as u64) << 32 | number;
     [tag, tag * 2, tag * 3]
 }
@@ -82,9 +81,20 @@ fn open(fd: &OwnedFd) -> Ring<[u64; 3]> {
     Ring::from_fd(fd.try_clone().expect("a descriptor")).expect("opens")
 }
 
+/// The `random`th way of waiting.
+pub fn waiting(random: u64) -> Wait {
+    [Wait::Spin, Wait::Block, Wait::Adaptive][random as usize % 3]
+}
+
+/// One that has sent all its numbers stays, so that there is somebody to kill.
+pub fn stay(ledger: &Ledger) {
+    while ledger.stop().load(Relaxed) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn send_all(fd: &OwnedFd, ledger: &Ledger, me: usize, random: u64) {
-    let waits = [Wait::Spin, Wait::Block, Wait::Adaptive];
-    let mut tx = open(fd).sender().expect("a place").with_wait(waits[random as usize % 3]);
+    let mut tx = open(fd).sender().expect("a place").with_wait(waiting(random));
     let mut next = ledger.sent(me).load(Relaxed);
     while ledger.stop().load(Relaxed) == 0 && next < NUMBERS {
         if random.is_multiple_of(4) {
@@ -109,15 +119,11 @@ fn send_all(fd: &OwnedFd, ledger: &Ledger, me: usize, random: u64) {
         }
         ledger.sent(me).store(next, Relaxed);
     }
-    // One that has sent all its numbers stays, so that there is somebody to kill.
-    while ledger.stop().load(Relaxed) == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    stay(ledger);
 }
 
 fn receive_all(fd: &OwnedFd, ledger: &Ledger, way: Way, random: u64) {
-    let waits = [Wait::Spin, Wait::Block, Wait::Adaptive];
-    let mut rx = open(fd).receiver().expect("a place").with_wait(waits[random as usize % 3]);
+    let mut rx = open(fd).receiver().expect("a place").with_wait(waiting(random));
     let mut round = random;
     loop {
         round = round.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -172,22 +178,31 @@ impl Random {
     }
 }
 
-fn torture(topology: Topology, senders: usize, receivers: usize, way: Way) {
+/// What became of the messages, and of those who moved them.
+#[derive(Debug)]
+pub struct Toll {
+    pub lost: u64,
+    pub again: u64,
+    pub senders_killed: u64,
+    pub receivers_killed: u64,
+}
+
+/// Runs `send(ledger, number of the sender, random)` in some processes and `receive(ledger, random)` in others, kills
+/// and replaces them, and counts in the end.
+pub fn massacre(
+    (senders, receivers): (usize, usize),
+    stats: impl Fn() -> Stats,
+    send: impl Fn(&Ledger, usize, u64),
+    receive: impl Fn(&Ledger, u64),
+) -> Toll {
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    say(&format!("{topology:?}, {way:?}: seed {seed}\n"));
+    say(&format!("{senders} senders, {receivers} receivers: seed {seed}\n"));
     let mut random = Random(seed | 1);
-    let ring = Ring::<[u64; 3]>::builder(CAPACITY)
-        .topology(topology)
-        .participants(senders + receivers + 2)
-        .create(Place::memfd("torture").unwrap())
-        .unwrap();
-    let fd = Arc::new(ring.as_fd().try_clone_to_owned().unwrap());
-    let ledger = Arc::new(Ledger::new(senders));
+    let ledger = Ledger::new(senders);
     let spawn = |i: usize, random: u64| {
-        let (fd, ledger) = (Arc::clone(&fd), Arc::clone(&ledger));
-        Peer::spawn(CHILD_LIFE, move || match i < senders {
-            true => send_all(&fd, &ledger, i, random),
-            false => receive_all(&fd, &ledger, way, random),
+        Peer::spawn(CHILD_LIFE, || match i < senders {
+            true => send(&ledger, i, random),
+            false => receive(&ledger, random),
         })
     };
     let mut peers: Vec<Option<Peer>> =
@@ -220,7 +235,7 @@ fn torture(topology: Topology, senders: usize, receivers: usize, way: Way) {
             let goes_on = || ledger.received().load(Relaxed) > before;
             let all_sent = (0..senders).all(|i| ledger.sent(i).load(Relaxed) == NUMBERS);
             let goes_on = all_sent || poll(PATIENCE, goes_on);
-            assert!(goes_on, "kill {kill}: nothing gets through: {:?}", ring.stats());
+            assert!(goes_on, "kill {kill}: nothing gets through: {:?}", stats());
         }
     }
     ledger.stop().store(1, Relaxed);
@@ -243,13 +258,31 @@ fn torture(topology: Topology, senders: usize, receivers: usize, way: Way) {
         assert!(beyond.sum::<u64>() <= 5 * senders_killed);
     }
     let received = ledger.received().load(Relaxed);
-    let stats = ring.stats();
+    let stats = stats();
     say(&format!(
         "  {received} messages, {senders_killed} senders and {receivers_killed} receivers killed: \
          {lost} lost, {again} twice; {} repairs, {} redelivered\n",
         stats.repairs, stats.redelivered
     ));
+    assert_eq!(stats.participants.iter().filter(|who| who.alive).count(), 0);
+    Toll { lost, again, senders_killed, receivers_killed }
+}
+
+fn torture(topology: Topology, senders: usize, receivers: usize, way: Way) {
+    let ring = Ring::<[u64; 3]>::builder(CAPACITY)
+        .topology(topology)
+        .participants(senders + receivers + 2)
+        .create(Place::memfd("torture").unwrap())
+        .unwrap();
+    let fd = ring.as_fd().try_clone_to_owned().unwrap();
+    let toll = massacre(
+        (senders, receivers),
+        || ring.stats(),
+        |ledger, sender, random| send_all(&fd, ledger, sender, random),
+        |ledger, random| receive_all(&fd, ledger, way, random),
+    );
     // Messages of one call: 5 in a batch, 1 otherwise.
+    let Toll { lost, again, senders_killed, receivers_killed } = toll;
     match way {
         Way::Claim => {
             assert_eq!(lost, 0);
@@ -267,7 +300,6 @@ fn torture(topology: Topology, senders: usize, receivers: usize, way: Way) {
         tx.send_timeout(message(0, number), PATIENCE).unwrap();
         assert_eq!(rx.recv_timeout(PATIENCE).unwrap(), message(0, number));
     }
-    assert_eq!(stats.participants.iter().filter(|who| who.alive).count(), 0);
 }
 
 #[test]
