@@ -137,8 +137,8 @@ impl Round {
         }
     }
 
-    /// A sender is killed and another takes its lane. What was committed arrives, and the other sender notices
-    /// nothing. The receiver sleeps, at most until the slice ends in which the sender died.
+    /// A sender is killed and another takes its lane: what was committed arrives, what was not is as if it had never
+    /// been begun, and the other sender notices nothing.
     pub fn sender_dies(self, kill: Option<usize>) -> End {
         let ring = self.ring();
         let there = Arc::clone(&ring);
@@ -146,9 +146,6 @@ impl Round {
             let next = Cell::new(0);
             let end = process(kill, || self.send(&there, 0, &next));
             let done = next.get();
-            if end.killed {
-                there.on_sender.let_time_pass();
-            }
             drop(Sender::join(&there, 0));
             next.set(there.senders[0].cursor.position.load(Ordering::Relaxed) / self.record());
             assert!(done <= next.get() && next.get() <= done + 1, "a message is left out");
@@ -159,10 +156,31 @@ impl Round {
         let mut receiver = Receiver::join(&ring);
         let received = [Cell::new(0), Cell::new(0)];
         while !received.iter().zip(self.messages).all(|(received, all)| received.get() == all) {
-            receiver.receive(&received);
+            assert!(receiver.receive(&received), "the slice ends");
         }
         others.into_iter().for_each(|other| other.join().unwrap());
         victim.join().unwrap()
+    }
+
+    /// A sender is killed and nobody comes after it: the receiver gets everything committed, rung for or not, at the
+    /// latest by the end of its slice.
+    pub fn sender_dies_alone(self, kill: Option<usize>) -> End {
+        let ring = self.ring();
+        let there = Arc::clone(&ring);
+        let victim = thread::spawn(move || {
+            let end = process(kill, || self.send(&there, 0, &Cell::new(0)));
+            there.on_sender.let_time_pass();
+            end
+        });
+        let mut receiver = Receiver::join(&ring);
+        let received = [Cell::new(0), Cell::new(0)];
+        while receiver.receive(&received) {}
+        let end = victim.join().unwrap();
+        // The next sender finds out how much was committed.
+        drop(Sender::join(&ring, 0));
+        let committed = ring.senders[0].cursor.position.load(Ordering::Relaxed) / self.record();
+        assert_eq!(received[0].get(), committed, "a committed message is lost");
+        end
     }
 
     /// The receiver is killed and another takes its role: nothing is lost, and only what it was about to take arrives
@@ -174,7 +192,7 @@ impl Round {
         let end = process(kill, || {
             let mut receiver = Receiver::join(&ring);
             // Not all of them: somebody has to be left to wake.
-            while received.iter().map(Cell::get).sum::<u64>() < 2 {
+            while received.iter().map(Cell::get).sum::<u64>() + 1 < self.messages.iter().sum() {
                 receiver.receive(&received);
             }
         });

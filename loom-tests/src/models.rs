@@ -514,6 +514,8 @@ pub enum Event {
     Relay,
     /// [`Round::sender_dies`], at each of its accesses.
     SenderDies,
+    /// [`Round::sender_dies_alone`], at each of its accesses.
+    SenderDiesAlone,
     /// [`Round::receiver_dies`], at each of its accesses.
     ReceiverDies,
 }
@@ -527,6 +529,9 @@ impl Laned {
             Event::Relay => explore(name, preemptions, move || round.relay()),
             Event::SenderDies => {
                 explore_kills(name, preemptions, move |kill| round.sender_dies(kill));
+            }
+            Event::SenderDiesAlone => {
+                explore_kills(name, preemptions, move |kill| round.sender_dies_alone(kill));
             }
             Event::ReceiverDies => {
                 explore_kills(name, preemptions, move |kill| round.receiver_dies(kill));
@@ -557,11 +562,7 @@ pub const LANES_UNDISTURBED: &[Laned] = &[
 
 /// Lanes, somebody dies.
 pub const LANES_DEATHS: &[Laned] = &[
-    laned(
-        "lanes: a sender dies, its lane is taken over",
-        1,
-        Round { messages: [2, 0], ..ROUND },
-        Event::SenderDies,
-    ),
+    laned("lanes: a sender dies, its lane is taken over", 1, ALONE, Event::SenderDies),
+    laned("lanes: a sender dies, and the slice ends", 1, ALONE, Event::SenderDiesAlone),
     laned("lanes: the receiver dies", 1, Round { messages: [3, 0], ..ROUND }, Event::ReceiverDies),
 ];

@@ -362,7 +362,8 @@ impl RecvCursor {
         while let Some(lane) = self.active_in(from..self.lanes.len()) {
             from = lane + 1;
             let served = core::mem::take(&mut self.lanes[lane].served);
-            if !self.has_message(mem, lane, wake)? && !(keep_served && served) {
+            let has_message = self.has_message(mem, lane, wake)?;
+            if !has_message && (!keep_served || !served) {
                 park::announce(&mem.lanes[lane].receiver.presence);
                 self.active[lane / BITS] &= !(1 << (lane % BITS));
                 announced = true;

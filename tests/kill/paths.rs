@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use annulus::{Place, SetupError, Wait};
 
-use super::shape::{Bare, Bytes, Got, Sent, Shape, Slots};
+use super::shape::{Bare, Bytes, Got, Lanes, Sent, Shape, Slots};
 use super::site::Site;
 use super::state::{receiver, sender};
 use super::survive::{RESUMED, Sequence, drain, stream};
@@ -584,6 +584,11 @@ fn create_bytes() {
 }
 
 #[test]
+fn create_lanes() {
+    report("create, lanes", &creates::<Bytes<Lanes>>());
+}
+
+#[test]
 fn attach_u64() {
     report("attach, u64", &attaches::<Slots<u64>>());
 }
@@ -594,6 +599,11 @@ fn attach_bytes() {
 }
 
 #[test]
+fn attach_lanes() {
+    report("attach, lanes", &attaches::<Bytes<Lanes>>());
+}
+
+#[test]
 fn drop_u64() {
     report("drop, u64", &leaves::<Slots<u64>>());
 }
@@ -601,6 +611,11 @@ fn drop_u64() {
 #[test]
 fn drop_bytes() {
     report("drop, bytes", &leaves::<Bytes>());
+}
+
+#[test]
+fn drop_lanes() {
+    report("drop, lanes", &leaves::<Bytes<Lanes>>());
 }
 
 #[test]
@@ -648,4 +663,9 @@ fn wait_u64() {
 #[test]
 fn wait_bytes() {
     report("wait, bytes", &waits::<Bytes>());
+}
+
+#[test]
+fn wait_lanes() {
+    report("wait, lanes", &waits::<Bytes<Lanes>>());
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use annulus::{
-    ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvIntoError,
+    Builder, ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvIntoError,
     RecvTimeoutError, Ring, SendTimeoutError, Sender, SetupError, Topology, TryRecvError,
     TrySendError, UntypedReceiver, UntypedRing, UntypedSender, Wait,
 };
@@ -110,6 +110,10 @@ pub trait Shape: 'static {
 /// Who may send and receive.
 pub trait Sides: 'static {
     const TOPOLOGY: Topology;
+    /// Whether messages of different senders are received in their order.
+    const ORDERED: bool = false;
+    /// Bytes, for the table.
+    const BYTES_LABEL: &'static str = "bytes";
 }
 
 /// One sender, one receiver.
@@ -124,6 +128,23 @@ pub struct Shared;
 
 impl Sides for Shared {
     const TOPOLOGY: Topology = Topology::Mpmc;
+}
+
+/// Many senders, each with a lane of its own.
+pub struct Lanes;
+
+impl Sides for Lanes {
+    const TOPOLOGY: Topology = Topology::Mpsc;
+    const BYTES_LABEL: &'static str = "lanes";
+}
+
+/// The same, in order.
+pub struct OrderedLanes;
+
+impl Sides for OrderedLanes {
+    const TOPOLOGY: Topology = Topology::Mpsc;
+    const ORDERED: bool = true;
+    const BYTES_LABEL: &'static str = "ordered lanes";
 }
 
 /// `Ring<T>`.
@@ -386,20 +407,29 @@ impl<T: Tagged + 'static> Shape for Bare<T> {
 }
 
 /// `ByteRing`.
-pub struct Bytes;
+pub struct Bytes<K = Sole>(PhantomData<K>);
 
-impl Shape for Bytes {
+impl<K: Sides> Bytes<K> {
+    fn builder(capacity: usize) -> Builder<ByteRing> {
+        // One lane for those who send, and one that nobody does.
+        let builder = ByteRing::builder(capacity * LONGEST).topology(K::TOPOLOGY).participants(2);
+        builder.ordered(K::ORDERED)
+    }
+}
+
+impl<K: Sides> Shape for Bytes<K> {
     type Ring = ByteRing;
     type Sender = ByteSender;
     type Receiver = ByteReceiver;
-    const LABEL: &'static str = "bytes";
+    const LABEL: &'static str = K::BYTES_LABEL;
 
     fn turns() -> Vec<u64> {
         // A record is a word and the payload in whole words; one word more than the capacity's record is a lap.
-        let lap = 8 * LONGEST + 2 * 8;
+        let extra = if K::ORDERED { 8 } else { 0 };
+        let lap = 8 * LONGEST + 2 * 8 + extra;
         let (mut offset, mut turns) = (0, Vec::new());
         for tag in 0..40 {
-            let record = 8 + bytes(tag).len().next_multiple_of(8);
+            let record = 8 + extra + bytes(tag).len().next_multiple_of(8);
             if offset + record > lap {
                 turns.push(tag);
                 offset = 0;
@@ -410,11 +440,11 @@ impl Shape for Bytes {
     }
 
     fn create(capacity: usize, place: Place) -> Result<ByteRing, SetupError> {
-        ByteRing::builder(capacity * LONGEST).create(place)
+        Self::builder(capacity).create(place)
     }
 
     fn create_persistent(capacity: usize, place: Place) -> Result<ByteRing, SetupError> {
-        ByteRing::builder(capacity * LONGEST).persistent(true).create(place)
+        Self::builder(capacity).persistent(true).create(place)
     }
 
     fn open(place: Place) -> Result<ByteRing, SetupError> {
@@ -422,7 +452,7 @@ impl Shape for Bytes {
     }
 
     fn open_or_create(capacity: usize, place: Place) -> Result<ByteRing, SetupError> {
-        ByteRing::builder(capacity * LONGEST).open_or_create(place)
+        Self::builder(capacity).open_or_create(place)
     }
 
     fn from_fd(fd: OwnedFd) -> Result<ByteRing, SetupError> {

@@ -9,7 +9,7 @@ use super::operation::{
     HAND, Operation, bare_receives, bare_sends, byte_receives, byte_sends, named, shared_receives,
     slot_receives, slot_sends,
 };
-use super::shape::{Bare, Bytes, Sent, Shape, Shared, Slots};
+use super::shape::{Bare, Bytes, Lanes, OrderedLanes, Sent, Shape, Shared, Slots};
 use super::state::{Holds, State, fill, fill_up, fresh, receiver, sender, states, to_section};
 use super::survive::{RESUMED, Sequence, drain, stream};
 use crate::support::ptrace::Tracee;
@@ -299,4 +299,20 @@ fn receive_shared() {
     let batch = named(shared_receives(), "try_recv_batch");
     rows.extend(sweep_receives::<Slots<[u64; 8], Shared>>(&batch));
     report("receive, shared", &rows);
+}
+
+#[test]
+fn send_lanes() {
+    let mut rows = sweep_sends::<Bytes<Lanes>>(&byte_sends());
+    let one = named(byte_sends(), "try_reserve, write, commit");
+    rows.extend(sweep_sends::<Bytes<OrderedLanes>>(&one));
+    report("send, lanes", &rows);
+}
+
+#[test]
+fn receive_lanes() {
+    let mut rows = sweep_receives::<Bytes<Lanes>>(&byte_receives());
+    let one = named(byte_receives(), "try_recv_into");
+    rows.extend(sweep_receives::<Bytes<OrderedLanes>>(&one));
+    report("receive, lanes", &rows);
 }

@@ -4,7 +4,7 @@
 //! role, and then the survivor and a third must find everything as if only the first had died.
 
 use super::operation::{byte_receives, byte_sends, named, slot_receives, slot_sends};
-use super::shape::{Bytes, Shape, Shared, Slots};
+use super::shape::{Bytes, Lanes, OrderedLanes, Shape, Shared, Slots};
 use super::state::{Holds, State};
 use super::steps::{First, Receiving, Sending};
 use crate::support::ptrace::{Tracee, Walk};
@@ -163,4 +163,21 @@ fn take_over_shared() {
         take_over(&Receiving::<Slots<u64, Shared>> { operation: &receives[0], state: full, first }),
     ];
     report("take over, shared", &rows);
+}
+
+#[test]
+fn take_over_lanes() {
+    let sends = named(byte_sends(), "try_send");
+    let receives = named(byte_receives(), "try_recv");
+    let (state, first) = (last_turn::<Bytes<Lanes>>(1), First::Successor);
+    let ordered = last_turn::<Bytes<OrderedLanes>>(0);
+    let rows = [
+        take_over(&Sending::<Bytes<Lanes>> { operation: &sends[0], state, first }),
+        take_over(&Receiving::<Bytes<OrderedLanes>> {
+            operation: &receives[0],
+            state: ordered,
+            first,
+        }),
+    ];
+    report("take over, lanes", &rows);
 }

@@ -9,7 +9,7 @@ use super::operation::{
     HAND, Operation, bare_receives, bare_sends, byte_receives, byte_sends, named, slot_receives,
     slot_sends,
 };
-use super::shape::{Bare, Bytes, Got, Sent, Shape, Slots};
+use super::shape::{Bare, Bytes, Got, Lanes, OrderedLanes, Sent, Shape, Slots};
 use super::state::{fill_up, fresh, receiver, sender, to_section};
 use super::steps::{check_hand, with_hand};
 use super::survive::{AFTERWARDS, PATIENCE, RESUMED, Sequence, Told, receiving_peer, sending_peer};
@@ -234,4 +234,12 @@ fn wake_bare() {
 #[test]
 fn wake_bytes() {
     report("wake, bytes", &sweep_wakes::<Bytes>(&byte_sends(), &byte_receives()));
+}
+
+#[test]
+fn wake_lanes() {
+    let mut rows = sweep_wakes::<Bytes<Lanes>>(&byte_sends(), &byte_receives());
+    let (sends, receives) = (named(byte_sends(), "send"), named(byte_receives(), "try_recv"));
+    rows.extend(sweep_wakes::<Bytes<OrderedLanes>>(&sends, &receives));
+    report("wake, lanes", &rows);
 }
