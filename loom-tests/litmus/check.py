@@ -26,11 +26,9 @@ import sys
 import time
 from pathlib import Path
 
-sys.dont_write_bytecode = True
-
-from checker.executions import decide  # noqa: E402
-from checker.formats import parse  # noqa: E402
-from checker.models import MODELS  # noqa: E402
+from checker.executions import decide
+from checker.formats import parse
+from checker.models import MODELS
 
 HERE = Path(__file__).resolve().parent
 VERDICTS = HERE / "verdicts.txt"

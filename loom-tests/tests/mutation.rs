@@ -13,7 +13,8 @@ use std::process::Command;
 const WEAKENED: &str = "ANNULUS_WEAKENED_EDGE";
 
 /// loom makes the stores of one thread visible in their order, and a read-modify-write reads the last of them.
-/// That the journal must not pass what was filled before it, as it may on ARM, it cannot show; DESIGN.md argues it.
+/// That the journal must not pass what was filled before it, as it may on ARM, it cannot show. DESIGN.md argues it,
+/// and the tests C1 in `litmus/` show it.
 const BEYOND_LOOM: [Edge; 2] = [Edge::IntentStore, Edge::IntentLoad];
 
 #[test]

@@ -1,4 +1,4 @@
-"""Candidate executions: a run of each thread, what each load reads from, the order of stores. And the verdict."""
+"""Candidate executions: a run of each thread, what each load reads, the order of stores. And the verdict."""
 
 import itertools
 
