@@ -1,18 +1,27 @@
-//! Rings with shared sides against `ArrayQueue`: messages of eight bytes, as many threads as named on each side,
+//! Rings with shared sides against `ArrayQueue`: messages of eight bytes, as many senders and receivers as named,
 //! medians of interleaved rounds. `cargo bench --bench crowd [-- ROUNDS [CAPACITY]]`.
 //!
-//! Threads are not pinned, because there may be more of them than processors. Who finds nothing to do spins for a
-//! moment and then yields, with either queue.
+//! The ring is measured twice: among threads, as `ArrayQueue` can only be, and among processes. Neither are pinned,
+//! because there may be more of them than processors. Who finds nothing to do spins for a moment and then yields,
+//! with either queue.
 
-use annulus::{Place, Ring, Topology};
+#[path = "../tests/processes/mod.rs"]
+mod processes;
+#[path = "../tests/support/shared.rs"]
+#[allow(dead_code, reason = "made for tests, which need more of it")]
+mod shared;
+
+use annulus::{Place, Receiver, Ring, Sender, Topology};
 use crossbeam_queue::ArrayQueue;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use processes::Line;
+use shared::SharedWords;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 const MESSAGES: usize = 1_000_000;
 const BATCH: usize = 32;
-const ROWS: [(usize, usize, f64); 5] =
-    [(1, 1, 1.2), (2, 1, 1.2), (4, 1, 1.2), (1, BATCH, 4.0), (2, BATCH, 4.0)];
+const ROWS: [(usize, usize, f64); 6] =
+    [(1, 1, 1.2), (2, 1, 1.2), (4, 1, 1.2), (1, BATCH, 4.0), (2, BATCH, 4.0), (4, BATCH, 4.0)];
 
 /// What a side does that found nothing to do.
 #[derive(Default)]
@@ -25,11 +34,21 @@ impl Pause {
     }
 }
 
-/// Messages that were received, by all receivers.
-#[derive(Default)]
-struct Tally {
-    count: AtomicUsize,
-    sum: AtomicU64,
+/// Messages that were received, by all receivers, in whatever process.
+struct Tally(SharedWords);
+
+impl Tally {
+    fn new() -> Self {
+        Self(SharedWords::new(2))
+    }
+
+    fn count(&self) -> &AtomicU64 {
+        &self.0[0]
+    }
+
+    fn sum(&self) -> &AtomicU64 {
+        &self.0[1]
+    }
 }
 
 /// One sender's numbers, by what sends some of a slice.
@@ -54,65 +73,120 @@ fn send_numbers(from: usize, to: usize, batch: usize, mut send: impl FnMut(&[u64
 
 /// Receives until all of `total` messages are, by what receives some into a slice.
 fn receive_numbers(tally: &Tally, total: usize, mut receive: impl FnMut(&mut [u64]) -> usize) {
-    let (mut numbers, mut count, mut sum) = ([0; BATCH], 0, 0_u64);
+    let (mut numbers, mut count, mut sum) = ([0; BATCH], 0_u64, 0_u64);
     let mut pause = Pause::default();
     loop {
         match receive(&mut numbers) {
             0 => {
-                tally.count.fetch_add(std::mem::take(&mut count), Relaxed);
-                if tally.count.load(Relaxed) == total {
+                tally.count().fetch_add(std::mem::take(&mut count), Relaxed);
+                if tally.count().load(Relaxed) == total as u64 {
                     break;
                 }
                 pause.pause();
             }
             some => {
                 pause = Pause::default();
-                count += some;
+                count += some as u64;
                 sum = numbers[..some].iter().fold(sum, |sum, &number| sum.wrapping_add(number));
             }
         }
     }
-    tally.sum.fetch_add(sum, Relaxed);
+    tally.sum().fetch_add(sum, Relaxed);
 }
 
 /// Messages a second, millions.
 fn timed(total: usize, run: impl FnOnce(&Tally)) -> f64 {
-    let tally = Tally::default();
+    let tally = Tally::new();
     let start = Instant::now();
     run(&tally);
+    rate_of(total, start, &tally)
+}
+
+/// The same, of messages that were sent from `start` on and have all arrived.
+fn rate_of(total: usize, start: Instant, tally: &Tally) -> f64 {
     let rate = total as f64 / start.elapsed().as_secs_f64() / 1e6;
     let total = total as u64;
-    assert_eq!(tally.sum.into_inner(), total * (total - 1) / 2, "a message was lost or changed");
+    let sum = tally.sum().load(Relaxed);
+    assert_eq!(sum, total * (total - 1) / 2, "a message was lost or changed");
     rate
 }
 
-fn ring(side: usize, batch: usize, capacity: usize) -> f64 {
+fn make_ring(capacity: usize) -> Ring<u64> {
     let place = Place::memfd("crowd").unwrap();
-    let ring = Ring::<u64>::builder(capacity).topology(Topology::Mpmc).create(place).unwrap();
+    Ring::builder(capacity).topology(Topology::Mpmc).create(place).unwrap()
+}
+
+fn send_through(tx: &mut Sender<u64>, from: usize, to: usize, batch: usize) {
+    send_numbers(from, to, batch, |numbers| match batch {
+        1 => usize::from(tx.try_send(numbers[0]).is_ok()),
+        _ => tx.try_send_batch(numbers),
+    });
+}
+
+fn receive_through(rx: &mut Receiver<u64>, tally: &Tally, total: usize, batch: usize) {
+    receive_numbers(tally, total, |numbers| match batch {
+        1 => rx.try_recv().map_or(0, |number| {
+            numbers[0] = number;
+            1
+        }),
+        _ => rx.try_recv_batch(&mut numbers[..batch]),
+    });
+}
+
+fn ring_of_threads(side: usize, batch: usize, capacity: usize) -> f64 {
+    let ring = make_ring(capacity);
     let each = MESSAGES / side;
     timed(each * side, |tally| {
         std::thread::scope(|scope| {
             for i in 0..side {
                 let mut tx = ring.sender().unwrap();
-                scope.spawn(move || {
-                    send_numbers(i * each, (i + 1) * each, batch, |numbers| match batch {
-                        1 => usize::from(tx.try_send(numbers[0]).is_ok()),
-                        _ => tx.try_send_batch(numbers),
-                    });
-                });
+                scope.spawn(move || send_through(&mut tx, i * each, (i + 1) * each, batch));
                 let mut rx = ring.receiver().unwrap();
-                scope.spawn(move || {
-                    receive_numbers(tally, each * side, |numbers| match batch {
-                        1 => rx.try_recv().map_or(0, |number| {
-                            numbers[0] = number;
-                            1
-                        }),
-                        _ => rx.try_recv_batch(&mut numbers[..batch]),
-                    });
-                });
+                scope.spawn(move || receive_through(&mut rx, tally, each * side, batch));
             }
         });
     })
+}
+
+/// What a child says when it has its role, what it is told then, and what it says when it is done.
+const READY: u8 = b'r';
+const GO: u8 = b'g';
+const DONE: u8 = b'd';
+
+fn between<R>(line: &mut Line, work: impl FnOnce() -> R) -> R {
+    line.say(READY);
+    line.expect(GO);
+    let result = work();
+    line.say(DONE);
+    result
+}
+
+/// A child that fails or takes too long ends the benchmark, and the others with it.
+fn ring_of_processes(side: usize, batch: usize, capacity: usize) -> f64 {
+    let here = make_ring(capacity);
+    let fd = here.inheritable_fd().unwrap();
+    // A mapping of a ring does not survive a fork: a child opens it anew, as a stranger would.
+    let open = || Ring::<u64>::from_fd(fd.try_clone().unwrap()).unwrap();
+    let tally = Tally::new();
+    let each = MESSAGES / side;
+    let mut children = Vec::new();
+    for i in 0..side {
+        children.push(processes::fork(|line| {
+            let mut tx = open().sender().unwrap();
+            between(line, || send_through(&mut tx, i * each, (i + 1) * each, batch));
+        }));
+        children.push(processes::fork(|line| {
+            let mut rx = open().receiver().unwrap();
+            between(line, || receive_through(&mut rx, &tally, each * side, batch));
+        }));
+    }
+    children.iter_mut().for_each(|child| child.line.expect(READY));
+    let start = Instant::now();
+    children.iter_mut().for_each(|child| child.line.say(GO));
+    children.iter_mut().for_each(|child| child.line.expect(DONE));
+    let rate = rate_of(each * side, start, &tally);
+    children.into_iter().for_each(processes::Child::finish);
+    rate
 }
 
 fn array_queue(side: usize, capacity: usize) -> f64 {
@@ -140,7 +214,8 @@ fn array_queue(side: usize, capacity: usize) -> f64 {
     })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -151,19 +226,26 @@ fn main() {
         |default: usize| args.next().map_or(default, |arg| arg.parse().expect("a number"));
     let (rounds, capacity) = (number(9).max(1), number(1024));
     for (side, batch, bar) in ROWS {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut threads, mut processes, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
-            ours.push(ring(side, batch, capacity));
+            threads.push(ring_of_threads(side, batch, capacity));
+            processes.push(ring_of_processes(side, batch, capacity));
             theirs.push(array_queue(side, capacity));
         }
-        let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs);
-        let least = ratios.clone().fold(f64::INFINITY, f64::min);
-        let most = ratios.fold(0.0, f64::max);
-        let (ours, theirs) = (median(ours), median(theirs));
         println!(
-            "{side}P{side}C, {batch:>2} a call: ArrayQueue {theirs:6.1} M/s, ring {ours:6.1} M/s, \
-             ratio {:.2} ({least:.2}..{most:.2}), bar {bar}",
-            ours / theirs
+            "{side}P{side}C, {batch:>2} a call: ArrayQueue {:6.1} M/s, ring {}, in processes {}, bar {bar}",
+            median(&theirs),
+            against(&threads, &theirs),
+            against(&processes, &theirs)
         );
     }
+}
+
+/// Our median, its ratio to theirs, and what the ratio was in the rounds.
+fn against(ours: &[f64], theirs: &[f64]) -> String {
+    let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
+    let least = ratios.clone().fold(f64::INFINITY, f64::min);
+    let most = ratios.fold(0.0, f64::max);
+    let ours = median(ours);
+    format!("{ours:6.1} M/s, ratio {:.2} ({least:.2}..{most:.2})", ours / median(theirs))
 }
