@@ -82,7 +82,7 @@ enum Kind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Shape {
+pub enum Shape {
     /// One sender and one receiver
     Spsc,
     /// Many senders and one receiver, in a ring of slots

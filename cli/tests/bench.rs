@@ -100,6 +100,69 @@ fn wrong_use_and_a_wrong_path_have_their_exit_codes() {
 }
 
 #[test]
+fn many_processes_share_a_ring_and_the_kernels_queues() {
+    let output = run(&["--senders", "2", "--receivers", "2", "--quick", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "no progress unless a terminal: {}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["topology"], "mpmc");
+    let rows = report["rows"].as_array().unwrap();
+    let named = |name: &str| rows.iter().filter(|row| row["transport"] == name).count();
+    assert_eq!(["ring", "pipe", "sysv-queue", "posix-queue"].map(named), [12, 2, 2, 2]);
+    assert_eq!(rows.len(), 18);
+    for row in rows {
+        assert_eq!((&row["senders"], &row["receivers"]), (&2.into(), &2.into()));
+        // A machine may be without queues of the kernel.
+        if row.get("skipped").is_none() {
+            assert!(row["msgs_per_s"].as_f64().unwrap() > 0.0, "{row}");
+            assert!((0.0..=1.0).contains(&row["least_share"].as_f64().unwrap()), "{row}");
+            assert!(row["slowest_32_ns"].as_f64().unwrap() > 0.0, "{row}");
+            assert_eq!(row["per_sender"].as_array().unwrap().len(), 2, "{row}");
+        } else {
+            assert_ne!(row["transport"], "ring", "{row}");
+        }
+    }
+}
+
+#[test]
+fn a_wider_ring_and_more_processes_than_processors_work_too() {
+    let one_side = ["--senders", "9", "--topology", "mpmc", "--size", "64", "--vs", "none"];
+    let other_side =
+        ["--receivers", "9", "--one-cpu", "--size", "16", "--vs", "fifo,unix-seqpacket"];
+    let pair = ["--senders", "1", "--no-pin", "--size", "8192", "--vs", "pipe"];
+    for arguments in [&one_side[..], &other_side, &pair] {
+        let output = run(&[&["--quick", "--wait", "block"], arguments].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        let table = text(&output.stdout);
+        assert!(table.contains("least share") && !table.contains('\u{1b}'), "{table}");
+        let skipped = table.matches("n/a").count();
+        assert_eq!(skipped, if arguments == pair { 3 } else { 0 }, "{table}");
+    }
+}
+
+#[test]
+fn a_crowd_that_cannot_be_is_refused_with_a_reason() {
+    for (arguments, reason) in [
+        ("--senders 0", "0 is not in"),
+        ("--receivers 2000", "2000 is not in"),
+        ("--senders 1000 --receivers 1000", "at most 1024"),
+        ("--topology mpmc", "--senders"),
+        ("--senders 2 --topology spsc", "one sender"),
+        ("--receivers 2 --topology mpsc", "one receiver"),
+        ("--senders 2 --transport bytes", "only `ring`"),
+        ("--senders 2 --vs eventfd", "whole messages"),
+        ("--senders 2 --bars", "--bars"),
+        ("--receivers 2 --svg chart.svg", "--svg"),
+        ("--senders 2 --hgrm file", "--hgrm"),
+    ] {
+        let output = run(&arguments.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(text(&output.stderr).contains(reason), "{arguments}: {}", text(&output.stderr));
+        assert!(output.stdout.is_empty(), "{arguments}");
+    }
+}
+
+#[test]
 fn a_reader_that_leaves_is_a_quiet_end() {
     let mut child = bench()
         .args(["--quick", "--size", "8", "--vs", "pipe", "--transport", "ring", "--json"])

@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use super::crowd::CrowdArgs;
 use super::link::Waiting;
 use super::payload::MIN_SIZE;
 use super::rows::{Kernel, Own, Selection};
-use super::run::Schedule;
+use super::schedule::Schedule;
 use super::units;
 
 /// The largest message that is measured.
@@ -21,19 +22,25 @@ const MAX_SIZE: usize = 1 << 20;
 /// the run with exit code 1. Two processes measure the round trip and the one-way rate of each row, in several rounds over all
 /// rows. The floor is the round trip of one cache line each way between two processes that only spin; no transport can be
 /// faster.
+///
+/// With --senders or --receivers, many processes share one ring instead, and the kernel's queues beside it: one call a message,
+/// and our own also 32 at a time. Every message must arrive once, each sender's in its order.
 #[derive(clap::Args, Clone, Debug)]
 pub struct BenchArgs {
-    /// Message sizes in bytes, as 64,4K (default: 8,64,1K,4K,64K, and 56 for the rings)
+    /// Message sizes in bytes, as 64,4K (default: 8,64,1K,4K,64K, and 56 for the rings; among many processes 8,64)
     #[arg(long = "size", value_name = "B", value_delimiter = ',', value_parser = size)]
     pub sizes: Vec<usize>,
 
-    /// Transports of the kernel to compare with (default: all)
+    /// Transports of the kernel to compare with (default: all; among many processes pipe,sysv-queue,posix-queue)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub vs: Vec<Against>,
 
     /// Which of our rings to measure (default: both)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub transport: Vec<Own>,
+
+    #[command(flatten)]
+    pub crowd: CrowdArgs,
 
     /// How the sides of our rings wait (default: all ways)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -51,11 +58,11 @@ pub struct BenchArgs {
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     pub quick: bool,
 
-    /// Do not bind the processes to processors
+    /// Do not bind the processes to processors, which they take in turn
     #[arg(long, conflicts_with = "one_cpu")]
     pub no_pin: bool,
 
-    /// Bind both processes to the same processor
+    /// Bind all processes to the same processor
     #[arg(long)]
     pub one_cpu: bool,
 

@@ -1,8 +1,8 @@
-//! Two processes that measure, and the coordinator that watches them.
+//! Processes that measure, and the coordinator that watches them.
 //!
-//! The coordinator forks both workers and then only waits: for their reports, for their death, for a signal, for the
+//! The coordinator forks all workers and then only waits: for their reports, for their death, for a signal, for the
 //! deadline. It never takes part in a measurement, so a worker may block in any call of any transport for ever and is still
-//! noticed and killed. A row gets two fresh processes in every round; that takes about a millisecond and spreads each row
+//! noticed and killed. A row gets fresh processes in every round; that takes about a millisecond and spreads each row
 //! over several placements of its pages.
 //!
 //! Fork and not a re-executed binary: what a worker needs (descriptors, queue identifiers, the shared page, the loop to run)
@@ -23,7 +23,7 @@ use super::link::{Failure, Side};
 use super::processors::Seat;
 use super::worker::{Ending, Worker};
 
-/// How long the second worker may take to report once the first has failed.
+/// How long the others may take to report once a worker has failed.
 const GRACE: Duration = Duration::from_millis(300);
 
 /// Why a row ended without figures, and the run with it.
@@ -31,6 +31,8 @@ const GRACE: Duration = Duration::from_millis(300);
 pub enum Abort {
     /// A signal asked to stop.
     Signal(Signal),
+    /// The arguments ask for what cannot be.
+    Usage(String),
     /// A worker failed.
     Failed(String),
 }
@@ -45,6 +47,13 @@ impl From<nix::Error> for Abort {
     fn from(error: nix::Error) -> Self {
         Self::Failed(error.to_string())
     }
+}
+
+/// What one worker does, and where.
+pub struct Job<'a> {
+    pub side: Side,
+    pub seat: Seat,
+    pub body: Box<dyn FnOnce() -> Result<Vec<u8>, Failure> + 'a>,
 }
 
 /// Starts workers and hears the signals that end a run.
@@ -80,10 +89,20 @@ impl Crew {
         near: impl FnOnce() -> Result<Vec<u8>, Failure>,
         far: impl FnOnce() -> Result<Vec<u8>, Failure>,
     ) -> Result<[Vec<u8>; 2], Abort> {
+        let jobs = vec![
+            Job { side: Side::Near, seat: seats[0], body: Box::new(near) },
+            Job { side: Side::Far, seat: seats[1], body: Box::new(far) },
+        ];
+        let reports = self.run_all(jobs, deadline)?;
+        Ok(reports.try_into().expect("a report for each job"))
+    }
+
+    /// The same with as many processes as there are jobs; the reports come in their order.
+    pub fn run_all(&self, jobs: Vec<Job<'_>>, deadline: Duration) -> Result<Vec<Vec<u8>>, Abort> {
         let deadline = Instant::now() + deadline;
-        let near = Worker::start(Side::Near, seats[0], near)?;
-        let far = Worker::start(Side::Far, seats[1], far)?;
-        self.watch([near, far], deadline)
+        let workers: Result<Vec<_>, Abort> =
+            jobs.into_iter().map(|job| Worker::start(job.side, job.seat, job.body)).collect();
+        self.watch(workers?, deadline)
     }
 
     /// A signal that has arrived meanwhile.
@@ -94,15 +113,15 @@ impl Crew {
 
     fn watch(
         &self,
-        mut workers: [Worker; 2],
+        mut workers: Vec<Worker>,
         mut deadline: Instant,
-    ) -> Result<[Vec<u8>; 2], Abort> {
+    ) -> Result<Vec<Vec<u8>>, Abort> {
         while workers.iter().any(|worker| !worker.done) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            let waiting: Vec<usize> = (0..2).filter(|&at| !workers[at].done).collect();
+            let waiting: Vec<usize> = (0..workers.len()).filter(|&at| !workers[at].done).collect();
             let mut watched: Vec<_> = waiting
                 .iter()
                 .map(|&at| PollFd::new(workers[at].report.as_fd(), PollFlags::POLLIN))
@@ -129,11 +148,15 @@ impl Crew {
                 }
             }
         }
-        let [near, far] = workers.map(Worker::finish);
-        match (near, far) {
-            (Ok(near), Ok(far)) => Ok([near, far]),
-            (near, far) => Err(Abort::Failed(worst([near, far]))),
+        let mut reports = Vec::new();
+        let mut endings = Vec::new();
+        for worker in workers {
+            match worker.finish() {
+                Ok(report) => reports.push(report),
+                Err(ending) => endings.push(ending),
+            }
         }
+        if endings.is_empty() { Ok(reports) } else { Err(Abort::Failed(worst(endings))) }
     }
 }
 
@@ -143,8 +166,8 @@ impl Drop for Crew {
     }
 }
 
-/// A failed worker usually takes its peer along (a broken pipe, a deadline): report the cause, not the consequence.
-fn worst(results: [Result<Vec<u8>, Ending>; 2]) -> String {
-    let endings = results.into_iter().filter_map(Result::err);
-    endings.max_by_key(|ending| ending.severity).map(|ending| ending.text).unwrap_or_default()
+/// A failed worker usually takes its peers along (a broken pipe, a deadline): report the cause, not the consequence.
+fn worst(endings: Vec<Ending>) -> String {
+    let worst = endings.into_iter().max_by_key(|ending| ending.severity);
+    worst.map(|ending| ending.text).unwrap_or_default()
 }

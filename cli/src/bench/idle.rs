@@ -10,7 +10,7 @@ use super::link::{Failure, Link, Refusal, Setup, Side, Transport, Waiting};
 use super::links::ring::Rings;
 use super::payload::Payload;
 use super::run::Bench;
-use super::shared::{Barrier, Control, Shared};
+use super::shared::{Control, Shared};
 
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -34,7 +34,7 @@ pub fn adaptive_waiter(bench: &Bench, one_cpu: bool) -> Result<f64, Abort> {
         IDLE * 20,
         || {
             let mut link = attach(Side::Near)?;
-            Barrier::new(control).wait();
+            control.barrier().wait();
             std::thread::sleep(IDLE);
             link.send_filled(1, &mut <[u64; 1]>::blank(8))?;
             Ok(Vec::new())
@@ -42,7 +42,7 @@ pub fn adaptive_waiter(bench: &Bench, one_cpu: bool) -> Result<f64, Abort> {
         || {
             let mut link = attach(Side::Far)?;
             let mut message = <[u64; 1]>::blank(8);
-            Barrier::new(control).wait();
+            control.barrier().wait();
             let (begin, used) = (Instant::now(), processor_time()?);
             if !link.recv_checked(1, &mut message)? {
                 return Err(Failure::wrong(1));

@@ -15,9 +15,9 @@ pub struct Machine {
     pub clock: &'static str,
     /// Processes that wanted to run in the minute before, on average.
     pub load_before: f64,
-    /// Which processors the two workers had; `None` if they were not bound.
-    pub cpus: Option<[usize; 2]>,
-    /// How near the two are to each other.
+    /// Which processors the workers had, in turn; `None` if they were not bound.
+    pub cpus: Option<Vec<usize>>,
+    /// How near the first two are to each other.
     pub relation: &'static str,
 }
 
@@ -25,6 +25,7 @@ impl Machine {
     pub fn describe(
         clock: Clock,
         processors: &Processors,
+        workers: usize,
         one_cpu: bool,
         load_before: f64,
     ) -> Self {
@@ -43,10 +44,7 @@ impl Machine {
             }),
             clock: clock.name(),
             load_before,
-            cpus: match (one_cpu, processors.pinned) {
-                (true, _) => Some([processors.pair[0]; 2]),
-                (false, pinned) => pinned.then_some(processors.pair),
-            },
+            cpus: processors.bound(workers, one_cpu),
             relation: if one_cpu { "one processor" } else { processors.relation() },
         }
     }
@@ -54,12 +52,16 @@ impl Machine {
     /// The description as one or two lines of text.
     pub fn lines(&self) -> Vec<String> {
         let virtual_machine = if self.virtual_machine { " (virtual machine)" } else { "" };
-        let place = match self.cpus {
-            Some([near, far]) if near == far => format!("both processes on processor {near}"),
+        let place = match self.cpus.as_deref() {
+            Some([near, far]) if near == far => format!("all processes on processor {near}"),
             Some([near, far]) => {
                 format!("processes on processors {near} and {far} ({})", self.relation)
             }
-            None => "processes not bound to processors, except for the floor".into(),
+            Some(cpus) => {
+                let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
+                format!("processes in turn on processors {}", cpus.join(", "))
+            }
+            None => "processes not bound to processors".into(),
         };
         vec![
             format!(

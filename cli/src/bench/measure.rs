@@ -51,7 +51,7 @@ pub fn near<L: Link>(
     clock: Clock,
     budget: Budget,
 ) -> Result<Figures, Failure> {
-    let mut barrier = Barrier::new(control);
+    let mut barrier = control.barrier();
     let mut request = L::Message::blank(setup.size);
     let mut answer = L::Message::blank(setup.size);
     request.fill(0);
@@ -103,7 +103,7 @@ pub fn far<L: Link>(
     clock: Clock,
     budget: Budget,
 ) -> Result<(), Failure> {
-    let mut barrier = Barrier::new(control);
+    let mut barrier = control.barrier();
     let mut message = L::Message::blank(setup.size);
     message.fill(0);
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `args` | the command line |
 //! | `rows` | what is measured: transport, way of waiting, size |
-//! | `run` | the rounds over all rows, and how they share the time |
+//! | `run`, `schedule` | the rounds over all rows, and how they share the time |
 //! | `crew`, `worker` | the two processes, and what happens when they fail |
 //! | `measure` | the loops: round trip and one way |
 //! | `payload` | what messages carry, and the check of it |
@@ -13,12 +13,14 @@
 //! | `tally`, `report` | figures of rounds, and the result |
 //! | `table`, `chart`, `hgrm`, `units` | how it is shown |
 //! | `bars`, `idle` | the project's goals |
+//! | `crowd/` | the same for many processes on one ring |
 
 mod args;
 mod bars;
 mod chart;
 mod clock;
 mod crew;
+mod crowd;
 mod hgrm;
 mod idle;
 mod link;
@@ -30,6 +32,7 @@ mod processors;
 mod report;
 mod rows;
 mod run;
+mod schedule;
 mod shared;
 mod table;
 mod tally;
@@ -43,6 +46,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 pub use args::BenchArgs;
 
@@ -56,6 +60,7 @@ use rows::{Carrier, Row};
 use run::Bench;
 
 const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> ExitCode {
@@ -64,6 +69,10 @@ pub fn run(args: &BenchArgs) -> ExitCode {
         Err(Abort::Signal(signal)) => {
             eprintln!("annulus: interrupted");
             ExitCode::from(128 + signal as u8)
+        }
+        Err(Abort::Usage(text)) => {
+            eprintln!("annulus: {text}");
+            ExitCode::from(USAGE)
         }
         Err(Abort::Failed(text)) => {
             eprintln!("annulus: {text}");
@@ -87,10 +96,13 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
 
     let begin = Instant::now();
     let load_before = machine::load();
-    let crew = Crew::new()?;
     let processors = Processors::choose(!args.no_pin)?;
     let one_cpu = args.one_cpu || processors.single();
-    let bench = Bench { crew, clock: Clock::calibrate(), processors };
+    let plan = crowd::Plan::of(args, one_cpu).map_err(Abort::Usage)?;
+    let bench = Bench { crew: Crew::new()?, clock: Clock::calibrate(), processors };
+    if let Some(plan) = plan {
+        return crowd::bench(&bench, &plan, args.schedule(), args.json);
+    }
 
     let mut rows = args.selection(one_cpu).rows();
     let shown = rows.len();
@@ -126,7 +138,7 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
     };
     let report = Report {
         annulus: env!("CARGO_PKG_VERSION"),
-        machine: Machine::describe(bench.clock, &bench.processors, one_cpu, load_before),
+        machine: Machine::describe(bench.clock, &bench.processors, 2, one_cpu, load_before),
         rounds: schedule.rounds,
         seconds: begin.elapsed().as_secs_f64(),
         floor_rtt_ns: floor.p50,
@@ -147,7 +159,7 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
             chart::draw(&report).map_err(|error| Abort::Failed(format!("the chart: {error}")))?;
         file.write_all(svg.as_bytes()).map_err(|error| unwritable(path, &error))?;
     }
-    print(&report, args.json)
+    print(&report, args.json, table::render)
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Abort {
@@ -155,14 +167,14 @@ fn unwritable(path: &Path, error: &io::Error) -> Abort {
 }
 
 /// Prints the result. A reader that has gone is a quiet end, as for `annulus bench | head`.
-fn print(report: &Report, json: bool) -> Result<(), Abort> {
+fn print<R: Serialize>(report: &R, json: bool, table: fn(&R) -> String) -> Result<(), Abort> {
     let text = if json {
         let mut text = serde_json::to_string_pretty(report)
             .map_err(|error| Abort::Failed(error.to_string()))?;
         text.push('\n');
         text
     } else {
-        table::render(report)
+        table(report)
     };
     let mut out = anstream::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

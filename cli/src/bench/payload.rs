@@ -24,6 +24,8 @@ pub trait Payload {
     fn fill(&mut self, sequence: u64);
     /// Reads every byte and compares it with what `fill(sequence)` writes.
     fn matches(&self, sequence: u64) -> bool;
+    /// The number that it says it was filled for.
+    fn sequence(&self) -> u64;
 }
 
 /// Messages of the typed ring: as many words as the type says.
@@ -53,6 +55,11 @@ impl<const N: usize> Payload for [u64; N] {
         }
         difference == 0
     }
+
+    #[inline]
+    fn sequence(&self) -> u64 {
+        self[0]
+    }
 }
 
 /// Messages of everything that moves bytes.
@@ -72,6 +79,11 @@ impl Payload for Bytes {
     #[inline]
     fn matches(&self, sequence: u64) -> bool {
         matches(&self.0, sequence)
+    }
+
+    #[inline]
+    fn sequence(&self) -> u64 {
+        sequence(&self.0)
     }
 }
 
@@ -106,6 +118,12 @@ pub fn matches(message: &[u8], sequence: u64) -> bool {
     difference == 0 && tail == &word.to_le_bytes()[..tail.len()]
 }
 
+/// The number that `message` says it was filled for.
+#[inline]
+pub fn sequence(message: &[u8]) -> u64 {
+    u64_of(&message[..8])
+}
+
 #[inline]
 fn u64_of(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().expect("a chunk of eight bytes"))
@@ -121,6 +139,7 @@ mod tests {
             let mut message = Bytes::blank(size);
             for sequence in [1, 2, 1 << 40, STOP] {
                 message.fill(sequence);
+                assert_eq!(message.sequence(), sequence);
                 assert!(message.matches(sequence), "{size} bytes");
                 assert!(!message.matches(sequence + 1), "{size} bytes");
             }

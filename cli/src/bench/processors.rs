@@ -5,11 +5,13 @@ use std::fs;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// The two processors of a run, and whether workers are bound to them.
+/// The processors of a run, and whether workers are bound to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Processors {
     /// The first two that this process may use, or the only one twice.
     pub pair: [usize; 2],
+    /// All that it may use.
+    all: Vec<usize>,
     pub pinned: bool,
 }
 
@@ -34,12 +36,13 @@ impl Seat {
 }
 
 impl Processors {
-    /// Takes the first two processors of the affinity mask.
+    /// Takes the processors of the affinity mask.
     pub fn choose(pinned: bool) -> nix::Result<Self> {
         let allowed = sched_getaffinity(Pid::from_raw(0))?;
-        let mut allowed = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
-        let first = allowed.next().unwrap_or(0);
-        Ok(Self { pair: [first, allowed.next().unwrap_or(first)], pinned })
+        let all: Vec<usize> =
+            (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
+        let first = all.first().copied().unwrap_or(0);
+        Ok(Self { pair: [first, all.get(1).copied().unwrap_or(first)], all, pinned })
     }
 
     /// There is only one to use.
@@ -51,6 +54,20 @@ impl Processors {
     pub fn of_workers(&self, one_cpu: bool) -> [Seat; 2] {
         let bound = self.pinned || one_cpu;
         self.of_limits(one_cpu).map(|seat| Seat { bound, ..seat })
+    }
+
+    /// Where each of `count` workers runs: on all processors in turn.
+    pub fn of_crowd(&self, count: usize, one_cpu: bool) -> Vec<Seat> {
+        let bound = self.pinned || one_cpu;
+        let all = if one_cpu || self.all.is_empty() { &self.pair[..1] } else { &self.all[..] };
+        all.iter().cycle().take(count).map(|&cpu| Seat { cpu, bound }).collect()
+    }
+
+    /// Those that `count` workers are bound to; `None` if they are not.
+    pub fn bound(&self, count: usize, one_cpu: bool) -> Option<Vec<usize>> {
+        let seats = self.of_crowd(count.max(2), one_cpu);
+        let cpus = seats.iter().take(self.all.len().max(2)).map(|seat| seat.cpu);
+        seats[0].bound.then(|| cpus.collect())
     }
 
     /// The same while a limit of the machine is measured: that belongs to two processors, whatever the
@@ -85,10 +102,15 @@ mod tests {
     #[test]
     fn workers_go_where_they_should() {
         let seat = |cpu, bound| Seat { cpu, bound };
-        let two = Processors { pair: [2, 5], pinned: true };
+        let two = Processors { pair: [2, 5], all: vec![2, 5], pinned: true };
         assert_eq!(two.of_workers(false), [seat(2, true), seat(5, true)]);
         assert_eq!(two.of_workers(true), [seat(2, true); 2]);
+        assert_eq!(two.of_crowd(3, false), [seat(2, true), seat(5, true), seat(2, true)]);
+        assert_eq!(two.of_crowd(3, true), [seat(2, true); 3]);
+        assert_eq!(two.bound(3, false), Some(vec![2, 5]));
+        assert_eq!(two.bound(2, true), Some(vec![2, 2]));
         let free = Processors { pinned: false, ..two };
+        assert_eq!(free.bound(2, false), None);
         assert_eq!(free.of_workers(false), [seat(2, false), seat(5, false)]);
         assert_eq!(free.of_workers(true), [seat(2, true); 2]);
         assert_eq!(free.of_limits(false), [seat(2, true), seat(5, true)]);

@@ -139,7 +139,7 @@ pub mod tests {
                 kernel: "Linux 6.0".into(),
                 clock: "time-stamp counter",
                 load_before: 0.5,
-                cpus: Some([0, 1]),
+                cpus: Some(vec![0, 1]),
                 relation: "two cores of one socket",
             },
             rounds: 3,

@@ -12,12 +12,13 @@ use super::links::eventfd::Eventfds;
 use super::links::floor::Floor;
 use super::links::pipe::{Fifo, Pipe};
 use super::links::posix_queue::PosixQueues;
-use super::links::ring::Rings;
+use super::links::ring::{Rings, Typed, typed};
 use super::links::socket::{Tcp, UnixSeqpacket, UnixStreams};
 use super::links::sysv_queue::SysvQueues;
 use super::measure::{Budget, far, near};
 use super::processors::Processors;
 use super::rows::{Carrier, Kernel, Own, Row};
+use super::schedule::{Schedule, Timetable};
 use super::shared::{Control, Shared};
 use super::tally::{Round, Tally};
 
@@ -29,7 +30,7 @@ pub struct Bench {
 }
 
 /// How long a row may take beyond its budget before its workers are killed.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Bench {
     /// Measures one row once. The inner error is the reason why this machine does not offer it.
@@ -50,23 +51,9 @@ impl Bench {
         }
     }
 
-    /// The size of a message is part of a typed ring's type, so the sizes that can be measured are compiled in.
     fn typed_ring(&self, row: &Row, budget: Budget) -> Result<Result<Round, String>, Abort> {
-        match row.size {
-            8 => self.pair::<Rings<1>>(row, budget),
-            16 => self.pair::<Rings<2>>(row, budget),
-            32 => self.pair::<Rings<4>>(row, budget),
-            56 => self.pair::<Rings<7>>(row, budget),
-            64 => self.pair::<Rings<8>>(row, budget),
-            128 => self.pair::<Rings<16>>(row, budget),
-            256 => self.pair::<Rings<32>>(row, budget),
-            512 => self.pair::<Rings<64>>(row, budget),
-            1024 => self.pair::<Rings<128>>(row, budget),
-            4096 => self.pair::<Rings<512>>(row, budget),
-            16_384 => self.pair::<Rings<2048>>(row, budget),
-            65_536 => self.pair::<Rings<8192>>(row, budget),
-            _ => Ok(Err("typed messages are compiled in: 8, 16, 32, 56, 64, 128, 256, 512 B, 1, 4, 16, 64 KiB".into())),
-        }
+        let pair = OfWords { bench: self, row, budget };
+        typed(row.size, pair).unwrap_or_else(|reason| Ok(Err(reason)))
     }
 
     fn pair<T: Transport>(
@@ -113,17 +100,24 @@ impl Bench {
     }
 }
 
-/// How the time of a run is spent.
-#[derive(Clone, Copy, Debug)]
-pub struct Schedule {
-    pub rounds: usize,
-    /// The whole run should take this long.
-    pub total: Duration,
-}
-
 /// A row's share of the time for one test lies between these.
 const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_millis(250);
+
+/// A row of typed rings, before it is known of which type.
+struct OfWords<'a> {
+    bench: &'a Bench,
+    row: &'a Row,
+    budget: Budget,
+}
+
+impl Typed for OfWords<'_> {
+    type Output = Result<Result<Round, String>, Abort>;
+
+    fn with<const N: usize>(self) -> Self::Output {
+        self.bench.pair::<Rings<N>>(self.row, self.budget)
+    }
+}
 
 /// Measures `floor` and all `rows`. Returns the floor's tally and those of the rows. `before` is told what comes next.
 pub fn run(
@@ -133,18 +127,14 @@ pub fn run(
     schedule: Schedule,
     mut before: impl FnMut(usize, &Row),
 ) -> Result<(Tally, Vec<Tally>), Abort> {
-    let begin = Instant::now();
     let mut floor_tally = Tally::default();
     let mut tallies: Vec<Tally> = rows.iter().map(|_| Tally::default()).collect();
     let order = order(rows);
-    let mut left = order.len() * schedule.rounds;
-    // What a row takes beside its two tests: fork, attach, warm-up, report. Learnt on the way.
-    let mut overhead = Duration::from_millis(5);
+    let mut timetable = Timetable::new(schedule, order.len());
     let mut steps = 0;
     for round in 0..schedule.rounds {
         for &step in &order {
-            // A busy machine takes longer than any budget; every row has its first round by then.
-            if round > 0 && begin.elapsed() > schedule.total {
+            if round > 0 && timetable.is_over() {
                 return Ok((floor_tally, tallies));
             }
             let row = step.map_or(floor, |at| &rows[at]);
@@ -153,13 +143,11 @@ pub fn run(
             }
             before(steps, row);
             steps += 1;
-            left -= 1;
+            let share = timetable.next() / 2;
             let tally = step.map_or(&mut floor_tally, |at| &mut tallies[at]);
             if tally.skipped.is_some() {
                 continue;
             }
-            let remaining = schedule.total.saturating_sub(begin.elapsed());
-            let share = (remaining / (left as u32 + 1)).saturating_sub(overhead) / 2;
             let budget = tests(row, share.clamp(SHORTEST, LONGEST));
             let start = Instant::now();
             match bench.round(row, budget)? {
@@ -170,7 +158,7 @@ pub fn run(
                 }
             }
             let work = budget.round_trips.unwrap_or_default() + budget.rate.unwrap_or_default();
-            overhead = (overhead * 7 + start.elapsed().saturating_sub(work)) / 8;
+            timetable.took(start.elapsed(), work);
         }
     }
     Ok((floor_tally, tallies))

@@ -1,4 +1,4 @@
-//! Memory that the coordinator maps before it forks and both workers see.
+//! Memory that the coordinator maps before it forks and all workers see.
 
 use std::io;
 use std::marker::PhantomData;
@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
@@ -60,7 +61,7 @@ pub struct Line(pub AtomicU64);
 /// How the two workers of one row keep in step outside the timed regions.
 #[repr(C)]
 pub struct Control {
-    arrivals: Line,
+    meeting: Meeting,
     /// Messages in the coming phase of the rate test; 0 ends it.
     pub count: Line,
     /// The sender's clock before the first message of a phase.
@@ -72,25 +73,46 @@ pub struct Control {
 // SAFETY: four atomics with padding.
 unsafe impl Shareable for Control {}
 
+impl Control {
+    /// The barrier of the two workers, as one of them holds it.
+    pub fn barrier(&self) -> Barrier<'_> {
+        self.meeting.barrier(2)
+    }
+}
+
+/// Where workers wait for each other.
+#[repr(C)]
+pub struct Meeting {
+    arrivals: Line,
+}
+
+impl Meeting {
+    /// One worker's view of the barrier of `parties` of them; each needs one.
+    pub fn barrier(&self, parties: usize) -> Barrier<'_> {
+        Barrier { arrivals: &self.arrivals.0, parties: parties as u64, passed: 0 }
+    }
+}
+
 /// One worker's view of the barrier.
 pub struct Barrier<'a> {
-    control: &'a Control,
+    arrivals: &'a AtomicU64,
+    parties: u64,
     passed: u64,
 }
 
-impl<'a> Barrier<'a> {
-    pub fn new(control: &'a Control) -> Self {
-        Self { control, passed: 0 }
-    }
-
-    /// Waits until both workers are here. What either wrote before, both see afterwards. No deadline of its own: a worker
+impl Barrier<'_> {
+    /// Waits until all workers are here. What any wrote before, all see afterwards. No deadline of its own: a worker
     /// whose peer died is killed by the coordinator, which notices.
     pub fn wait(&mut self) {
         self.passed += 1;
-        let arrivals = &self.control.arrivals.0;
-        arrivals.fetch_add(1, Ordering::AcqRel);
+        self.arrivals.fetch_add(1, Ordering::AcqRel);
+        let all = self.parties * self.passed;
+        if self.parties > 2 {
+            // There may be more of them than processors, and those who work still need these.
+            return wait_asleep(|| self.arrivals.load(Ordering::Acquire) >= all);
+        }
         let mut looks = 0u32;
-        while arrivals.load(Ordering::Acquire) < 2 * self.passed {
+        while self.arrivals.load(Ordering::Acquire) < all {
             looks = looks.wrapping_add(1);
             if looks.is_multiple_of(64) {
                 nix::sched::sched_yield().ok();
@@ -100,6 +122,15 @@ impl<'a> Barrier<'a> {
         }
     }
 }
+
+/// Waits until `done` without taking processor time from others.
+pub fn wait_asleep(done: impl Fn() -> bool) {
+    while !done() {
+        std::thread::sleep(NAP);
+    }
+}
+
+const NAP: Duration = Duration::from_micros(50);
 
 #[cfg(test)]
 mod tests {
@@ -119,14 +150,14 @@ mod tests {
         let control: &Control = &control;
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let mut barrier = Barrier::new(control);
+                let mut barrier = control.barrier();
                 for phase in 1..=100 {
                     control.count.0.store(phase, Ordering::Relaxed);
                     barrier.wait();
                     barrier.wait();
                 }
             });
-            let mut barrier = Barrier::new(control);
+            let mut barrier = control.barrier();
             for phase in 1..=100 {
                 barrier.wait();
                 assert_eq!(control.count.0.load(Ordering::Relaxed), phase);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Style};
 
 use super::bars::{Bar, Goal};
+use super::machine::Machine;
 use super::report::{Measured, Report};
 use super::units;
 
@@ -21,18 +22,13 @@ const MISSED: Style = AnsiColor::Red.on_default().bold();
 
 /// The whole report. With escape sequences, which the stream that it is printed to removes where nobody wants them.
 pub fn render(report: &Report) -> String {
-    let mut out = String::new();
-    let _ = writeln!(out, "{BOLD}annulus {} bench{BOLD:#}", report.annulus);
-    for line in report.machine.lines() {
-        let _ = writeln!(out, "{line}");
-    }
-    if let Some(warning) = report.machine.warning() {
-        let _ = writeln!(out, "{MISSED}{warning}{MISSED:#}");
-    }
+    let mut out = head(report.annulus, &report.machine);
     let floor = &report.floor;
     let _ = writeln!(
         out,
-        "floor, one cache line each way: p50 {}, p99 {}, p99.9 {}, max {}",
+        "floor, one cache line each way{}: p50 {}, p99 {}, p99.9 {}, max {}",
+        // The limit of two processors, whatever the scheduler does with the others.
+        if report.machine.cpus.is_none() { " on two processors" } else { "" },
         units::time(floor.p50 as f64),
         units::time(floor.p99 as f64),
         units::time(floor.p999 as f64),
@@ -79,6 +75,18 @@ pub fn render(report: &Report) -> String {
         "\n{DIM}Round trips of all {} rounds, rates are medians of them; every payload byte was checked. Took {:.0} s.{DIM:#}",
         report.rounds, report.seconds
     );
+    out
+}
+
+/// What was measured, and where.
+pub fn head(version: &str, machine: &Machine) -> String {
+    let mut out = format!("{BOLD}annulus {version} bench{BOLD:#}\n");
+    for line in machine.lines() {
+        let _ = writeln!(out, "{line}");
+    }
+    if let Some(warning) = machine.warning() {
+        let _ = writeln!(out, "{MISSED}{warning}{MISSED:#}");
+    }
     out
 }
 

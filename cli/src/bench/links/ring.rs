@@ -2,8 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use annulus::{Place, Receiver, Ring, Sender, SetupError};
-use bytemuck::Pod;
+use annulus::{Place, Receiver, Ring, Sender, SetupError, Topology};
 
 use crate::bench::link::{Failure, Link, Refusal, Setup, Side, Transport};
 
@@ -11,6 +10,52 @@ use crate::bench::link::{Failure, Link, Refusal, Setup, Side, Transport};
 const BYTES: usize = 1 << 19;
 const FEWEST: usize = 16;
 const MOST: usize = 4096;
+
+/// Something to be done with messages of a size that is known only now. The size of a message is part of a typed ring's
+/// type, so the sizes that can be measured are compiled in.
+pub trait Typed {
+    type Output;
+
+    /// Does it with messages of `N` words.
+    fn with<const N: usize>(self) -> Self::Output;
+}
+
+/// Does it with messages of `size` bytes, or says why that cannot be.
+pub fn typed<V: Typed>(size: usize, what: V) -> Result<V::Output, String> {
+    Ok(match size {
+        8 => what.with::<1>(),
+        16 => what.with::<2>(),
+        32 => what.with::<4>(),
+        56 => what.with::<7>(),
+        64 => what.with::<8>(),
+        128 => what.with::<16>(),
+        256 => what.with::<32>(),
+        512 => what.with::<64>(),
+        1024 => what.with::<128>(),
+        4096 => what.with::<512>(),
+        16_384 => what.with::<2048>(),
+        65_536 => what.with::<8192>(),
+        _ => return Err(
+            "typed messages are compiled in: 8, 16, 32, 56, 64, 128, 256, 512 B, 1, 4, 16, 64 KiB"
+                .into(),
+        ),
+    })
+}
+
+/// Makes a ring for messages of `size` bytes, which are `N` words, and gives its descriptor.
+pub fn make<const N: usize>(
+    size: usize,
+    topology: Topology,
+    participants: usize,
+) -> Result<OwnedFd, Refusal> {
+    let capacity = (BYTES / size).clamp(FEWEST, MOST);
+    let make = || -> Result<OwnedFd, SetupError> {
+        let place = Place::memfd("annulus-bench")?;
+        let builder = Ring::<[u64; N]>::builder(capacity).prefault(true);
+        builder.topology(topology).participants(participants).create(place)?.inheritable_fd()
+    };
+    make().map_err(|error| Refusal::Broken(error.to_string()))
+}
 
 /// A ring for each direction, by its descriptor.
 ///
@@ -21,20 +66,11 @@ pub struct Rings<const N: usize> {
     back: OwnedFd,
 }
 
-impl<const N: usize> Transport for Rings<N>
-where
-    [u64; N]: Pod,
-{
+impl<const N: usize> Transport for Rings<N> {
     type Link = Ends<N>;
 
     fn prepare(setup: &Setup) -> Result<Self, Refusal> {
-        let capacity = (BYTES / setup.size).clamp(FEWEST, MOST);
-        let make = || -> Result<OwnedFd, SetupError> {
-            let place = Place::memfd("annulus-bench")?;
-            let ring = Ring::<[u64; N]>::builder(capacity).prefault(true).create(place)?;
-            ring.inheritable_fd()
-        };
-        let ring = || make().map_err(|error| Refusal::Broken(error.to_string()));
+        let ring = || make::<N>(setup.size, Topology::Spsc, 0);
         Ok(Self { forth: ring()?, back: ring()? })
     }
 
@@ -54,18 +90,12 @@ where
 }
 
 /// One side's handles.
-pub struct Ends<const N: usize>
-where
-    [u64; N]: Pod,
-{
+pub struct Ends<const N: usize> {
     to_peer: Sender<[u64; N]>,
     from_peer: Receiver<[u64; N]>,
 }
 
-impl<const N: usize> Link for Ends<N>
-where
-    [u64; N]: Pod,
-{
+impl<const N: usize> Link for Ends<N> {
     type Message = [u64; N];
 
     #[inline(always)]

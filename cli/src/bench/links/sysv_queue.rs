@@ -13,7 +13,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::unistd::{Pid, getpid};
 
 use crate::bench::link::{Failure, Link, Refusal, Setup, Side, Transport};
-use crate::bench::payload::{Payload, fill, matches};
+use crate::bench::payload::{Payload, fill, matches, sequence};
 
 /// Bytes asked for in a queue; kernel.msgmnb binds those without privilege.
 const CAPACITY: usize = 1 << 20;
@@ -133,6 +133,11 @@ impl Payload for Typed {
     #[inline]
     fn matches(&self, sequence: u64) -> bool {
         matches(&self.0[TYPE_BYTES..], sequence)
+    }
+
+    #[inline]
+    fn sequence(&self) -> u64 {
+        sequence(&self.0[TYPE_BYTES..])
     }
 }
 
