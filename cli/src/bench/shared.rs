@@ -5,8 +5,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
@@ -84,18 +83,24 @@ impl Control {
 #[repr(C)]
 pub struct Meeting {
     arrivals: Line,
+    /// How often all have met, for those who sleep until they do.
+    met: Word,
 }
+
+/// As a [`Line`], of the width that a futex has.
+#[repr(C, align(128))]
+struct Word(AtomicU32);
 
 impl Meeting {
     /// One worker's view of the barrier of `parties` of them; each needs one.
     pub fn barrier(&self, parties: usize) -> Barrier<'_> {
-        Barrier { arrivals: &self.arrivals.0, parties: parties as u64, passed: 0 }
+        Barrier { meeting: self, parties: parties as u64, passed: 0 }
     }
 }
 
 /// One worker's view of the barrier.
 pub struct Barrier<'a> {
-    arrivals: &'a AtomicU64,
+    meeting: &'a Meeting,
     parties: u64,
     passed: u64,
 }
@@ -104,15 +109,17 @@ impl Barrier<'_> {
     /// Waits until all workers are here. What any wrote before, all see afterwards. No deadline of its own: a worker
     /// whose peer died is killed by the coordinator, which notices.
     pub fn wait(&mut self) {
+        let arrivals = &self.meeting.arrivals.0;
+        let met = self.passed as u32;
         self.passed += 1;
-        self.arrivals.fetch_add(1, Ordering::AcqRel);
         let all = self.parties * self.passed;
+        let arrived = arrivals.fetch_add(1, Ordering::AcqRel) + 1;
         if self.parties > 2 {
             // There may be more of them than processors, and those who work still need these.
-            return wait_asleep(|| self.arrivals.load(Ordering::Acquire) >= all);
+            return self.meeting.sleep_or_wake(met, arrived == all);
         }
         let mut looks = 0u32;
-        while self.arrivals.load(Ordering::Acquire) < all {
+        while arrivals.load(Ordering::Acquire) < all {
             looks = looks.wrapping_add(1);
             if looks.is_multiple_of(64) {
                 nix::sched::sched_yield().ok();
@@ -123,14 +130,26 @@ impl Barrier<'_> {
     }
 }
 
-/// Waits until `done` without taking processor time from others.
-pub fn wait_asleep(done: impl Fn() -> bool) {
-    while !done() {
-        std::thread::sleep(NAP);
+impl Meeting {
+    /// The last to come wakes all who sleep since the `met`th time.
+    fn sleep_or_wake(&self, met: u32, last: bool) {
+        let word = &self.met.0;
+        if last {
+            word.store(met.wrapping_add(1), Ordering::Release);
+            futex(word, libc::FUTEX_WAKE, i32::MAX as u32);
+        }
+        while word.load(Ordering::Acquire) == met {
+            futex(word, libc::FUTEX_WAIT, met);
+        }
     }
 }
 
-const NAP: Duration = Duration::from_micros(50);
+/// One of the two calls without a time-out, whatever becomes of it: the caller looks at the word again.
+fn futex(word: &AtomicU32, operation: i32, value: u32) {
+    let none = std::ptr::null::<libc::timespec>();
+    // SAFETY: the word is on a mapping that outlives the call, and neither operation reads or writes anything else.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, none) };
+}
 
 #[cfg(test)]
 mod tests {
@@ -142,6 +161,25 @@ mod tests {
         assert_eq!(control.count.0.load(Ordering::Relaxed), 0);
         control.count.0.store(7, Ordering::Relaxed);
         assert_eq!(control.count.0.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn the_barrier_holds_many_until_the_last_arrives() {
+        let control = Shared::<Control>::new().unwrap();
+        let (meeting, count) = (&control.meeting, &control.count.0);
+        std::thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| {
+                    let mut barrier = meeting.barrier(5);
+                    for phase in 1..=100 {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        barrier.wait();
+                        assert_eq!(count.load(Ordering::Relaxed), 5 * phase);
+                        barrier.wait();
+                    }
+                });
+            }
+        });
     }
 
     #[test]

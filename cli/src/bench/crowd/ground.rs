@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::args::MOST;
-use crate::bench::shared::{Line, Meeting, Shareable};
+use crate::bench::clock::Clock;
+use crate::bench::payload::Payload;
+use crate::bench::shared::{Barrier, Line, Meeting, Shareable};
 
 /// The shared pages of one row. Whoever leads writes it between two stretches, when all others wait.
 #[repr(C)]
@@ -22,6 +24,45 @@ pub struct Ground {
     /// When a receiver learnt that everything was sent, and had been taken.
     pub ended: Line,
     pub senders: [Desk; MOST],
+}
+
+/// A worker's place in the crowd.
+#[derive(Clone, Copy)]
+pub struct Post<'a> {
+    pub ground: &'a Ground,
+    pub clock: Clock,
+    pub senders: usize,
+    pub receivers: usize,
+    pub size: usize,
+    /// Messages in a call.
+    pub batch: usize,
+}
+
+impl Post<'_> {
+    /// Room for the messages of a call.
+    pub fn blank<M: Payload>(&self) -> Vec<M> {
+        (0..self.batch).map(|_| M::blank(self.size)).collect()
+    }
+
+    /// The barrier of all, as one of them holds it.
+    pub fn barrier(&self) -> Barrier<'_> {
+        self.ground.meeting.barrier(self.senders + self.receivers)
+    }
+}
+
+/// Where the number of the sender is in a sequence number.
+const SENDER_SHIFT: u32 = 40;
+
+/// The sequence number of a sender's message.
+#[inline]
+pub fn sequence_of(sender: usize, number: u64) -> u64 {
+    (sender as u64) << SENDER_SHIFT | number
+}
+
+/// Whose message has this sequence number, and its number among that one's.
+#[inline]
+pub fn sender_and_number(sequence: u64) -> (usize, u64) {
+    ((sequence >> SENDER_SHIFT) as usize, sequence & ((1 << SENDER_SHIFT) - 1))
 }
 
 /// What concerns one sender.

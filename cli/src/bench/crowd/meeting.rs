@@ -144,3 +144,42 @@ impl<L: Link> Receiving for OneByOne<L> {
         self.0.recv(&mut messages[0]).map(|()| 1)
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Condvar, Mutex};
+
+    use super::*;
+
+    type Message = [u64; 2];
+
+    /// A queue of the standard library's parts.
+    #[derive(Default)]
+    pub struct Queue {
+        messages: Mutex<VecDeque<Message>>,
+        more: Condvar,
+    }
+
+    impl Sending for &Queue {
+        type Message = Message;
+
+        fn send(&mut self, messages: &[Message]) -> Result<(), Failure> {
+            self.messages.lock().unwrap().extend(messages);
+            self.more.notify_all();
+            Ok(())
+        }
+    }
+
+    impl Receiving for &Queue {
+        type Message = Message;
+
+        fn recv(&mut self, messages: &mut [Message]) -> Result<usize, Failure> {
+            let queue = self.messages.lock().unwrap();
+            let mut queue = self.more.wait_while(queue, |queue| queue.is_empty()).unwrap();
+            let count = messages.len().min(queue.len());
+            messages.iter_mut().zip(queue.drain(..count)).for_each(|(to, from)| *to = from);
+            Ok(count)
+        }
+    }
+}

@@ -5,16 +5,17 @@
 //! | `args` | the part of the command line, and the rows that it comes to |
 //! | `meeting` | what carries the messages |
 //! | `ground` | what the workers share beside them |
-//! | `measure` | the loops |
+//! | `send`, `receive` | the loops |
 //! | `report` | the result |
 //!
 //! Processes, clock, schedule and transports are those of the benchmark of two.
 
 mod args;
 mod ground;
-mod measure;
 mod meeting;
+mod receive;
 mod report;
+mod send;
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -36,10 +37,10 @@ use super::run::{Bench, PATIENCE};
 use super::schedule::{Schedule, Timetable};
 use super::shared::Shared;
 use args::Row;
-use ground::Ground;
-use measure::{Findings, Post};
+use ground::{Ground, Post};
 use meeting::{Kept, Meeting, SharedRing, Terms};
 use report::{Measured, Report, Tally};
+use send::Findings;
 
 /// A row's share of the time in one round lies between these.
 const SHORTEST: Duration = Duration::from_millis(30);
@@ -191,14 +192,14 @@ impl OneRow<'_> {
             if number < plan.senders {
                 let body = move || {
                     let mut link = join().sender(terms)?;
-                    let findings = measure::send(&mut link, post, number, budget)?;
+                    let findings = send::send(&mut link, post, number, budget)?;
                     serde_json::to_vec(&findings).map_err(|error| Failure::call("report", error))
                 };
                 return Job { side: Side::Near, seat, body: Box::new(body) };
             }
             let body = move || {
                 let mut link = join().receiver(terms)?;
-                measure::receive(&mut link, post).map(|()| Vec::new())
+                receive::receive(&mut link, post).map(|()| Vec::new())
             };
             Job { side: Side::Far, seat, body: Box::new(body) }
         };

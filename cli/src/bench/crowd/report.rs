@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::args::{Plan, Row};
-use super::measure::{Findings, STRIDE, Stretch};
+use super::send::{Findings, STRIDE, Stretch};
 use crate::bench::machine::Machine;
 use crate::bench::tally::median;
 use crate::bench::units;

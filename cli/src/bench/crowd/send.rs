@@ -1,23 +1,18 @@
-//! The test of a crowd, as its workers run it: everybody sends or receives as fast as it can, for several stretches.
+//! The test of a crowd, as its senders run it: everybody sends or receives as fast as it can, for several stretches.
 //!
 //! In a stretch each sender has the same number of messages to send. The clock runs from the first send to the moment
 //! that a receiver learns that all were sent, which is the next that any of them receives after the last message. How
 //! many fill the time is found by stretches of growing length.
-//!
-//! Each receiver checks every byte, and that each sender's numbers grow; all of them together must have had each number
-//! once.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ground::{Arrived, Ground};
-use super::meeting::{Receiving, Sending};
-use crate::bench::clock::Clock;
+use super::ground::{Ground, Post, sequence_of};
+use super::meeting::Sending;
 use crate::bench::link::Failure;
 use crate::bench::payload::{Payload, STOP};
-use crate::bench::shared::wait_asleep;
 
 /// Stretches that count, in one round of one row.
 const STRETCHES: usize = 3;
@@ -25,21 +20,8 @@ const STRETCHES: usize = 3;
 pub const STRIDE: u64 = 32;
 /// Messages of the first stretch.
 const FIRST: u64 = 2 * STRIDE;
-/// Where the number of the sender is in a sequence number.
-const SENDER_SHIFT: u32 = 40;
-
-/// A worker's place in the crowd.
-#[derive(Clone, Copy)]
-pub struct Post<'a> {
-    pub ground: &'a Ground,
-    pub clock: Clock,
-    pub senders: usize,
-    pub receivers: usize,
-    pub size: usize,
-    /// Messages in a call.
-    pub batch: usize,
-}
-
+/// Between two looks whether a receiver has stopped, which nobody times.
+const NAP: Duration = Duration::from_micros(50);
 /// What one sender found.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Findings {
@@ -98,8 +80,8 @@ pub fn send<S: Sending<Message: Payload>>(
 ) -> Result<Findings, Failure> {
     let Post { ground, .. } = *post;
     let desk = &ground.senders[number];
-    let mut messages = blank::<S::Message>(post);
-    let mut barrier = ground.meeting.barrier(post.senders + post.receivers);
+    let mut messages = post.blank::<S::Message>();
+    let mut barrier = post.barrier();
     let mut leader =
         (number == 0).then(|| Leader { budget, count: FIRST, found: false, rates: Vec::new() });
     let mut stretches = Vec::new();
@@ -109,7 +91,8 @@ pub fn send<S: Sending<Message: Payload>>(
             leader.announce(ground);
         }
         barrier.wait();
-        let count = ground.count.0.load(Relaxed);
+        // Now, and not at the end of the stretch, when the leader may already announce the next.
+        let (count, measured) = (ground.count.0.load(Relaxed), ground.measured.0.load(Relaxed));
         if count == 0 {
             break;
         }
@@ -129,11 +112,10 @@ pub fn send<S: Sending<Message: Payload>>(
                 "of the {count} messages of sender {number}, some were lost or came twice"
             )));
         }
-        if ground.measured.0.load(Relaxed) != 0 {
+        if measured != 0 {
             let share = desk.sent_at_first_end.load(Relaxed) as f64 / count as f64;
             stretches.push(Stretch { share, slowest_stride_ns: post.clock.ns(slowest) });
         }
-        // Nobody goes on before the leader has come to the barrier, too.
         if let Some(leader) = &mut leader {
             leader.learn(post);
         }
@@ -159,7 +141,7 @@ fn send_stretch<S: Sending<Message: Payload>>(
         // Both numbers of messages are divisible by the length of a batch.
         for _ in 0..STRIDE as usize / messages.len() {
             for message in messages.iter_mut() {
-                message.fill((sender as u64) << SENDER_SHIFT | next);
+                message.fill(sequence_of(sender, next));
                 next += 1;
             }
             link.send(messages)?;
@@ -181,72 +163,45 @@ fn stop_receivers<S: Sending<Message: Payload>>(
     messages[0].fill(STOP);
     for receiver in 1..=post.receivers as u64 {
         link.send(&messages[..1])?;
-        wait_asleep(|| post.ground.stopped.0.load(Acquire) >= receiver);
+        while post.ground.stopped.0.load(Acquire) < receiver {
+            std::thread::sleep(NAP);
+        }
     }
     Ok(())
 }
 
-/// A receiver's whole work.
-pub fn receive<R: Receiving<Message: Payload>>(
-    link: &mut R,
-    post: &Post<'_>,
-) -> Result<(), Failure> {
-    let Post { ground, .. } = *post;
-    let mut messages = blank::<R::Message>(post);
-    let mut arrived = vec![Arrived::default(); post.senders];
-    let mut barrier = ground.meeting.barrier(post.senders + post.receivers);
-    loop {
-        barrier.wait();
-        let count = ground.count.0.load(Relaxed);
-        if count == 0 {
-            return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::clock::Clock;
+    use crate::bench::crowd::meeting::tests::Queue;
+    use crate::bench::crowd::receive::receive;
+    use crate::bench::shared::Shared;
+
+    #[test]
+    fn a_crowd_comes_to_figures() {
+        let (queue, ground) = (Queue::default(), Shared::<Ground>::new().unwrap());
+        let clock = Clock::calibrate();
+        let post = Post { ground: &ground, clock, senders: 3, receivers: 2, size: 16, batch: 32 };
+        let (queue, post, budget) = (&queue, &post, Duration::from_millis(6));
+        let findings: Vec<Findings> = std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(move || receive(&mut &*queue, post).unwrap());
+            }
+            let senders: Vec<_> = (0..3)
+                .map(|at| scope.spawn(move || send(&mut &*queue, post, at, budget).unwrap()))
+                .collect();
+            senders.into_iter().map(|sender| sender.join().unwrap()).collect()
+        });
+        let rates: Vec<_> = findings.iter().map(|findings| findings.rates.len()).collect();
+        assert_eq!(rates, [STRETCHES, 0, 0]);
+        assert!(findings[0].rates.iter().all(|&rate| rate > 0.0));
+        for findings in &findings {
+            assert_eq!(findings.stretches.len(), STRETCHES);
+            let figures = findings.stretches.iter().map(|stretch| stretch.share);
+            assert!(figures.clone().all(|share| (0.0..=1.0).contains(&share)));
         }
-        arrived.fill(Arrived::default());
-        while !receive_some(link, count, &mut messages, &mut arrived)? {}
-        ground.ended.0.fetch_min(post.clock.now(), Relaxed);
-        for (desk, arrived) in ground.senders.iter().zip(&arrived) {
-            desk.add(arrived);
-        }
-        ground.stopped.0.fetch_add(1, AcqRel);
-        barrier.wait();
+        let first = |at: usize| findings.iter().any(|all| all.stretches[at].share == 1.0);
+        assert!((0..STRETCHES).all(first), "one of them is the first: {findings:?}");
     }
-}
-
-/// Receives and checks what one call gives; whether that ended with the word to stop.
-fn receive_some<R: Receiving<Message: Payload>>(
-    link: &mut R,
-    count: u64,
-    messages: &mut [R::Message],
-    arrived: &mut [Arrived],
-) -> Result<bool, Failure> {
-    let received = link.recv(messages)?;
-    let mut stop = false;
-    for message in &messages[..received] {
-        let sequence = message.sequence();
-        if stop || !message.matches(sequence) {
-            return Err(Failure::wrong(sequence));
-        }
-        if sequence == STOP {
-            stop = true;
-            continue;
-        }
-        let (sender, number) = (sequence >> SENDER_SHIFT, sequence & ((1 << SENDER_SHIFT) - 1));
-        match arrived.get_mut(sender as usize) {
-            Some(arrived) if number > arrived.last && number <= count => arrived.add(number),
-            Some(arrived) => return Err(out_of_order(sender, number, arrived.last)),
-            None => return Err(Failure::wrong(sequence)),
-        }
-    }
-    Ok(stop)
-}
-
-#[cold]
-fn out_of_order(sender: u64, number: u64, last: u64) -> Failure {
-    Failure::WrongPayload(format!(
-        "message {number} of sender {sender} arrived after its message {last}"
-    ))
-}
-
-fn blank<M: Payload>(post: &Post<'_>) -> Vec<M> {
-    (0..post.batch).map(|_| M::blank(post.size)).collect()
 }
