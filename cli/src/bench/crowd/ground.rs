@@ -13,8 +13,6 @@ pub struct Ground {
     pub meeting: Meeting,
     /// Messages of each sender in the coming stretch; 0 ends it all.
     pub count: Line,
-    /// Whether the coming stretch counts, or is for finding out how long it must be.
-    pub measured: Line,
     /// Senders that have sent everything.
     pub finished: Line,
     /// Receivers that have been told to stop.
@@ -81,9 +79,8 @@ unsafe impl Shareable for Ground {}
 
 impl Ground {
     /// Prepares the next stretch.
-    pub fn announce(&self, count: u64, measured: bool) {
+    pub fn announce(&self, count: u64) {
         self.count.0.store(count, Relaxed);
-        self.measured.0.store(measured.into(), Relaxed);
         self.finished.0.store(0, Relaxed);
         self.stopped.0.store(0, Relaxed);
         self.started.0.store(u64::MAX, Relaxed);

@@ -48,6 +48,9 @@ const LONGEST: Duration = Duration::from_millis(1500);
 /// What each worker may take to come and to go, beyond the patience that a row has anyway.
 const PER_WORKER: Duration = Duration::from_millis(20);
 
+/// Descriptors that the coordinator has beside those of the workers' reports.
+const OTHER_DESCRIPTORS: usize = 32;
+
 /// What a row came to, or why this machine does not offer it.
 type Round = Result<Vec<Findings>, String>;
 
@@ -55,7 +58,7 @@ type Round = Result<Vec<Findings>, String>;
 pub fn bench(bench: &Bench, plan: &Plan, schedule: Schedule, json: bool) -> Result<(), Abort> {
     let begin = Instant::now();
     let load_before = machine::load();
-    raise_descriptor_limit();
+    allow_descriptors(plan.workers())?;
     let progress = super::progress_bar(plan.rows.len() * schedule.rounds);
     let tallies = run(bench, plan, schedule, |step, row| {
         progress.set_position(step as u64);
@@ -81,11 +84,16 @@ pub fn bench(bench: &Bench, plan: &Plan, schedule: Schedule, json: bool) -> Resu
 }
 
 /// The coordinator holds a descriptor for each worker, and a crowd may have more of them than shells allow by default.
-fn raise_descriptor_limit() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // If it stays as it is, a run that needs more says so.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+fn allow_descriptors(workers: usize) -> Result<(), Abort> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if most < (workers + OTHER_DESCRIPTORS) as u64 {
+        return Err(Abort::Failed(format!(
+            "{workers} processes need more open files than the {most} that this one may have; allow more with \
+             `ulimit -n`"
+        )));
     }
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(())
 }
 
 /// Round after round over all rows, so that a drift of the machine meets all of them alike.
@@ -112,7 +120,7 @@ fn run(
             }
             let start = Instant::now();
             match measure(bench, plan, row, budget)? {
-                Ok(findings) => tally.add(findings),
+                Ok(round) => tally.rounds.push(round),
                 Err(reason) => {
                     tally.skipped = Some(reason);
                     continue;

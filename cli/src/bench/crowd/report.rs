@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::args::{Plan, Row};
-use super::send::{Findings, STRIDE, Stretch};
+use super::send::{Findings, STRIDE};
 use crate::bench::machine::Machine;
 use crate::bench::tally::median;
 use crate::bench::units;
@@ -39,26 +39,26 @@ pub struct Measured {
     pub receivers: usize,
     /// All processes shared one processor.
     pub one_cpu: bool,
-    /// The median of all stretches.
+    /// The median of the rounds.
     pub msgs_per_s: Option<f64>,
     pub bytes_per_s: Option<f64>,
     /// What the slowest sender had sent of its messages when the fastest had sent all: 1 if all are alike. The median
-    /// of all stretches.
+    /// of the rounds.
     pub least_share: Option<f64>,
-    /// The longest that any sender took for 32 messages one after the other; the median of all stretches.
+    /// The longest that any sender took for 32 messages one after the other; the median of the rounds.
     pub slowest_32_ns: Option<f64>,
-    /// The longest of all stretches.
+    /// The longest of all rounds.
     pub slowest_32_ns_worst: Option<f64>,
     /// Each sender's.
     pub per_sender: Vec<OfSender>,
-    /// Single stretches: the spread tells how much a figure can be trusted.
-    pub stretches_msgs_per_s: Vec<f64>,
+    /// Single rounds, in order: the spread tells how much a figure can be trusted.
+    pub rounds_msgs_per_s: Vec<f64>,
     /// Why there are no figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
 }
 
-/// How one sender fared; medians of all stretches.
+/// How one sender fared; medians of the rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct OfSender {
     pub share: f64,
@@ -68,43 +68,41 @@ pub struct OfSender {
 /// The rounds of one row.
 #[derive(Debug, Default)]
 pub struct Tally {
-    rates: Vec<f64>,
-    /// Each sender's stretches.
-    senders: Vec<Vec<Stretch>>,
+    /// What each sender found in each.
+    pub rounds: Vec<Vec<Findings>>,
     /// Why there are none.
     pub skipped: Option<String>,
 }
 
 impl Tally {
-    /// Adds what all senders found in one round.
-    pub fn add(&mut self, round: Vec<Findings>) {
-        self.senders.resize_with(round.len(), Vec::new);
-        for (all, findings) in self.senders.iter_mut().zip(round) {
-            all.extend(findings.stretches);
-            self.rates.extend(findings.rates);
-        }
-    }
-
-    /// One figure of each stretch, from that of all senders in it.
-    fn of_stretches(
+    /// One figure of each round, from that of all senders in it.
+    fn of_rounds(
         &self,
-        figure: impl Fn(&Stretch) -> f64,
+        figure: impl Fn(&Findings) -> f64,
         of_all: impl Fn(f64, f64) -> f64,
     ) -> Vec<f64> {
-        let stretch = |at: usize| {
-            self.senders.iter().filter_map(|all| all.get(at)).map(&figure).reduce(&of_all)
+        let rounds = self.rounds.iter();
+        rounds.filter_map(|round| round.iter().map(&figure).reduce(&of_all)).collect()
+    }
+
+    fn of_sender(&self, at: usize) -> OfSender {
+        let median_of = |figure: fn(&Findings) -> f64| {
+            median(self.rounds.iter().map(|round| figure(&round[at])).collect()).unwrap_or_default()
         };
-        (0..self.rates.len()).filter_map(stretch).collect()
+        OfSender {
+            share: median_of(|findings| findings.share),
+            slowest_32_ns: median_of(|findings| findings.slowest_stride_ns),
+        }
     }
 }
 
 impl Measured {
     pub fn of(plan: &Plan, row: &Row, tally: Tally) -> Self {
-        let slowest = tally.of_stretches(|stretch| stretch.slowest_stride_ns, f64::max);
-        let msgs_per_s = median(tally.rates.clone());
-        let median_of = |stretches: &[Stretch], figure: fn(&Stretch) -> f64| {
-            median(stretches.iter().map(figure).collect()).unwrap_or_default()
-        };
+        let slowest = tally.of_rounds(|findings| findings.slowest_stride_ns, f64::max);
+        let rates: Vec<f64> =
+            tally.rounds.iter().flatten().filter_map(|findings| findings.msgs_per_s).collect();
+        let senders = tally.rounds.first().map_or(0, Vec::len);
+        let msgs_per_s = median(rates.clone());
         Self {
             transport: row.carrier.name(),
             wait: row.carrier.wait().name(),
@@ -115,18 +113,11 @@ impl Measured {
             one_cpu: plan.one_cpu,
             msgs_per_s,
             bytes_per_s: msgs_per_s.map(|rate| rate * row.size as f64),
-            least_share: median(tally.of_stretches(|stretch| stretch.share, f64::min)),
+            least_share: median(tally.of_rounds(|findings| findings.share, f64::min)),
             slowest_32_ns_worst: slowest.iter().copied().reduce(f64::max),
             slowest_32_ns: median(slowest),
-            per_sender: tally
-                .senders
-                .iter()
-                .map(|stretches| OfSender {
-                    share: median_of(stretches, |stretch| stretch.share),
-                    slowest_32_ns: median_of(stretches, |stretch| stretch.slowest_stride_ns),
-                })
-                .collect(),
-            stretches_msgs_per_s: tally.rates,
+            per_sender: (0..senders).map(|at| tally.of_sender(at)).collect(),
+            rounds_msgs_per_s: rates,
             skipped: tally.skipped,
         }
     }
@@ -186,7 +177,7 @@ pub fn render(report: &Report) -> String {
         out,
         "\n{dim}least share: what the slowest sender had sent of its messages when the fastest had sent all; 1 if all are \
          alike.\nslowest {STRIDE}: the longest that any sender took for {STRIDE} messages one after the other, in the median \
-         of the stretches, and\nin the worst. Rates are medians of the stretches; every payload byte and every number was \
+         of the rounds, and\nin the worst. Rates are medians of the rounds; every payload byte and every number was \
          checked. Took {:.0} s.{dim:#}",
         report.seconds
     );
@@ -200,13 +191,12 @@ mod tests {
     use crate::bench::rows::{Carrier, Own};
     use annulus::Topology;
 
-    fn findings(figures: [(f64, f64); 3], rates: &[f64]) -> Findings {
-        let stretch = |(share, slowest_stride_ns)| Stretch { share, slowest_stride_ns };
-        Findings { stretches: figures.map(stretch).into(), rates: rates.to_vec() }
+    fn findings(share: f64, slowest_stride_ns: f64, msgs_per_s: Option<f64>) -> Findings {
+        Findings { share, slowest_stride_ns, msgs_per_s }
     }
 
     #[test]
-    fn the_figures_are_those_of_the_worst_sender_in_each_stretch() {
+    fn the_figures_are_those_of_the_worst_sender_in_each_round() {
         let row = Row { carrier: Carrier::Own(Own::Ring, Waiting::Spin), size: 8, batch: 32 };
         let plan = Plan {
             senders: 2,
@@ -215,11 +205,12 @@ mod tests {
             rows: vec![row],
             one_cpu: false,
         };
-        let mut tally = Tally::default();
-        tally.add(vec![
-            findings([(1.0, 10.0), (0.5, 20.0), (1.0, 30.0)], &[3e6, 1e6, 2e6]),
-            findings([(0.8, 40.0), (1.0, 50.0), (0.9, 5.0)], &[]),
-        ]);
+        let rounds = vec![
+            vec![findings(1.0, 10.0, Some(3e6)), findings(0.8, 40.0, None)],
+            vec![findings(0.5, 20.0, Some(1e6)), findings(1.0, 50.0, None)],
+            vec![findings(1.0, 30.0, Some(2e6)), findings(0.9, 5.0, None)],
+        ];
+        let tally = Tally { rounds, skipped: None };
         let measured = Measured::of(&plan, &row, tally);
         assert_eq!(measured.msgs_per_s, Some(2e6));
         assert_eq!(measured.least_share, Some(0.8));

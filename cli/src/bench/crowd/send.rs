@@ -1,4 +1,4 @@
-//! The test of a crowd, as its senders run it: everybody sends or receives as fast as it can, for several stretches.
+//! The test of a crowd, as its senders run it: everybody sends or receives as fast as it can, in stretches.
 //!
 //! In a stretch each sender has the same number of messages to send. The clock runs from the first send to the moment
 //! that a receiver learns that all were sent, which is the next that any of them receives after the last message. How
@@ -9,65 +9,66 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ground::{Ground, Post, sequence_of};
+use super::ground::{Post, sequence_of};
 use super::meeting::Sending;
 use crate::bench::link::Failure;
 use crate::bench::payload::{Payload, STOP};
 
-/// Stretches that count, in one round of one row.
-const STRETCHES: usize = 3;
 /// Messages between two readings of the clock, so that these cost little beside the messages.
 pub const STRIDE: u64 = 32;
 /// Messages of the first stretch.
 const FIRST: u64 = 2 * STRIDE;
+/// Budgets after which a stretch counts whatever its length.
+const PATIENCE: f64 = 4.0;
 /// Between two looks whether a receiver has stopped, which nobody times.
 const NAP: Duration = Duration::from_micros(50);
-/// What one sender found.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Findings {
-    pub stretches: Vec<Stretch>,
-    /// Messages a second of all together, in each stretch; of the leader only.
-    pub rates: Vec<f64>,
-}
 
-/// How one sender fared in one stretch.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Stretch {
+/// How one sender fared in the stretch that counts.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Findings {
     /// What it had sent of its messages when the first sender had sent all.
     pub share: f64,
     /// The longest that it took for [`STRIDE`] messages one after the other.
     pub slowest_stride_ns: f64,
+    /// Messages a second of all together; the leader knows it.
+    pub msgs_per_s: Option<f64>,
 }
 
-/// Finds out how long a stretch must be, and how many there have been.
+/// Finds out how long a stretch must be.
+///
+/// One that takes long may have met a moment in which the machine had other things to do. So the one that counts must be
+/// long, and the one before it, from which its length was reckoned, not much shorter.
 struct Leader {
-    budget: Duration,
+    wanted: f64,
     count: u64,
-    /// The count has been found.
-    found: bool,
-    rates: Vec<f64>,
+    /// The stretch before was long enough to reckon with.
+    reckoned: bool,
+    spent: f64,
+    msgs_per_s: Option<f64>,
 }
 
 impl Leader {
-    fn announce(&self, ground: &Ground) {
-        let over = self.rates.len() == STRETCHES;
-        ground.announce(if over { 0 } else { self.count }, self.found);
+    fn new(budget: Duration) -> Self {
+        let wanted = budget.as_secs_f64();
+        Self { wanted, count: FIRST, reckoned: false, spent: 0.0, msgs_per_s: None }
     }
 
-    fn learn(&mut self, post: &Post<'_>) {
-        let [started, ended] = [&post.ground.started, &post.ground.ended];
-        let ticks = ended.0.load(Relaxed).saturating_sub(started.0.load(Relaxed)).max(1);
-        let seconds = post.clock.ns(ticks) / 1e9;
-        let wanted = self.budget.as_secs_f64() / STRETCHES as f64;
-        if self.found {
-            self.rates.push((self.count * post.senders as u64) as f64 / seconds);
-        } else if seconds < wanted / 2.0 {
-            self.count *= 4;
-        } else {
-            self.found = true;
-            let count = (self.count as f64 * wanted / seconds) as u64;
-            self.count = count.next_multiple_of(STRIDE).max(FIRST);
+    /// Messages of each sender in the coming stretch; none if one has counted.
+    fn next(&self) -> u64 {
+        if self.msgs_per_s.is_some() { 0 } else { self.count }
+    }
+
+    fn learn(&mut self, senders: usize, seconds: f64) {
+        self.spent += seconds;
+        let long = seconds >= self.wanted / 4.0;
+        if long && self.reckoned || self.spent > PATIENCE * self.wanted {
+            self.msgs_per_s = Some((self.count * senders as u64) as f64 / seconds);
+            return;
         }
+        self.reckoned = long;
+        let factor = (self.wanted / seconds).min(4.0);
+        let count = (self.count as f64 * factor) as u64;
+        self.count = count.next_multiple_of(STRIDE).max(FIRST);
     }
 }
 
@@ -82,17 +83,15 @@ pub fn send<S: Sending<Message: Payload>>(
     let desk = &ground.senders[number];
     let mut messages = post.blank::<S::Message>();
     let mut barrier = post.barrier();
-    let mut leader =
-        (number == 0).then(|| Leader { budget, count: FIRST, found: false, rates: Vec::new() });
-    let mut stretches = Vec::new();
+    let mut leader = (number == 0).then(|| Leader::new(budget));
+    let mut findings = Findings::default();
     loop {
         desk.sent.0.store(0, Relaxed);
         if let Some(leader) = &leader {
-            leader.announce(ground);
+            ground.announce(leader.next());
         }
         barrier.wait();
-        // Now, and not at the end of the stretch, when the leader may already announce the next.
-        let (count, measured) = (ground.count.0.load(Relaxed), ground.measured.0.load(Relaxed));
+        let count = ground.count.0.load(Relaxed);
         if count == 0 {
             break;
         }
@@ -112,15 +111,15 @@ pub fn send<S: Sending<Message: Payload>>(
                 "of the {count} messages of sender {number}, some were lost or came twice"
             )));
         }
-        if measured != 0 {
-            let share = desk.sent_at_first_end.load(Relaxed) as f64 / count as f64;
-            stretches.push(Stretch { share, slowest_stride_ns: post.clock.ns(slowest) });
-        }
+        findings.share = desk.sent_at_first_end.load(Relaxed) as f64 / count as f64;
+        findings.slowest_stride_ns = post.clock.ns(slowest);
         if let Some(leader) = &mut leader {
-            leader.learn(post);
+            let ticks = ground.ended.0.load(Relaxed).saturating_sub(ground.started.0.load(Relaxed));
+            leader.learn(post.senders, post.clock.ns(ticks.max(1)) / 1e9);
+            findings.msgs_per_s = leader.msgs_per_s;
         }
     }
-    Ok(Findings { stretches, rates: leader.map(|leader| leader.rates).unwrap_or_default() })
+    Ok(findings)
 }
 
 /// Sends `count` messages and returns the ticks that the slowest stride took.
@@ -174,6 +173,7 @@ fn stop_receivers<S: Sending<Message: Payload>>(
 mod tests {
     use super::*;
     use crate::bench::clock::Clock;
+    use crate::bench::crowd::ground::Ground;
     use crate::bench::crowd::meeting::tests::Queue;
     use crate::bench::crowd::receive::receive;
     use crate::bench::shared::Shared;
@@ -193,15 +193,35 @@ mod tests {
                 .collect();
             senders.into_iter().map(|sender| sender.join().unwrap()).collect()
         });
-        let rates: Vec<_> = findings.iter().map(|findings| findings.rates.len()).collect();
-        assert_eq!(rates, [STRETCHES, 0, 0]);
-        assert!(findings[0].rates.iter().all(|&rate| rate > 0.0));
-        for findings in &findings {
-            assert_eq!(findings.stretches.len(), STRETCHES);
-            let figures = findings.stretches.iter().map(|stretch| stretch.share);
-            assert!(figures.clone().all(|share| (0.0..=1.0).contains(&share)));
-        }
-        let first = |at: usize| findings.iter().any(|all| all.stretches[at].share == 1.0);
-        assert!((0..STRETCHES).all(first), "one of them is the first: {findings:?}");
+        let rates: Vec<bool> =
+            findings.iter().map(|findings| findings.msgs_per_s.is_some()).collect();
+        assert_eq!(rates, [true, false, false]);
+        assert!(findings[0].msgs_per_s.unwrap() > 0.0);
+        assert!(findings.iter().all(|findings| (0.0..=1.0).contains(&findings.share)));
+        assert!(findings.iter().any(|findings| findings.share == 1.0), "one is the first");
+        assert!(findings.iter().all(|findings| findings.slowest_stride_ns > 0.0));
+    }
+
+    #[test]
+    fn a_stretch_counts_that_is_as_long_as_it_was_reckoned() {
+        // A million messages a second of each, and sometimes a tenth of a second in which nothing goes.
+        let lead = |disturbed: &[usize]| {
+            let mut leader = Leader::new(Duration::from_millis(100));
+            for stretch in 0.. {
+                let count = leader.next();
+                if count == 0 {
+                    return (stretch, leader.count, leader.msgs_per_s.unwrap());
+                }
+                let pause = if disturbed.contains(&stretch) { 0.1 } else { 0.0 };
+                leader.learn(2, count as f64 / 1e6 + pause);
+            }
+            unreachable!()
+        };
+        let (stretches, count, rate) = lead(&[]);
+        assert!((90_000..110_000).contains(&count) && (rate / 2e6 - 1.0).abs() < 0.01);
+        let (more, count, rate) = lead(&[0, 2]);
+        assert!(more > stretches && more < 12, "{more}");
+        assert!(count > 25_000 && (rate / 2e6 - 1.0).abs() < 0.01, "{count} {rate}");
+        assert_eq!(lead(&[0, 1, 2, 3, 4, 5]).0, 2, "there is nothing better to be had");
     }
 }
