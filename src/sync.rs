@@ -125,6 +125,16 @@ impl Edge {
         self.or_weakened(Ordering::Release)
     }
 
+    /// The ordering of a read-modify-write that is the load end of this edge and the store end of `store`.
+    #[inline(always)]
+    pub fn load_and(self, store: Self) -> Ordering {
+        match (self.load(), store.store()) {
+            (Ordering::Acquire, Ordering::Release) => Ordering::AcqRel,
+            (Ordering::Acquire, _) => Ordering::Acquire,
+            (_, store) => store,
+        }
+    }
+
     #[cfg(not(loom))]
     #[inline(always)]
     const fn or_weakened(self, ordering: Ordering) -> Ordering {

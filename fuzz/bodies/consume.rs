@@ -2,8 +2,8 @@
 
 use super::input::Input;
 use annulus::{
-    ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvIntoError, Ring,
-    Sender, TryRecvError, TrySendError,
+    Builder, ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvIntoError,
+    Ring, Sender, Topology, TryRecvError, TrySendError,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -21,11 +21,15 @@ pub fn consume(data: &[u8]) {
         0..=199 => 1 + input.below(24),
         _ => 1 + input.below(2000),
     };
-    match input.byte() % 4 {
+    match input.byte() % 6 {
         0 => slots::<u64>(input, capacity),
         1 => slots::<[u64; 9]>(input, capacity),
         2 => slots::<[u8; 12]>(input, capacity),
-        _ => bytes(input, capacity * 8),
+        3 => bytes(input, ByteRing::builder(capacity * 8)),
+        ordered => {
+            let lanes = ByteRing::builder(capacity * 8).topology(Topology::Mpsc).participants(3);
+            bytes(input, lanes.ordered(ordered == 5));
+        }
     }
 }
 
@@ -54,7 +58,7 @@ impl Memory {
 
     /// Writes what a hostile peer might.
     fn scribble(&self, input: &mut Input<'_>) {
-        match input.byte() % 8 {
+        match input.byte() % 9 {
             // A position of either half, and once in a while both alike.
             0 | 1 => {
                 let half = PAGE * (1 + input.below(2));
@@ -93,6 +97,13 @@ impl Memory {
                 for word in start..end {
                     self.set(DATA + word * 8, value);
                 }
+            }
+            // A position of a lane: the halves lie behind a page of participants.
+            7 if self.words * 8 > 7 * PAGE => {
+                let half = DATA + PAGE * (1 + input.below(6));
+                let line = [0, 8, 128, 256][input.below(4)];
+                let value = input.edgy(self.get(half + line));
+                self.set(half + line, value);
             }
             _ => self.set(DATA + input.below(self.words) * 8, input.edgy(0)),
         }
@@ -172,13 +183,13 @@ fn slots<T: bytemuck::Pod>(input: &mut Input<'_>, capacity: usize) {
     }
 }
 
-fn bytes(input: &mut Input<'_>, capacity: usize) {
-    let ring = ByteRing::builder(capacity).create(Place::memfd("consume").unwrap()).unwrap();
+fn bytes(input: &mut Input<'_>, ring: Builder<ByteRing>) {
+    let ring = ring.create(Place::memfd("consume").unwrap()).unwrap();
     let memory = Memory::new(ring.inheritable_fd().unwrap());
     let mut tx: Option<ByteSender> = None;
     let mut rx: Option<ByteReceiver> = None;
     let (mut tx_corrupt, mut rx_corrupt) = (false, false);
-    let longest = capacity;
+    let longest = ring.max_message();
     let mut message = Vec::new();
     while !input.is_empty() {
         let choice = input.byte();

@@ -2,8 +2,9 @@
 
 use super::input::Input;
 use annulus::{
-    ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvError, RecvIntoError,
-    RecvTimeoutError, Ring, Sender, SetupError, TryRecvError, TrySendError,
+    Builder, ByteReceiver, ByteRing, ByteSendError, ByteSender, Place, Receiver, RecvError,
+    RecvIntoError, RecvTimeoutError, Ring, Sender, SetupError, Topology, TryRecvError,
+    TrySendError,
 };
 use bytemuck::Pod;
 use std::collections::VecDeque;
@@ -18,12 +19,17 @@ pub fn operations(data: &[u8]) {
         few @ 0..=239 => 1 + usize::from(few) % 40,
         _ => 1 + input.below(3000),
     };
-    match input.byte() % 5 {
+    match input.byte() % 7 {
         0 => slots::<u64>(input, capacity, persistent),
         1 => slots::<[u64; 9]>(input, capacity, persistent),
         2 => slots::<[u8; 12]>(input, capacity, persistent),
         3 => slots::<[u32; 7]>(input, capacity, persistent),
-        _ => bytes(input, capacity * 5, persistent),
+        4 => bytes(input, ByteRing::builder(capacity * 5), persistent),
+        ordered => {
+            // One sender at a time, so always in the one lane that there is.
+            let lanes = ByteRing::builder(capacity * 5).topology(Topology::Mpsc).participants(1);
+            bytes(input, lanes.ordered(ordered == 6), persistent);
+        }
     }
 }
 
@@ -306,6 +312,8 @@ fn receive<T: Pod + PartialEq + std::fmt::Debug>(
 /// A byte ring, to the byte: a message takes a header and whole words, a lap may end with a pad, and a
 /// header's worth always stays free.
 struct Bytes {
+    /// Bytes before each message that are not the user's.
+    extra: usize,
     size: u64,
     tail: u64,
     head: u64,
@@ -327,6 +335,10 @@ fn record(len: usize) -> u64 {
 }
 
 impl Bytes {
+    fn record(&self, len: usize) -> u64 {
+        record(len + self.extra)
+    }
+
     fn fits(&self, bytes: u64) -> bool {
         self.tail + bytes <= self.head + self.size - 8
     }
@@ -334,18 +346,18 @@ impl Bytes {
     /// Whether a message of `len` bytes is taken now; a pad is left behind either way.
     fn reserve(&mut self, len: usize) -> bool {
         let rest = self.size - self.tail % self.size;
-        if record(len) > rest {
+        if self.record(len) > rest {
             if !self.fits(rest) {
                 return false;
             }
             self.tail += rest;
             self.records.push_back(Record::Pad(rest));
         }
-        self.fits(record(len))
+        self.fits(self.record(len))
     }
 
     fn commit(&mut self, message: Vec<u8>) {
-        self.tail += record(message.len());
+        self.tail += self.record(message.len());
         self.records.push_back(Record::Message(message));
         self.messages.0 += 1;
     }
@@ -365,7 +377,7 @@ impl Bytes {
 
     fn release(&mut self) {
         match self.records.pop_front() {
-            Some(Record::Message(message)) => self.head += record(message.len()),
+            Some(Record::Message(message)) => self.head += self.record(message.len()),
             other => panic!("released {other:?}"),
         }
         self.messages.1 += 1;
@@ -382,15 +394,19 @@ impl Bytes {
     }
 }
 
-fn bytes(input: &mut Input<'_>, capacity: usize, persistent: bool) {
+fn bytes(input: &mut Input<'_>, ring: Builder<ByteRing>, persistent: bool) {
     let place = Place::memfd("operations").unwrap();
-    let ring = ByteRing::builder(capacity).persistent(persistent).create(place).unwrap();
+    let ring = ring.persistent(persistent).create(place).unwrap();
+    let capacity = ring.capacity();
+    // A number before each message of an ordered ring.
+    let extra = if ring.topology() != Topology::Spsc && ring.is_ordered() { 8 } else { 0 };
     let again = ByteRing::from_fd(ring.inheritable_fd().unwrap()).unwrap();
     assert_eq!((again.capacity(), again.max_message()), (capacity, capacity));
     let mut tx: Option<ByteSender> = None;
     let mut rx: Option<ByteReceiver> = None;
     let model = &mut Bytes {
-        size: record(capacity) + 8,
+        extra,
+        size: record(capacity + extra) + 8,
         tail: 0,
         head: 0,
         records: VecDeque::new(),
@@ -423,6 +439,11 @@ fn bytes(input: &mut Input<'_>, capacity: usize, persistent: bool) {
             _ => {
                 let rx = rx.get_or_insert_with(|| ring.receiver().unwrap());
                 model.receiver = Peer::Here;
+                if ring.topology() != Topology::Spsc {
+                    // Nobody rings for a pad in front of a message that was given up; who waits finds it.
+                    let _ = rx.wait_ready(Duration::ZERO);
+                    model.front();
+                }
                 receive_bytes(input, choice, rx, model, capacity);
             }
         }

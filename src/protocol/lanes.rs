@@ -48,6 +48,9 @@ use core::ops::Range;
 const TURN: usize = 2048;
 /// Rounds between two looks at all lanes.
 const ROUNDS: u32 = 1024;
+/// Rounds of announcements before a sleep. Each is for the lane of a sender that has just come, so there is hardly
+/// ever a second one; a peer that never stops to ring gets no further than this.
+const ANNOUNCEMENTS: usize = 16;
 /// Lanes in a word of the doorbell.
 const BITS: usize = 64;
 
@@ -329,7 +332,7 @@ impl RecvCursor {
         wake: impl Fn(&AtomicU32),
     ) -> Result<(), Blocked> {
         self.rounds = 0;
-        loop {
+        for _ in 0..ANNOUNCEMENTS {
             if self.retire(mem, keep_served, &wake)? {
                 // P1 park: the announcements are before this, the looks below after it.
                 heavy_barrier();
@@ -339,14 +342,15 @@ impl RecvCursor {
                     self.set_active(lane);
                 }
             }
-            match self.find(mem, &wake) {
-                // A sender has asked for a look at its lane, there was nothing, and it will not ask again before
-                // that is announced: it may just have come.
-                Err(Blocked::NotReady)
-                    if !keep_served && self.active_in(0..self.lanes.len()).is_some() => {}
-                found => return found,
+            let found = self.find(mem, &wake);
+            // A sender may have asked for a look at its lane though there was nothing, because it has just come. It
+            // will not ask again before that is announced.
+            let is_certain = keep_served || self.active_in(0..self.lanes.len()).is_none();
+            if found != Err(Blocked::NotReady) || is_certain {
+                return found;
             }
         }
+        Err(Blocked::NotReady)
     }
 
     /// Announces that the active lanes are not looked at any more in which there is nothing, and was nothing

@@ -247,8 +247,10 @@ impl RecvCursor {
                 continue;
             }
             mem.own.journal.intend(position, 1);
-            // C3 fill. Relaxed on the way out: whose it is now, the stamp says by itself.
-            if stamp.change(orphan, taken, (Edge::FillLoad.load(), Ordering::Relaxed)) {
+            // C3 fill. C2 claim, on the way out: if this one dies, its repairer looks where the intent points, and
+            // so no stamp may say that it has what the intent does not.
+            let won = Edge::FillLoad.load_and(Edge::ClaimStore);
+            if stamp.change(orphan, taken, (won, Ordering::Relaxed)) {
                 let before = self.delivered_before(mem, shape, position);
                 let word = position << COUNT_BITS | (before + 1);
                 self.claimer.geometry.deliveries(mem, shape, position).write(word);
