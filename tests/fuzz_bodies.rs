@@ -26,6 +26,7 @@ fn the_kept_corpus_passes() {
     replay("attach", bodies::attach);
     replay("consume", bodies::consume);
     replay("operations", bodies::operations);
+    replay("repair", bodies::repair);
 }
 
 proptest! {
@@ -44,5 +45,10 @@ proptest! {
     #[test]
     fn calls_answer_as_a_queue_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
         bodies::operations(&data);
+    }
+
+    #[test]
+    fn repairs_leave_the_living_what_they_have(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::repair(&data);
     }
 }

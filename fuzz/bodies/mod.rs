@@ -4,6 +4,8 @@
 //! * [`attach`]: a file that is no ring, or almost one, is opened in every way there is.
 //! * [`consume`]: a ring whose every shared byte a peer may have written is recovered and used.
 //! * [`operations`]: sequences of calls against a queue that says what each must answer.
+//! * [`repair`]: any journals, stamps and positions of a ring with shared sides are resolved, and the living keep
+//!   what they have.
 
 #![allow(dead_code, missing_docs)]
 
@@ -11,7 +13,9 @@ mod attach;
 mod consume;
 mod input;
 mod operations;
+mod repair;
 
 pub use attach::attach;
 pub use consume::consume;
 pub use operations::operations;
+pub use repair::repair;
