@@ -251,10 +251,26 @@ impl Participant {
         futex::wake_all(park::ring(self.peer()));
     }
 
-    /// Called when an attempt of a `try_` call met somebody's claim: looks now and then whether that one
-    /// lives; whether it is worth another attempt.
-    pub(crate) fn tend_if_stuck(&mut self) -> bool {
-        self.stuck && self.empty_polls.is_multiple_of(POLLS_PER_PROBE) && self.tend()
+    /// Called when an attempt of a `try_` call found nothing: looks now and then, if somebody's claim is in the
+    /// way or may have to be given to somebody else, whether that one lives.
+    pub(crate) fn tend_now_and_then(&mut self) {
+        let due = self.empty_polls.is_multiple_of(POLLS_PER_PROBE);
+        if due && (self.stuck || self.are_others_at_work()) {
+            self.tend();
+        }
+    }
+
+    /// Whether another receiver has a message that this one is to have if the other is dead. Not to be asked
+    /// at every attempt: it reads what the others write for each message.
+    #[cold]
+    pub(crate) fn are_others_at_work(&self) -> bool {
+        let shared = self.role == Role::Receiver && self.is_shared();
+        shared && self.entry.is_some_and(|own| table::are_others_at_work(&self.attached, own))
+    }
+
+    /// Whether somebody who dies may leave claims.
+    pub(crate) fn has_table(&self) -> bool {
+        self.entry.is_some()
     }
 
     /// Tells the peer which processor this thread is bound to, if it is bound to one.

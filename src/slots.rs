@@ -158,7 +158,7 @@ impl<S: Shape> SlotSender<S> {
             }
             Blocked::NotReady if self.side.seems_gone() => Failure::Disconnected,
             Blocked::NotReady => {
-                self.side.tend_if_stuck();
+                self.side.tend_now_and_then();
                 Failure::NotReady
             }
         }
@@ -613,7 +613,7 @@ impl<S: Shape> SlotReceiver<S> {
         }
         self.release();
         if !self.side.seems_gone() {
-            self.side.tend_if_stuck();
+            self.side.tend_now_and_then();
             return Failure::NotReady;
         }
         // What the dead have left comes first.

@@ -94,6 +94,13 @@ pub(crate) fn resolve_the_dead(attached: &Attached, fd: BorrowedFd<'_>, own: Opt
     changed
 }
 
+/// Whether a receiver other than that of entry `own` has a message that it is not done with, and may be dead.
+pub(crate) fn are_others_at_work(attached: &Attached, own: u16) -> bool {
+    let spec = &attached.segment().spec;
+    let (mem, shape) = (memory(attached, own), Untyped(spec.message_size));
+    claims::are_others_at_work(&mem, shape, spec.capacity, own.into())
+}
+
 /// Resolves what the dead participant of entry `victim` has left, and frees the entry.
 fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool) -> bool {
     let spec = &attached.segment().spec;

@@ -36,6 +36,9 @@ pub enum Wait {
 const SLICE: Duration = Duration::from_millis(100);
 /// The same while somebody's claim is in the way: a live one is done much sooner.
 const STUCK_SLICE: Duration = Duration::from_millis(2);
+/// The same while another receiver has a message and may be dead: then it is there for this one, and
+/// nobody rings. Longer, because most live, and those who wait for work may be many.
+const WORK_SLICE: Duration = Duration::from_millis(5);
 /// The same while waiting for a peer to come, which rings when it does.
 const PEER_SLICE: Duration = Duration::from_millis(20);
 /// The longest an adaptive waiter spins: about what a sleep and a wake cost (Karlin, Li, Manasse and
@@ -113,7 +116,11 @@ pub(crate) fn wait<R>(
             }
         }
         count(side);
-        let slice = if side.stuck { STUCK_SLICE } else { SLICE };
+        let slice = match side.stuck {
+            true => STUCK_SLICE,
+            false if side.are_others_at_work() => WORK_SLICE,
+            false => SLICE,
+        };
         let epoch = &side.peer().presence.epoch;
         let woken = match deadline {
             None => futex::wait_slice(epoch, sleep.expected(), slice),
@@ -216,7 +223,12 @@ fn spin<R>(
             return None;
         }
         let probe = probed.get_or_insert(now);
-        if now - *probe >= TRUST || side.has_peer_left() {
+        let trust = match side.stuck {
+            true => STUCK_SLICE,
+            false if side.has_table() => WORK_SLICE,
+            false => TRUST,
+        };
+        if now - *probe >= trust || side.has_peer_left() {
             *probe = now;
             side.look_at_processors();
             yields = side.shares_processor();

@@ -5,5 +5,6 @@
 mod support;
 
 mod lanes;
+mod pause;
 mod promises;
 mod torture;

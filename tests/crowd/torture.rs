@@ -333,6 +333,32 @@ fn many_senders_many_receivers_that_take() {
 }
 
 #[test]
+fn a_dead_receivers_message_comes_to_whoever_polls() {
+    // Nothing else is in the ring that anybody could be stuck at.
+    let ring = Ring::<[u64; 3]>::builder(16)
+        .topology(Topology::Mpmc)
+        .create(Place::memfd("polled").unwrap())
+        .unwrap();
+    let fd = ring.as_fd().try_clone_to_owned().unwrap();
+    let words = Arc::new(SharedWords::new(1));
+    let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    tx.send(message(1, 2)).unwrap();
+    let theirs = Arc::clone(&words);
+    let worker = Peer::spawn(CHILD_LIFE, move || {
+        let mut rx = open(&fd).receiver().expect("a place");
+        let _claimed = rx.claim().expect("a message");
+        theirs[0].store(1, Relaxed);
+        std::thread::sleep(CHILD_LIFE);
+    });
+    assert!(poll(PATIENCE, || words[0].load(Relaxed) == 1), "it never claimed");
+    (0..3000).for_each(|_| assert!(rx.try_recv().is_err(), "it lives"));
+    worker.kill().expect("killed");
+    let polled = (0..3000).find_map(|_| rx.try_recv().ok());
+    assert_eq!(polled, Some(message(1, 2)));
+    assert_eq!(ring.stats().repairs, 1);
+}
+
+#[test]
 fn the_descriptor_is_shared() {
     // What the torture rests on: a descriptor that was inherited opens the same ring.
     let ring = Ring::<[u64; 3]>::builder(4).create(Place::memfd("same").unwrap()).unwrap();

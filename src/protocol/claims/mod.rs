@@ -47,7 +47,7 @@ mod send;
 
 #[cfg(not(loom))]
 pub use journal::last_claim;
-pub use receive::{Held, RecvCursor};
+pub use receive::{Held, RecvCursor, are_others_at_work};
 pub use repair::{Outcome, resolve};
 pub use send::SendCursor;
 

@@ -1,10 +1,11 @@
 //! A receiver of a ring with shared sides.
 
 use super::claim::{Claimed, Claimer, Messages};
-use super::journal::MOST;
-use super::{Claims, FREE, Geometry, ORPHAN, TAKEN, TOMB, stamped};
+use super::journal::{Intent, MOST};
+use super::{Claims, FREE, FULL, Geometry, ORPHAN, TAKEN, TOMB, stamped};
 use crate::payload;
 use crate::protocol::Blocked;
+use crate::protocol::layout::{ACTIVE, Entry, RECEIVES};
 use crate::protocol::slots::Shape;
 use crate::sync::{Edge, Ordering};
 
@@ -262,6 +263,30 @@ impl RecvCursor {
         self.seen = orphans;
         None
     }
+}
+
+/// Whether a receiver other than that of entry `me` has claimed a message and is not done with it: if it is dead,
+/// the message is there to be handed out again once somebody has asked. Reads lines that busy receivers write: not
+/// for those who are at work.
+pub fn are_others_at_work(mem: &Claims<'_>, shape: impl Shape, capacity: usize, me: usize) -> bool {
+    let geometry = Geometry::new(mem.words, shape, capacity);
+    // C2 claim: what lies before this is claimed by somebody whose intent is visible now.
+    let head = Messages::position(mem).load(Edge::ClaimLoad.load());
+    let is_at_work = |i: usize, entry: &Entry| {
+        let intent = Intent::of(entry);
+        let first = intent.first_near(head);
+        (0..intent.count).map(|by| first.wrapping_add(by)).any(|position| {
+            let stamp = geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
+            // An orphan whose repairer was killed before it said so is one that nobody looks for.
+            let undone = [FULL, ORPHAN, TAKEN + i as u64].map(|state| stamped(position, state));
+            (head.wrapping_sub(position) as i64) > 0 && undone.contains(&stamp)
+        })
+    };
+    let receives = |entry: &Entry| {
+        entry.card.state.load(Ordering::Relaxed) & (RECEIVES | ACTIVE) == RECEIVES | ACTIVE
+    };
+    let mut others = mem.table.iter().enumerate().filter(|&(i, _)| i != me);
+    others.any(|(i, entry)| receives(entry) && is_at_work(i, entry))
 }
 
 /// Says that there are orphans.
