@@ -1,5 +1,5 @@
 //! Rings with shared sides against `ArrayQueue`: messages of eight bytes, as many senders and receivers as named,
-//! medians of interleaved rounds. `cargo bench --bench crowd [-- ROUNDS [CAPACITY]]`.
+//! medians of interleaved rounds. `cargo bench --bench crowd [-- ROUNDS [CAPACITY [ROW]]]`.
 //!
 //! The ring is measured twice: among threads, as `ArrayQueue` can only be, and among processes. Neither are pinned,
 //! because there may be more of them than processors. Who finds nothing to do spins for a moment and then yields,
@@ -224,8 +224,11 @@ fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
     let mut number =
         |default: usize| args.next().map_or(default, |arg| arg.parse().expect("a number"));
-    let (rounds, capacity) = (number(9).max(1), number(1024));
-    for (side, batch, bar) in ROWS {
+    let (rounds, capacity, only) = (number(9).max(1), number(1024), number(0));
+    for (row, (side, batch, bar)) in (1..).zip(ROWS) {
+        if only != 0 && only != row {
+            continue;
+        }
         let (mut threads, mut processes, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             threads.push(ring_of_threads(side, batch, capacity));

@@ -1,5 +1,5 @@
 //! How long others are held up by a claimer that is killed: from the moment `kill` has returned to the one in which
-//! the call of whoever waits comes back. `cargo bench --bench repair [-- KILLS]`.
+//! the call of whoever waits comes back. `cargo bench --bench repair [-- KILLS [ROW]]`.
 //!
 //! Each claimer is a process that certainly has a claim when it is killed, and had it for a random time of up to
 //! 32 ms, in which the others have long been waiting.
@@ -159,15 +159,20 @@ fn main() {
             return claim(role, fd.parse().expect("a descriptor"));
         }
     }
-    let mut kills = args.iter().filter(|arg| !arg.starts_with("--"));
-    let kills = kills.next().map_or(300, |arg| arg.parse().expect("a number")).max(1);
+    let mut args = args.iter().filter(|arg| !arg.starts_with("--"));
+    let mut number =
+        |default: usize| args.next().map_or(default, |arg| arg.parse().expect("a number"));
+    let (kills, only) = (number(300).max(1), number(0));
     type Row = (&'static str, usize, fn(&mut Scene) -> Duration);
     let rows: [Row; 3] = [
         ("sender killed, receiver held up", 64, Scene::receive_past_a_sender),
         ("receiver killed, sender held up", 1, Scene::send_past_a_receiver),
         ("receiver killed, its message waited for", 64, Scene::receive_again),
     ];
-    for (what, capacity, round) in rows {
+    for (row, (what, capacity, round)) in (1..).zip(rows) {
+        if only != 0 && only != row {
+            continue;
+        }
         for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
             let mut scene = Scene::new(capacity, wait);
             let mut times: Vec<Duration> = (0..kills).map(|_| round(&mut scene)).collect();

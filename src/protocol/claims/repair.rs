@@ -49,7 +49,7 @@ pub fn resolve(
         others
             .any(|(i, other)| is_rival(other) && Intent::of(other).covers(position) && is_alive(i))
     };
-    let mut resolved = 0;
+    let (mut resolved, mut busy) = (0, false);
     for position in (0..intent.count).map(|i| first.wrapping_add(i)) {
         if (end.wrapping_sub(position) as i64) <= 0 {
             break;
@@ -78,7 +78,8 @@ pub fn resolve(
         };
         let certain = from == at(TAKEN + victim as u64);
         if !certain && is_claimed_by_the_living(position) {
-            return Outcome::Busy;
+            busy = true;
+            break;
         }
         // C3 fill. The message of an orphan was seen above.
         if word.change(from, to, (Edge::FillStore.store(), Ordering::Relaxed)) {
@@ -90,6 +91,9 @@ pub fn resolve(
     }
     let total = entry.card.resolved.load(Ordering::Relaxed);
     entry.card.resolved.store(total.wrapping_add(resolved), Ordering::Relaxed);
+    if busy {
+        return Outcome::Busy;
+    }
     entry.journal.clear();
     Outcome::Resolved(resolved)
 }
