@@ -205,11 +205,12 @@ impl Memory {
             // The position of this slot in that lap.
             let position = position.wrapping_add((slot as u64).wrapping_sub(position) % capacity);
             let stamp = match (choice >> 6, choice % 8) {
-                (3, 7) => input.edgy(position << STATE_BITS),
+                (3, 7) => input.edgy(stamp(position, FREE)),
                 (_, taken @ 6..) => {
-                    position << STATE_BITS | (TAKEN + u64::from(taken & 1) + input.below(8) as u64)
+                    let of = u64::from(taken & 1) + input.below(8) as u64;
+                    stamp(position, TAKEN + of)
                 }
-                (_, state) => position << STATE_BITS | u64::from(state) % TAKEN,
+                (_, state) => stamp(position, u64::from(state) % TAKEN),
             };
             self.set(SLOTS + slot * self.stride * 8, stamp);
         }

@@ -92,7 +92,7 @@ fn receive_all(fd: &OwnedFd, ledger: &Ledger, me: u64) {
     let mut rx = open(fd).receiver().expect("a place");
     let mut ways = [Wait::Spin, Wait::Block, Wait::Adaptive].into_iter().cycle();
     let take = |message: [u64; 2]| {
-        assert_eq!(message, self::message(message[0] >> 48, message[0] & (1 << 48) - 1), "torn");
+        assert_eq!(message, self::message(message[0] >> 48, message[0] & ((1 << 48) - 1)), "torn");
         count(ledger.received(), message);
     };
     for round in me.. {
