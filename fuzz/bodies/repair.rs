@@ -330,12 +330,15 @@ impl State {
         let end = self.end(entry);
         // The first of its positions, as far from `end` as it can be told by 56 bits with a sign.
         let ahead = ((entry.intent >> 8).wrapping_sub(end) << 8) as i64 >> 8;
+        let lap = self.stamps.len() as u64;
         for ahead in (ahead..0).take(entry.count() as usize) {
+            if ahead < -(lap as i64) {
+                continue;
+            }
             let position = end.wrapping_add_signed(ahead);
             let slot = self.slot(position);
             let there = self.stamps[slot];
             let is = |state| there == stamp(position, state);
-            let lap = self.stamps.len() as u64;
             let (certain, becomes) = match entry.receives() {
                 false if is(FREE) => (false, stamp(position, TOMB)),
                 true if is(FULL) => (false, stamp(position, ORPHAN)),

@@ -156,6 +156,12 @@ impl Geometry {
         (position & (self.capacity - 1)) as usize
     }
 
+    /// Whether `position` can be claimed and not done by a side that is at `end`: it keeps the same slot of the
+    /// next lap from being claimed.
+    fn is_within_a_lap(&self, position: u64, end: u64) -> bool {
+        (1..=self.capacity).contains(&end.wrapping_sub(position))
+    }
+
     /// The stamp of the slot of `position`.
     #[inline(always)]
     fn stamp<'a>(&self, mem: &Claims<'a>, shape: impl Shape, position: u64) -> &'a Word {

@@ -279,7 +279,7 @@ pub fn are_others_at_work(mem: &Claims<'_>, shape: impl Shape, capacity: usize, 
             let stamp = geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
             // An orphan whose repairer was killed before it said so is one that nobody looks for.
             let undone = [FULL, ORPHAN, TAKEN + i as u64].map(|state| stamped(position, state));
-            (head.wrapping_sub(position) as i64) > 0 && undone.contains(&stamp)
+            geometry.is_within_a_lap(position, head) && undone.contains(&stamp)
         })
     };
     let receives = |entry: &Entry| {

@@ -51,8 +51,10 @@ pub fn resolve(
     };
     let (mut resolved, mut busy) = (0, false);
     for position in (0..intent.count).map(|i| first.wrapping_add(i)) {
-        if (end.wrapping_sub(position) as i64) <= 0 {
-            break;
+        // Nobody gets more than a lap beyond a claim that is not done. Further back, an old intent could
+        // have a stamp in common with a claim of the living.
+        if !geometry.is_within_a_lap(position, end) {
+            continue;
         }
         let word = geometry.stamp(mem, shape, position);
         let at = |state| stamped(position, state);
