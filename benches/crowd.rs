@@ -1,5 +1,10 @@
+<<<<<<< HEAD
 //! Rings with shared sides against `ArrayQueue`: messages of eight bytes, as many senders and receivers as named,
 //! medians of interleaved rounds. `cargo bench --bench crowd [-- ROUNDS [CAPACITY [ROW]]]`.
+=======
+//! Rings with shared sides against `ArrayQueue`: messages of eight bytes, as many threads as named on each side,
+//! medians of interleaved rounds; and on one thread. `cargo bench --bench crowd [-- ROUNDS [CAPACITY [ROW]]]`.
+>>>>>>> f74797f (What the journal costs, and how long a killed claimer holds others up: benches, figures)
 //!
 //! The ring is measured twice: among threads, as `ArrayQueue` can only be, and among processes. Neither are pinned,
 //! because there may be more of them than processors. Who finds nothing to do spins for a moment and then yields,
@@ -214,6 +219,35 @@ fn array_queue(side: usize, capacity: usize) -> f64 {
     })
 }
 
+/// Nanoseconds to send a message and to receive it on one thread: the least of many short runs, which the rest of
+/// the machine has no part in.
+fn alone(rounds: usize, capacity: usize, mut pass: impl FnMut(u64) -> u64) -> f64 {
+    let runs = (0..rounds * 1000).map(|_| {
+        let start = Instant::now();
+        let sum: u64 = (0..capacity as u64).map(&mut pass).sum();
+        let time = start.elapsed();
+        assert_eq!(sum, capacity as u64 * (capacity as u64 - 1) / 2);
+        time.as_secs_f64() * 1e9 / capacity as f64
+    });
+    runs.fold(f64::INFINITY, f64::min)
+}
+
+fn one_thread(rounds: usize, capacity: usize) {
+    let place = Place::memfd("crowd").unwrap();
+    let ring = Ring::<u64>::builder(capacity).topology(Topology::Mpmc).create(place).unwrap();
+    let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let ours = alone(rounds, capacity, |number| {
+        tx.try_send(number).unwrap();
+        rx.try_recv().unwrap()
+    });
+    let queue = ArrayQueue::new(capacity);
+    let theirs = alone(rounds, capacity, |number| {
+        queue.push(number).unwrap();
+        queue.pop().unwrap()
+    });
+    println!("one thread: ArrayQueue {theirs:.2} ns, ring {ours:.2} ns a message");
+}
+
 fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
@@ -225,6 +259,9 @@ fn main() {
     let mut number =
         |default: usize| args.next().map_or(default, |arg| arg.parse().expect("a number"));
     let (rounds, capacity, only) = (number(9).max(1), number(1024), number(0));
+    if only == 0 || only == ROWS.len() + 1 {
+        one_thread(rounds, capacity);
+    }
     for (row, (side, batch, bar)) in (1..).zip(ROWS) {
         if only != 0 && only != row {
             continue;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What the journal's store costs: the crowd bench as it is against a build without that store, in turn, for 1P1C and
-# 2P2C at one message a call. Each of PAIRS pairs gives a ratio with / without, of medians of ROUNDS runs of a million
-# messages. `benches/journal.sh [PAIRS [ROUNDS]]`, on a machine that does nothing else: PAIRS is odd.
+# What the journal's stores cost: the crowd bench as it is against a build without them, in turn, at one message a
+# call. Each of PAIRS pairs gives a ratio with / without: of medians of ROUNDS runs of a million messages for 1P1C and
+# 2P2C, and of the least times on one thread. `benches/journal.sh [PAIRS [ROUNDS]]`, on a machine that does
+# nothing else, but for the row of one thread; PAIRS is odd.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pairs=${1:-31} rounds=${2:-3}
@@ -14,9 +15,11 @@ build() {
 with=$(build target)
 without=$(RUSTFLAGS="--cfg annulus_no_journal" build target/no-journal)
 
-# Millions a second of row $2 of the program $1.
+# Messages a microsecond in row $2 of the program $1.
 rate() {
-  "$1" "$rounds" 1024 "$2" | sed -n 's/.*ring *\([0-9.]*\) M.*/\1/p'
+  "$1" "$rounds" 1024 "$2" |
+    sed -n -e 's/.*ring *\([0-9.]*\) M.*/\1/p' -e 's/.*ring *\([0-9.]*\) ns.*/1000 \1/p' |
+    awk '{ print NF == 2 ? $1 / $2 : $1 }'
 }
 
 # The line of standard input at the share $1 of the way up, in order.
@@ -25,7 +28,7 @@ quantile() {
 }
 
 results=$(mktemp)
-for row in 1 2; do
+for row in 6 1 2; do
   for ((pair = 0; pair < pairs; pair++)); do
     # Each goes first as often.
     if ((pair % 2)); then
@@ -38,7 +41,9 @@ for row in 1 2; do
     awk "BEGIN { print $a, $b, $a / $b }"
   done >"$results"
   column() { cut -d ' ' -f "$1" "$results"; }
-  echo "${row}P${row}C: with $(column 1 | quantile 50) M/s, without $(column 2 | quantile 50) M/s;" \
+  name=${row}P${row}C
+  ((row < 6)) || name="one thread"
+  echo "$name: with $(column 1 | quantile 50) M/s, without $(column 2 | quantile 50) M/s;" \
     "ratio $(column 3 | quantile 50), half of them within" \
     "$(column 3 | quantile 25)..$(column 3 | quantile 75); bar 0.97"
 done
