@@ -1,10 +1,6 @@
-<<<<<<< HEAD
 //! Rings with shared sides against `ArrayQueue`: messages of eight bytes, as many senders and receivers as named,
-//! medians of interleaved rounds. `cargo bench --bench crowd [-- ROUNDS [CAPACITY [ROW]]]`.
-=======
-//! Rings with shared sides against `ArrayQueue`: messages of eight bytes, as many threads as named on each side,
-//! medians of interleaved rounds; and on one thread. `cargo bench --bench crowd [-- ROUNDS [CAPACITY [ROW]]]`.
->>>>>>> f74797f (What the journal costs, and how long a killed claimer holds others up: benches, figures)
+//! medians of interleaved rounds; the last row is one thread alone. `cargo bench --bench crowd [-- ROUNDS [CAPACITY
+//! [ROW]]]`.
 //!
 //! The ring is measured twice: among threads, as `ArrayQueue` can only be, and among processes. Neither are pinned,
 //! because there may be more of them than processors. Who finds nothing to do spins for a moment and then yields,

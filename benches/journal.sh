@@ -28,7 +28,7 @@ quantile() {
 }
 
 results=$(mktemp)
-for row in 6 1 2; do
+for row in 7 1 2; do
   for ((pair = 0; pair < pairs; pair++)); do
     # Each goes first as often.
     if ((pair % 2)); then
@@ -42,7 +42,7 @@ for row in 6 1 2; do
   done >"$results"
   column() { cut -d ' ' -f "$1" "$results"; }
   name=${row}P${row}C
-  ((row < 6)) || name="one thread"
+  ((row < 7)) || name="one thread"
   echo "$name: with $(column 1 | quantile 50) M/s, without $(column 2 | quantile 50) M/s;" \
     "ratio $(column 3 | quantile 50), half of them within" \
     "$(column 3 | quantile 25)..$(column 3 | quantile 75); bar 0.97"

@@ -340,14 +340,13 @@ fn a_dead_receivers_message_comes_to_whoever_polls() {
         .create(Place::memfd("polled").unwrap())
         .unwrap();
     let fd = ring.as_fd().try_clone_to_owned().unwrap();
-    let words = Arc::new(SharedWords::new(1));
+    let words = SharedWords::new(1);
     let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
     tx.send(message(1, 2)).unwrap();
-    let theirs = Arc::clone(&words);
-    let worker = Peer::spawn(CHILD_LIFE, move || {
+    let worker = Peer::spawn(CHILD_LIFE, || {
         let mut rx = open(&fd).receiver().expect("a place");
         let _claimed = rx.claim().expect("a message");
-        theirs[0].store(1, Relaxed);
+        words[0].store(1, Relaxed);
         std::thread::sleep(CHILD_LIFE);
     });
     assert!(poll(PATIENCE, || words[0].load(Relaxed) == 1), "it never claimed");
