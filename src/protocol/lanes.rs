@@ -240,44 +240,53 @@ impl RecvCursor {
 
     /// Finds the lane of the oldest message in an ordered ring.
     fn find_oldest(&mut self, mem: Lanes<'_>, wake: &impl Fn(&AtomicU32)) -> Result<(), Blocked> {
-        let mut found = self.lowest(mem, wake)?;
-        // At most once for each lane: the number gets lower.
-        loop {
-            self.hear(mem);
-            let again = self.lowest(mem, wake)?;
-            if again == found {
+        let mut lowest = None;
+        // Each time but the last a lane has got its number, or its bit was set.
+        for _ in 0..=2 * self.lanes.len() {
+            let certain;
+            (lowest, certain) = self.lowest(mem, wake)?;
+            // After the message with the lowest number was seen.
+            if !self.hear(mem) && certain {
                 break;
             }
-            found = again;
         }
-        let (_, lane) = found.ok_or(Blocked::NotReady)?;
+        let (_, lane) = lowest.ok_or(Blocked::NotReady)?;
         self.rounds += 1;
         // No longer than for this message.
         (self.current, self.turn) = (lane, 0);
         Ok(())
     }
 
-    /// The lowest number of a message that is there, and its lane.
+    /// The lowest number of a message that is there, and its lane; whether all active lanes in which there was
+    /// nothing were looked at after that message was seen.
     fn lowest(
         &mut self,
         mem: Lanes<'_>,
         wake: &impl Fn(&AtomicU32),
-    ) -> Result<Option<(u64, usize)>, Blocked> {
-        let mut lowest = None;
+    ) -> Result<(Option<(u64, usize)>, bool), Blocked> {
+        let (mut lowest, mut news, mut empty) = (None, false, false);
         let mut from = 0;
         while let Some(at) = self.active_in(from..self.lanes.len()) {
             from = at + 1;
-            if self.lanes[at].front.is_none() && self.has_message(mem, at, wake)? {
-                let (lane, mem) = (&mut self.lanes[at], mem.lanes[at]);
-                let len = lane.cursor.glance(mem)?;
-                let span = lane.cursor.oldest(mem, len);
-                span.behind_stamp().ok_or(Blocked::Corrupt)?;
-                lane.front = Some(span.words(mem)[0].load(Ordering::Relaxed));
+            if self.lanes[at].front.is_none() {
+                if self.has_message(mem, at, wake)? {
+                    let (lane, mem) = (&mut self.lanes[at], mem.lanes[at]);
+                    let len = lane.cursor.glance(mem)?;
+                    let span = lane.cursor.oldest(mem, len);
+                    span.behind_stamp().ok_or(Blocked::Corrupt)?;
+                    lane.front = Some(span.words(mem)[0].load(Ordering::Relaxed));
+                    news = true;
+                } else {
+                    empty = true;
+                }
             }
-            let front = self.lanes[at].front.map(|number| (number, at));
-            lowest = [lowest, front].into_iter().flatten().min();
+            if let Some(number) = self.lanes[at].front {
+                if lowest.is_none_or(|(least, _)| number < least) {
+                    lowest = Some((number, at));
+                }
+            }
         }
-        Ok(lowest)
+        Ok((lowest, !(news && empty)))
     }
 
     #[inline(always)]
@@ -302,15 +311,18 @@ impl RecvCursor {
         }
     }
 
-    /// Makes the lanes active whose senders asked for it.
-    fn hear(&mut self, mem: Lanes<'_>) {
+    /// Makes the lanes active whose senders asked for it; whether there were any.
+    fn hear(&mut self, mem: Lanes<'_>) -> bool {
         let lanes = self.lanes.len();
+        let mut heard = false;
         for (at, (word, active)) in mem.doorbell.iter().zip(&mut self.active).enumerate() {
             if word.load(Ordering::Relaxed) != 0 {
                 let valid = u64::MAX >> (BITS - (lanes - at * BITS).min(BITS));
                 *active |= word.swap(0, Ordering::Relaxed) & valid;
+                heard = true;
             }
         }
+        heard
     }
 
     /// Whether it is time to [`sweep`](Self::sweep), though there are messages.
