@@ -29,9 +29,14 @@ pub struct CreateArgs {
     #[arg(long, value_enum, default_value_t = Shape::Spsc)]
     topology: Shape,
 
-    /// How many senders and receivers there can be together, where a side has many (default 64)
+    /// How many senders and receivers there can be together, where a side has many (default 64). In a byte ring: how
+    /// many senders, each of which takes the capacity (default 16)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     participants: Option<u16>,
+
+    /// Have messages of different senders received in the order of their sending, in a byte ring with many senders
+    #[arg(long)]
+    ordered: bool,
 
     /// What it holds: bytes (64K, 1M, 1G; default 1M), or messages if it is of slots (default 1024)
     #[arg(long, value_name = "N", value_parser = units::parse_size)]
@@ -71,6 +76,7 @@ Examples:
   annulus create log --capacity 16M
   annulus create ticks --kind slots --message-size 16 --message-align 8 --capacity 64K
   annulus create jobs --kind slots --message-size 64 --topology mpmc
+  annulus create logs --topology mpsc --participants 8 --ordered
   annulus create mailbox --persistent --mode 0660";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,7 +91,7 @@ enum Kind {
 pub enum Shape {
     /// One sender and one receiver
     Spsc,
-    /// Many senders and one receiver, in a ring of slots
+    /// Many senders and one receiver
     Mpsc,
     /// One sender and many receivers, each message for one of them, in a ring of slots
     Spmc,
@@ -120,8 +126,14 @@ pub fn run(args: &CreateArgs) -> Outcome {
         Kind::Bytes => DEFAULT_BYTES,
         Kind::Slots => DEFAULT_SLOTS,
     });
+    if args.ordered && (args.kind, args.topology) != (Kind::Bytes, Shape::Mpsc) {
+        let text =
+            "--ordered is for byte rings with many senders; give --topology mpsc, or leave it out";
+        return Err(Failure::new(Code::Usage, text));
+    }
     let made = match (args.kind, args.message_size) {
         (Kind::Bytes, None) => ByteRing::builder(capacity)
+            .ordered(args.ordered)
             .topology(topology)
             .participants(participants)
             .mode(args.mode)

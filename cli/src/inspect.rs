@@ -42,12 +42,15 @@ fn text(ring: &Report) -> String {
     let style = colour(ring.state);
     line("name", printable(&ring.name));
     line("state", format!("{style}{}{style:#}", ring.state));
-    line("kind", format!("{}, {}", ring.kind, ring.topology));
+    let order = if ring.ordered { ", in order" } else { "" };
+    line("kind", format!("{}, {}{order}", ring.kind, ring.topology));
     let (what, unit) = match ring.kind {
         "bytes" => ("longest message", String::new()),
         _ => ("message", " messages".to_owned()),
     };
-    line("capacity", format!("{}{unit}", ring.amount(ring.capacity as u64)));
+    let has_lanes = ring.kind == "bytes" && ring.table > 0;
+    let each = if has_lanes { " for each sender" } else { "" };
+    line("capacity", format!("{}{unit}{each}", ring.amount(ring.capacity as u64)));
     let size = units::bytes(ring.message_size as u64);
     line(
         "messages",
@@ -72,7 +75,9 @@ fn text(ring: &Report) -> String {
     line("sent", units::messages(ring.sent));
     line("received", units::messages(ring.received));
     line("sleeps", format!("{}, wakes {}, repairs {}", ring.waits, ring.wakes, ring.repairs));
-    if ring.table > 0 {
+    if has_lanes {
+        line("lanes", format!("{} of {}", ring.senders, ring.table));
+    } else if ring.table > 0 {
         let there = ring.senders + ring.receivers;
         line("participants", format!("{there} of {}", ring.table));
         line("redelivered", units::messages(ring.redelivered));

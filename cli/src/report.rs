@@ -10,6 +10,7 @@ pub struct Report {
     pub name: String,
     pub kind: &'static str,
     pub topology: &'static str,
+    pub ordered: bool,
     pub layout_version: u64,
     /// Messages, or bytes in a byte ring; so is `used`.
     pub capacity: usize,
@@ -66,6 +67,7 @@ impl Report {
             name: name.to_owned(),
             kind: ring.kind.name(),
             topology: ring.topology.name(),
+            ordered: ring.ordered,
             layout_version: ring.version,
             capacity: ring.capacity,
             used: ring.stats.length,

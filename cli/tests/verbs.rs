@@ -4,6 +4,7 @@ mod support;
 
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 use support::{Name, Running, annulus, eventually, inspect, run, run_with_input, start};
@@ -51,6 +52,38 @@ fn create_says_what_it_made_only_if_asked() {
 }
 
 #[test]
+fn many_send_lines_at_once_each_in_a_lane() {
+    let name = Name::new();
+    run(&["create", &name, "--topology", "mpsc", "--participants", "2", "--ordered"]).assert_done();
+    let ring = inspect(&name);
+    assert_eq!((&ring["topology"], &ring["ordered"]), (&"mpsc".into(), &true.into()));
+    let text = run(&["inspect", &name]);
+    assert!(text.text().contains("in order") && text.text().contains("0 of 2"), "{}", text.text());
+    let receiver = start(annulus(&["recv", &name, "--lines"]));
+    let both = ["a", "b"].map(|letter| (letter, Running::with_stdin(&["send", &name, "--lines"])));
+    // None goes before all have come: the receiver would end then.
+    eventually("two senders", || inspect(&name)["senders"] == 2);
+    let sent = both.map(|(letter, (sender, mut stdin))| {
+        std::thread::spawn(move || {
+            let lines: String = (0..20_000).map(|i| format!("{letter}{i}\n")).collect();
+            stdin.write_all(lines.as_bytes()).unwrap();
+            drop(stdin);
+            sender.wait().assert_done();
+            lines
+        })
+    });
+    let sent = sent.map(|sender| sender.join().unwrap());
+    let received = receiver.wait();
+    received.assert_done();
+    for (letter, lines) in ["a", "b"].iter().zip(sent) {
+        let text = received.text();
+        let own: String =
+            text.split_inclusive('\n').filter(|line| line.starts_with(letter)).collect();
+        assert_eq!(own, lines);
+    }
+}
+
+#[test]
 fn create_refuses_what_cannot_be() {
     let name = Name::new();
     let create = |options: &[&str]| run(&[&["create", &name], options].concat());
@@ -58,6 +91,8 @@ fn create_refuses_what_cannot_be() {
     create(&["--capacity", "9999999T"]).assert_fails(2, "cannot be addressed");
     create(&["--capacity", "1024G"]).assert_fails(1, "not enough room");
     create(&["--kind", "slots"]).assert_fails(2, "--message-size");
+    create(&["--ordered"]).assert_fails(2, "--topology mpsc");
+    create(&["--topology", "mpmc"]).assert_fails(2, "one receiver");
     create(&["--kind", "slots", "--message-size", "0"]).assert_fails(2, "at least one byte");
     create(&["--message-size", "8"]).assert_fails(2, "--kind slots");
     create(&["--label", &"x".repeat(65)]).assert_fails(2, "64 bytes");

@@ -238,8 +238,8 @@ fn wake_bytes() {
 
 #[test]
 fn wake_lanes() {
-    let mut rows = sweep_wakes::<Bytes<Lanes>>(&byte_sends(), &byte_receives());
     let (sends, receives) = (named(byte_sends(), "send"), named(byte_receives(), "try_recv"));
+    let mut rows = sweep_wakes::<Bytes<Lanes>>(&sends, &receives);
     rows.extend(sweep_wakes::<Bytes<OrderedLanes>>(&sends, &receives));
     report("wake, lanes", &rows);
 }
