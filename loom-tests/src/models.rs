@@ -564,5 +564,5 @@ pub const LANES_UNDISTURBED: &[Laned] = &[
 pub const LANES_DEATHS: &[Laned] = &[
     laned("lanes: a sender dies, its lane is taken over", 1, ALONE, Event::SenderDies),
     laned("lanes: a sender dies, and the slice ends", 1, ALONE, Event::SenderDiesAlone),
-    laned("lanes: the receiver dies", 1, Round { messages: [3, 0], ..ROUND }, Event::ReceiverDies),
+    laned("lanes: the receiver dies", 1, Round { messages: [2, 0], ..ROUND }, Event::ReceiverDies),
 ];
