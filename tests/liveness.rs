@@ -8,6 +8,7 @@ use annulus::{
     SendTimeoutError, SetupError, TryRecvError, TrySendError, Wait,
 };
 use nix::sys::signal::Signal;
+use processes::last_words::in_silence;
 use processes::{PATIENCE, eventually, fork, unique};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -393,9 +394,7 @@ fn a_forked_child_has_no_use_of_its_parents_handles() {
         }
         assert!(matches!(ring.inheritable_fd(), Err(SetupError::Forked)));
         // Its number may be some other file's by now.
-        std::panic::set_hook(Box::new(|_| {}));
-        assert!(std::panic::catch_unwind(|| ring.as_fd()).is_err());
-        let _ = std::panic::take_hook();
+        assert!(in_silence(|| std::panic::catch_unwind(|| ring.as_fd())).is_err());
         // What it opens itself, it can use; the roles are its parent's still.
         let own = open(&name);
         assert!(matches!(own.sender(), Err(SetupError::RoleTaken { .. })));
@@ -422,11 +421,10 @@ fn a_fork_in_the_middle_of_a_byte_message_changes_nothing() {
     let mut grant = tx.try_reserve(8).unwrap();
     grant.write(0, b"half");
     fork(|_| {
-        std::panic::set_hook(Box::new(|_| {}));
         let write = std::panic::AssertUnwindSafe(|| grant.write(4, b"evil"));
-        assert!(std::panic::catch_unwind(write).is_err());
+        assert!(in_silence(|| std::panic::catch_unwind(write)).is_err());
         let commit = std::panic::AssertUnwindSafe(|| grant.commit());
-        assert!(std::panic::catch_unwind(commit).is_err());
+        assert!(in_silence(|| std::panic::catch_unwind(commit)).is_err());
     })
     .finish();
     let mut grant = tx.try_reserve(8).unwrap();
@@ -435,9 +433,8 @@ fn a_fork_in_the_middle_of_a_byte_message_changes_nothing() {
     tx.send(b"second").unwrap();
     let message = rx.claim().unwrap();
     fork(|_| {
-        std::panic::set_hook(Box::new(|_| {}));
         let copy = std::panic::AssertUnwindSafe(|| message.to_vec());
-        assert!(std::panic::catch_unwind(copy).is_err());
+        assert!(in_silence(|| std::panic::catch_unwind(copy)).is_err());
         assert_eq!(message.len(), 8);
         drop(message);
     })
@@ -478,9 +475,8 @@ fn a_fork_in_the_middle_of_a_peek_ends_it_in_the_child() {
     let count = rx.try_peek_batch(|message| {
         shown += 1;
         fork(|_| {
-            std::panic::set_hook(Box::new(|_| {}));
             let copy = std::panic::AssertUnwindSafe(|| message.copy_to(&mut [0; 3]));
-            assert!(std::panic::catch_unwind(copy).is_err());
+            assert!(in_silence(|| std::panic::catch_unwind(copy)).is_err());
             assert_eq!(message.len(), 3);
         })
         .finish();

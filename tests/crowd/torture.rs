@@ -235,7 +235,8 @@ pub fn massacre(
             let goes_on = || ledger.received().load(Relaxed) > before;
             let all_sent = (0..senders).all(|i| ledger.sent(i).load(Relaxed) == NUMBERS);
             let goes_on = all_sent || poll(PATIENCE, goes_on);
-            assert!(goes_on, "kill {kill}: nothing gets through: {:?}", stats());
+            let peers = || peers.iter().flatten().map(Peer::describe).collect::<Vec<_>>();
+            assert!(goes_on, "kill {kill}: nothing gets through: {:?} {:#?}", stats(), peers());
         }
     }
     ledger.stop().store(1, Relaxed);

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, missing_docs)]
 
+#[path = "../support/last_words.rs"]
+pub mod last_words;
+
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
@@ -71,6 +74,7 @@ pub fn fork(body: impl FnOnce(&mut Line)) -> Child {
     for end in [&ours, &theirs] {
         end.set_read_timeout(Some(PATIENCE)).unwrap();
     }
+    last_words::prepare();
     // SAFETY: the child runs Rust code on the copy of one thread of many. What it calls takes locks of
     // the allocator, which the C library makes fit for use after a fork, and of nothing else that
     // another thread could have held.
@@ -81,13 +85,9 @@ pub fn fork(body: impl FnOnce(&mut Line)) -> Child {
             Child { pid: child, line: Line(ours), over: false }
         }
         ForkResult::Child => {
+            last_words::begin();
             drop(ours);
             nix::unistd::alarm::set(LIFE);
-            // What a test's thread prints is caught, and would be lost with this process.
-            std::panic::set_hook(Box::new(|panic| {
-                let text = format!("in a child: {panic}\n");
-                let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
-            }));
             let mut line = Line(theirs);
             let code = match catch_unwind(AssertUnwindSafe(|| body(&mut line))) {
                 Ok(()) => 0,

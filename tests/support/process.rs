@@ -1,7 +1,6 @@
 //! Child processes that cannot outlive the test, cannot run for ever and leave no zombie.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -15,26 +14,25 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 use super::deadline::poll;
+use super::last_words;
+pub use super::last_words::say;
 use super::shared::SharedWords;
 
 /// Exit code of a child whose body panicked.
 pub const PANICKED: i32 = 101;
 
-/// Writes to standard error past libtest's capture, from any process.
-pub fn say(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
-}
-
 /// Forks a child that runs `body` and exits. It dies by SIGALRM after `life` (rounded up to seconds), and
 /// with the thread that forked it.
 pub fn fork_child(life: Duration, body: impl FnOnce()) -> Pid {
     let parent = getpid();
+    last_words::prepare();
     // SAFETY: the child is a copy of this process with one thread, the caller's. It uses the allocator, which
     // glibc keeps usable across fork, and the library, which promises that fresh handles work in a fork child;
     // it prints through `say` only and leaves by `_exit`, so no lock of another thread is waited for.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
+            last_words::begin();
             // SAFETY: two plain system calls without pointers.
             unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -43,7 +41,6 @@ pub fn fork_child(life: Duration, body: impl FnOnce()) -> Pid {
             if getppid() != parent {
                 exit(0);
             }
-            std::panic::set_hook(Box::new(|info| say(&format!("child {}: {info}\n", getpid()))));
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
             exit(if outcome.is_ok() { 0 } else { PANICKED })
         }
@@ -87,6 +84,15 @@ impl Peer {
     /// Sends `signal`.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid, signal).expect("an unreaped child takes signals");
+    }
+
+    /// What it does now, as far as `/proc` tells: for the last words of a test.
+    pub fn describe(&self) -> String {
+        let read = |file| std::fs::read_to_string(format!("/proc/{}/{file}", self.pid));
+        let stat = read("stat").unwrap_or_default();
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').next());
+        let call = read("syscall").unwrap_or_default();
+        format!("{} ({}, system call {})", self.pid, state.unwrap_or("?"), call.trim())
     }
 
     /// Waits for its end: `Ok` after a clean exit. Its alarm clock bounds the wait.
