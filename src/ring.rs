@@ -304,9 +304,20 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
         }
     }
 
-    /// [`try_send`](Self::try_send) where a side is shared, or the handle needs a closer look.
+    /// [`try_send`](Self::try_send) where a side is shared, or the handle needs a closer look. A claim waits for
+    /// all stores before it, those of a call and its spilled registers among them, so what comes first is small
+    /// and in one piece.
     #[inline(never)]
     fn try_send_with_care(&mut self, message: T) -> Result<(), TrySendError<T>> {
+        if self.slots.try_send_at_once(bytemuck::bytes_of(&{ message })) {
+            return Ok(());
+        }
+        self.try_send_closely(message)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_send_closely(&mut self, message: T) -> Result<(), TrySendError<T>> {
         match self.slots.try_send(bytemuck::bytes_of(&message)) {
             Ok(()) => Ok(()),
             Err(failure) => Err(TrySendError::new(failure, message)),
@@ -335,6 +346,15 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     /// [`send`](Self::send) where a side is shared, or the handle needs a closer look.
     #[inline(never)]
     fn send_with_care(&mut self, message: T) -> Result<(), SendError<T>> {
+        if self.slots.try_send_at_once(bytemuck::bytes_of(&{ message })) {
+            return Ok(());
+        }
+        self.send_closely(message)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_closely(&mut self, message: T) -> Result<(), SendError<T>> {
         match self.slots.try_send(bytemuck::bytes_of(&message)) {
             Ok(()) => Ok(()),
             Err(failure) => self.send_again(failure, message),
@@ -544,6 +564,18 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// [`take`](Self::take) where a side is shared, or the handle needs a closer look.
     #[inline(never)]
     fn take_with_care(&mut self) -> Result<T, Failure> {
+        let mut message = MaybeUninit::<T>::uninit();
+        // SAFETY: `message` has room for a `T`, which is the shape's size.
+        if unsafe { self.slots.try_recv_at_once(message.as_mut_ptr().cast()) } {
+            // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+            return Ok(unsafe { message.assume_init() });
+        }
+        self.take_closely()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_closely(&mut self) -> Result<T, Failure> {
         let mut message = MaybeUninit::<T>::uninit();
         // SAFETY: `message` has room for a `T`, which is the shape's size.
         unsafe { self.slots.try_recv(message.as_mut_ptr().cast()) }?;

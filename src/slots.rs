@@ -100,6 +100,17 @@ impl<S: Shape> SlotSender<S> {
         }
     }
 
+    /// Sends through a ring with a shared side, if that takes no more than a look and a claim.
+    #[inline(always)]
+    pub(crate) fn try_send_at_once(&mut self, message: &[u8]) -> bool {
+        let Cursor::Claims(cursor, mem) = &mut self.cursor else { return false };
+        let sent = self.side.is_admitted() && cursor.try_send_at_once(mem, self.shape, message);
+        if sent {
+            self.side.notify(Role::Receiver);
+        }
+        sent
+    }
+
     /// Sends, if there is room now.
     #[inline]
     pub(crate) fn try_send(&mut self, message: &[u8]) -> Result<(), Failure> {
@@ -301,6 +312,25 @@ impl<S: Shape> SlotReceiver<S> {
             }
             Err(blocked) => Err(self.refused(blocked)),
         }
+    }
+
+    /// Receives a message into `to` from a ring with a shared side, if that takes no more than a look and a claim.
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv`](Self::try_recv).
+    #[inline(always)]
+    pub(crate) unsafe fn try_recv_at_once(&mut self, to: *mut u8) -> bool {
+        let Cursor::Claims(cursor, mem) = &mut self.cursor else { return false };
+        if !self.side.is_admitted() || !self.held.is_empty() {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        let received = unsafe { cursor.try_recv_at_once(mem, self.shape, to) };
+        if received {
+            self.side.notify(Role::Sender);
+        }
+        received
     }
 
     /// Receives a message into `to`.

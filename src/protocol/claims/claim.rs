@@ -87,6 +87,16 @@ impl Claimed for Messages {
     }
 }
 
+/// What came of an attempt to claim.
+enum Attempt {
+    /// The first position, and how many.
+    Won(u64, usize),
+    /// Somebody else was faster.
+    Lost,
+    /// Nothing is ready at this position.
+    NotReady(u64),
+}
+
 /// One participant's way of claiming.
 #[derive(Debug)]
 pub(super) struct Claimer<C> {
@@ -136,32 +146,47 @@ impl<C: Claimed> Claimer<C> {
     ) -> Result<(u64, usize), Blocked> {
         let (mut backoff, mut last, mut paused) = (Backoff::default(), None, false);
         loop {
-            let first = C::position(mem).load(Ordering::Relaxed);
-            let count = self.ready(mem, shape, first, most);
-            if count == 0 {
-                self.miss(mem, shape, first, &mut last, &mut paused)?;
-                continue;
+            match self.attempt(mem, shape, most) {
+                Attempt::Won(first, count) => {
+                    if paused {
+                        self.pace.learn(true);
+                    }
+                    return Ok((first, count));
+                }
+                Attempt::Lost => backoff.pause(),
+                Attempt::NotReady(first) => self.miss(mem, shape, first, &mut last, &mut paused)?,
             }
-            if paused {
-                self.pace.learn(true);
-                paused = false;
-            }
-            mem.own.journal.intend(first, count);
-            let next = first.wrapping_add(count as u64);
-            // C2 claim: whoever sees it sees the intent.
-            let claim = Edge::ClaimStore.store();
-            if self.sole {
-                C::position(mem).store(next, claim);
-            } else if C::position(mem)
-                .compare_exchange(first, next, claim, Ordering::Relaxed)
-                .is_err()
-            {
-                backoff.pause();
-                continue;
-            }
-            self.done = self.done.wrapping_add(count as u64);
-            return Ok((first, count));
         }
+    }
+
+    /// Claims the next position, if it is ready and nobody is faster.
+    #[inline(always)]
+    pub(super) fn claim_at_once(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Option<u64> {
+        match self.attempt(mem, shape, 1) {
+            Attempt::Won(first, _) => Some(first),
+            Attempt::Lost | Attempt::NotReady(_) => None,
+        }
+    }
+
+    #[inline(always)]
+    fn attempt(&mut self, mem: &Claims<'_>, shape: impl Shape, most: usize) -> Attempt {
+        let first = C::position(mem).load(Ordering::Relaxed);
+        let count = self.ready(mem, shape, first, most);
+        if count == 0 {
+            return Attempt::NotReady(first);
+        }
+        mem.own.journal.intend(first, count);
+        let next = first.wrapping_add(count as u64);
+        // C2 claim: whoever sees it sees the intent.
+        let claim = Edge::ClaimStore.store();
+        let position = C::position(mem);
+        if self.sole {
+            position.store(next, claim);
+        } else if position.compare_exchange(first, next, claim, Ordering::Relaxed).is_err() {
+            return Attempt::Lost;
+        }
+        self.done = self.done.wrapping_add(count as u64);
+        Attempt::Won(first, count)
     }
 
     /// How many of `most` slots are ready from `first` on.

@@ -68,6 +68,33 @@ impl RecvCursor {
         Ok(())
     }
 
+    /// Receives one message into `to`, if that takes no more than a look and a claim.
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv`](Self::try_recv).
+    #[inline(always)]
+    pub unsafe fn try_recv_at_once(
+        &mut self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+    ) -> bool {
+        // C5 orphans.
+        if mem.orphans().load(Edge::OrphanLoad.load()) != self.seen {
+            return false;
+        }
+        let Some(position) = self.claimer.claim_at_once(mem, shape) else { return false };
+        let held = Held { position };
+        let is_message = !self.is_tomb(mem, shape, position);
+        if is_message {
+            // SAFETY: the caller's promise.
+            unsafe { self.read(mem, shape, held, to) };
+        }
+        self.release(mem, shape, held);
+        is_message
+    }
+
     /// Receives up to `most` messages into `to`, one after the other, and says how many: 0 only of none.
     ///
     /// # Safety

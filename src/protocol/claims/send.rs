@@ -39,6 +39,19 @@ impl SendCursor {
         Ok(())
     }
 
+    /// Sends one message, if that takes no more than a look and a claim.
+    #[inline(always)]
+    pub fn try_send_at_once(
+        &mut self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        message: &[u8],
+    ) -> bool {
+        let Some(tail) = self.claimer.claim_at_once(mem, shape) else { return false };
+        self.fill(mem, shape, tail, message);
+        true
+    }
+
     /// Sends as many of the messages in `bytes` as there is room for, and says how many: 0 only of none. Up to
     /// [`MOST`] that are sent together stay together.
     #[inline(always)]
