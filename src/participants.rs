@@ -251,6 +251,20 @@ impl Participant {
         futex::wake_all(park::ring(self.peer()));
     }
 
+    /// How often it has slept.
+    pub(crate) fn sleeps(&self) -> u32 {
+        self.budget.sleeps()
+    }
+
+    /// Called when a wait is over that began when this side had slept `sleeps` times: if it was woken and there
+    /// `is_plenty`, one more of those who have the same role is woken. One may
+    /// have been woken for what was not the next by then, and be asleep again.
+    pub(crate) fn share(&self, sleeps: u32, is_plenty: impl FnOnce() -> bool) {
+        if self.sleeps() != sleeps && is_plenty() {
+            futex::wake(park::ring(self.peer()), 1);
+        }
+    }
+
     /// Called when an attempt of a `try_` call found nothing: looks now and then, if somebody's claim is in the
     /// way or may have to be given to somebody else, whether that one lives.
     pub(crate) fn tend_now_and_then(&mut self) {
@@ -368,16 +382,26 @@ impl Participant {
     /// those who know it when they are compiled.
     #[inline(always)]
     pub(crate) fn notify(&mut self, peer: Role) {
+        self.notify_of(peer, 1);
+    }
+
+    /// The same where several may sleep, of whom `count` find something to do.
+    #[inline(always)]
+    pub(crate) fn notify_of(&mut self, peer: Role, count: usize) {
         debug_assert_eq!(peer, self.role.peer());
         if self.answered.must_wake(self.attached.half(peer)) {
-            self.answer();
+            self.answer(count);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn answer(&mut self) {
-        if self.hub.as_mut().is_none_or(|hub| hub.ask()) {
+    fn answer(&mut self, count: usize) {
+        if self.hub.is_none() && self.attached.segment().spec.topology.shares(self.role.peer()) {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            let woken = futex::wake(park::ring(self.own()), count);
+            self.answered.woke(woken >= count);
+        } else if self.hub.as_mut().is_none_or(|hub| hub.ask()) {
             self.wake();
         }
         // A receiver still reads what a sender has left behind; a sender has nobody left to send to.

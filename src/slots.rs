@@ -148,7 +148,7 @@ impl<S: Shape> SlotSender<S> {
         };
         match sent {
             Ok(count) => {
-                self.side.notify(Role::Receiver);
+                self.side.notify_of(Role::Receiver, count);
                 Ok(count)
             }
             Err(blocked) => Err(self.refused(blocked)),
@@ -219,7 +219,8 @@ impl<S: Shape> SlotSender<S> {
     #[inline(never)]
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
         let Self { side, cursor, shape } = self;
-        wait::wait(side, deadline, |side, look| {
+        let sleeps = side.sleeps();
+        let found = wait::wait(side, deadline, |side, look| {
             side.admit()?;
             let found = match cursor {
                 Cursor::Cells(cursor) => cursor.find_room(memory(&side.attached), look),
@@ -237,7 +238,11 @@ impl<S: Shape> SlotSender<S> {
                     Err(Failure::Corrupt)
                 }
             }
-        })
+        });
+        if let Cursor::Claims(cursor, mem) = cursor {
+            side.share(sleeps, || cursor.is_plenty(mem, *shape));
+        }
+        found
     }
 }
 
@@ -257,7 +262,7 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
         };
         match sent {
             Ok(count) => {
-                self.side.notify(Role::Receiver);
+                self.side.notify_of(Role::Receiver, count);
                 Ok(count)
             }
             Err(blocked) => Err(self.refused(blocked)),
@@ -395,7 +400,7 @@ impl<S: Shape> SlotReceiver<S> {
                 // SAFETY: the caller's promise.
                 match unsafe { cursor.try_recv_batch(mem, self.shape, to, most) } {
                     Ok(count) => {
-                        self.side.notify(Role::Sender);
+                        self.side.notify_of(Role::Sender, count);
                         Ok(count)
                     }
                     Err(blocked) => Err(self.refused(blocked)),
@@ -596,7 +601,9 @@ impl<S: Shape> SlotReceiver<S> {
                     }
                     done += count;
                 }
-                self.side.notify(Role::Sender);
+                if done > 0 {
+                    self.side.notify_of(Role::Sender, done);
+                }
                 Ok(done)
             }
         }
@@ -667,7 +674,8 @@ impl<S: Shape> SlotReceiver<S> {
     #[inline(never)]
     pub(crate) fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
         let Self { side, cursor, shape, .. } = self;
-        wait::wait(side, deadline, |side, _| {
+        let sleeps = side.sleeps();
+        let found = wait::wait(side, deadline, |side, _| {
             side.admit()?;
             let found = look(side, cursor, *shape);
             if let (Err(Failure::NotReady), Cursor::Cells(cursor)) = (&found, &mut *cursor) {
@@ -676,7 +684,11 @@ impl<S: Shape> SlotReceiver<S> {
                 }
             }
             found
-        })
+        });
+        if let Cursor::Claims(cursor, mem) = cursor {
+            side.share(sleeps, || cursor.is_plenty(mem, *shape));
+        }
+        found
     }
 }
 

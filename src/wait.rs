@@ -74,6 +74,11 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// How often the side has slept.
+    pub(crate) fn sleeps(&self) -> u32 {
+        self.sleeps
+    }
+
     fn paid(&mut self) {
         self.spin = (self.spin * 2).min(LONGEST_SPIN);
     }

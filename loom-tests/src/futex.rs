@@ -2,25 +2,29 @@
 
 use annulus::sync::{AtomicU32, model};
 use loom::sync::{Condvar, Mutex};
+use std::collections::VecDeque;
 
 /// Those who sleep on one futex word.
 #[derive(Debug)]
 pub struct Futex {
-    /// Wakes so far. The lock is the kernel's: a sleeper compares the word and falls asleep under it.
-    wakes: Mutex<Wakes>,
+    /// The lock is the kernel's: a sleeper compares the word and falls asleep under it.
+    queue: Mutex<Queue>,
     changed: Condvar,
 }
 
-#[derive(Debug)]
-struct Wakes {
-    count: usize,
+#[derive(Debug, Default)]
+struct Queue {
+    /// Who sleeps, by the number of the sleep, the longest first.
+    asleep: VecDeque<usize>,
+    /// Sleeps so far.
+    sleeps: usize,
     /// Whether time passes: sleeps end by themselves.
     time_passes: bool,
 }
 
 impl Default for Futex {
     fn default() -> Self {
-        Self { wakes: Mutex::new(Wakes { count: 0, time_passes: false }), changed: Condvar::new() }
+        Self { queue: Mutex::new(Queue::default()), changed: Condvar::new() }
     }
 }
 
@@ -30,30 +34,41 @@ impl Futex {
     /// wake-up is a deadlock, which loom reports.
     pub fn wait(&self, word: &AtomicU32, expected: u32) -> bool {
         model::system_call();
-        let mut wakes = self.wakes.lock().expect("nobody is killed inside the kernel");
+        let mut queue = self.queue.lock().expect("nobody is killed inside the kernel");
         if word.load_in_kernel() != expected {
             return true;
         }
-        let before = wakes.count;
-        while wakes.count == before {
-            if wakes.time_passes {
+        let me = queue.sleeps;
+        queue.sleeps += 1;
+        queue.asleep.push_back(me);
+        while queue.asleep.contains(&me) {
+            if queue.time_passes {
+                queue.asleep.retain(|&sleep| sleep != me);
                 return false;
             }
-            wakes = self.changed.wait(wakes).expect("nobody is killed inside the kernel");
+            queue = self.changed.wait(queue).expect("nobody is killed inside the kernel");
         }
         true
     }
 
     /// Wakes all who sleep.
     pub fn wake_all(&self) {
+        self.wake(usize::MAX);
+    }
+
+    /// Wakes up to `most` of those who sleep; how many there were.
+    pub fn wake(&self, most: usize) -> usize {
         model::system_call();
-        self.wakes.lock().expect("nobody is killed inside the kernel").count += 1;
+        let mut queue = self.queue.lock().expect("nobody is killed inside the kernel");
+        let woken = queue.asleep.len().min(most);
+        queue.asleep.drain(..woken);
         self.changed.notify_all();
+        woken
     }
 
     /// Ends the slice of all who sleep, now and from now on.
     pub fn let_time_pass(&self) {
-        self.wakes.lock().expect("nobody is killed inside the kernel").time_passes = true;
+        self.queue.lock().expect("nobody is killed inside the kernel").time_passes = true;
         self.changed.notify_all();
     }
 }

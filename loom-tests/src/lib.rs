@@ -14,6 +14,7 @@ pub mod crowd;
 pub mod exchange;
 pub mod explore;
 pub mod futex;
+pub mod herd;
 pub mod lanes;
 pub mod models;
 pub mod ring;

@@ -13,3 +13,8 @@ fn undisturbed() {
 fn deaths() {
     models::PARK_DEATHS.iter().for_each(models::Model::run);
 }
+
+#[test]
+fn herds() {
+    annulus_loom_tests::herd::HERDS.iter().for_each(annulus_loom_tests::herd::Herd::run);
+}

@@ -18,6 +18,10 @@
 //! compiler fence for the notifier and a `membarrier` for the waiter (Dice, Huang and Yang's asymmetric
 //! Dekker). The waiter decides: the lowest bit of `asleep` tells notifiers to fence.
 //!
+//! Where several wait for the same thing, as many are woken as there is for them to take, and a notifier that has woken
+//! as many as it asked for rings again for what it publishes next: there may be more sleepers. A sleeper that was
+//! woken and finds more than it takes wakes another, for what was published first need not be ready first.
+//!
 //! A notifier that dies between publishing and waking, or whose wake a third party eats, costs the
 //! waiter the rest of its slice: every sleep is bounded, and whoever wakes looks for itself.
 
@@ -37,6 +41,8 @@ pub struct Answered {
     /// must always fence can have a value here that `asleep` never has.
     quiet: u64,
     fences: bool,
+    /// Whether somebody who announced that may sleep still.
+    more: bool,
 }
 
 impl Answered {
@@ -44,16 +50,21 @@ impl Answered {
     /// have died before it did. `fences` says that the waiter's `membarrier` would not reach this
     /// process, so that it has to fence itself.
     pub fn up_to_now(waiter: &Half, fences: bool) -> Self {
-        let mut answered = Self { announced: 0, quiet: u64::MAX, fences };
+        let mut answered = Self { announced: 0, quiet: u64::MAX, fences, more: false };
         answered.remember(waiter.presence.asleep.load(Ordering::Relaxed) & !WANTS_FENCE);
         answered
     }
 
     fn remember(&mut self, announced: u32) {
         self.announced = announced;
-        if !self.fences {
-            self.quiet = u64::from(announced);
-        }
+        self.woke(false);
+    }
+
+    /// Called when those were woken whom [`must_wake`](Self::must_wake) was about; `more` says that they were as many
+    /// as were to be woken, so that others may sleep.
+    pub fn woke(&mut self, more: bool) {
+        self.more = more;
+        self.quiet = if self.fences || more { u64::MAX } else { u64::from(self.announced) };
     }
 
     /// Whether there is a sleeper to wake, after something was published.
@@ -73,7 +84,7 @@ impl Answered {
             asleep = waiter.presence.asleep.load(Ordering::Relaxed);
         }
         let announced = asleep & !WANTS_FENCE;
-        if announced == self.announced {
+        if announced == self.announced && !self.more {
             return false;
         }
         self.remember(announced);

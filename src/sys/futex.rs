@@ -70,6 +70,13 @@ pub(crate) fn wait_slice(word: &AtomicU32, expected: u32, slice: Duration) -> Wo
 
 /// Wakes all who sleep on `word`, in whatever process.
 pub(crate) fn wake_all(word: &AtomicU32) {
+    wake(word, u32::MAX);
+}
+
+/// Wakes up to `most` of those who sleep on `word`, who have slept longest; how many there were.
+pub(crate) fn wake(word: &AtomicU32, most: u32) -> u32 {
+    let most = i32::try_from(most).unwrap_or(i32::MAX);
     // SAFETY: `word` is a live, aligned 32-bit word; waking touches no memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, most) };
+    u32::try_from(woken).unwrap_or(0)
 }

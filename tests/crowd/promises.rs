@@ -325,3 +325,37 @@ fn everything_arrives_once_and_in_each_senders_order() {
     }
     exchange(Topology::Mpmc, 8, 8, Wait::Adaptive, 1);
 }
+
+#[test]
+fn a_message_wakes_one_of_many() {
+    const SLEEPERS: u64 = 8;
+    const MESSAGES: u64 = 300;
+    let ring = ring(Topology::Mpmc, 64);
+    let start = std::time::Instant::now();
+    let received = AtomicU64::new(0);
+    let mut tx = ring.sender().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..SLEEPERS {
+            let (mut rx, received) = (ring.receiver().unwrap().with_wait(Wait::Block), &received);
+            scope.spawn(move || {
+                while rx.recv().is_ok() {
+                    received.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        for number in 0..MESSAGES {
+            // Time for those who are not asleep to fall asleep.
+            std::thread::sleep(Duration::from_micros(200));
+            tx.send(number).unwrap();
+            assert!(poll(LIMIT, || received.load(Relaxed) > number));
+        }
+        let waits = ring.stats().waits;
+        drop(tx);
+        // Everybody looks for itself every 100 ms, and one that is about to sleep when it is rung for looks again.
+        let slices = SLEEPERS * (1 + start.elapsed().as_millis() as u64 / 90);
+        assert!(
+            waits <= SLEEPERS + 3 * MESSAGES + slices,
+            "{waits} sleeps, {slices} of them slices"
+        );
+    });
+}

@@ -136,6 +136,11 @@ impl<C: Claimed> Claimer<C> {
         }
     }
 
+    /// Whether more than one could be claimed.
+    pub(super) fn is_plenty(&self, mem: &Claims<'_>, shape: impl Shape) -> bool {
+        self.ready(mem, shape, C::position(mem).load(Ordering::Relaxed), 2) == 2
+    }
+
     /// Claims up to `most` positions, at least one: the first, and how many.
     #[inline(always)]
     pub(super) fn claim(

@@ -212,6 +212,11 @@ impl RecvCursor {
         }
     }
 
+    /// Whether more than one message is there.
+    pub fn is_plenty(&self, mem: &Claims<'_>, shape: impl Shape) -> bool {
+        self.claimer.is_plenty(mem, shape)
+    }
+
     /// Whether a message is there, without claiming it.
     pub fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
         // C5 orphans.

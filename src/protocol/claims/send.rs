@@ -106,6 +106,11 @@ impl SendCursor {
         }
     }
 
+    /// Whether there is room for more than one message.
+    pub fn is_plenty(&self, mem: &Claims<'_>, shape: impl Shape) -> bool {
+        self.claimer.is_plenty(mem, shape)
+    }
+
     /// Whether there is room for a message, without taking it.
     pub fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
         self.claimer.look(mem, shape)
