@@ -9,7 +9,8 @@ use annulus::{
     Topology, TryRecvError, Wait,
 };
 
-use crate::torture::{Ledger, NUMBERS, PATIENCE, Toll, massacre, message, stay, waiting};
+use crate::support::ledger::{Ledger, NUMBERS, message, stay};
+use crate::torture::{PATIENCE, Toll, massacre, waiting};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

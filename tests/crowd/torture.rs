@@ -6,19 +6,18 @@
 //! none, and may count its last one once more than it should; one that just receives may lose the last one.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use annulus::{Place, RecvError, Ring, Stats, Topology, TrySendError, Wait};
 
 use crate::support::deadline::poll;
+use crate::support::ledger::{Ledger, NUMBERS, message, stay};
 use crate::support::process::{Peer, say};
 use crate::support::shared::SharedWords;
 
 /// Kills of each test.
 const KILLS: usize = 850;
-/// Numbers that each sender has.
-pub const NUMBERS: u64 = 1 << 22;
 /// Few: senders and receivers run into each other all the time.
 const CAPACITY: usize = 16;
 const LONGEST_LIFE: Duration = Duration::from_millis(4);
@@ -35,48 +34,6 @@ enum Way {
     Claim,
 }
 
-/// What all processes see: how many each sender has sent for certain, whether to stop, and how often each
-/// message was received.
-pub struct Ledger {
-    words: SharedWords,
-    senders: usize,
-}
-
-impl Ledger {
-    fn new(senders: usize) -> Self {
-        Self { words: SharedWords::new(2 + senders + senders * NUMBERS as usize), senders }
-    }
-
-    pub fn stop(&self) -> &AtomicU64 {
-        &self.words[0]
-    }
-
-    pub fn received(&self) -> &AtomicU64 {
-        &self.words[1]
-    }
-
-    pub fn sent(&self, sender: usize) -> &AtomicU64 {
-        &self.words[2 + sender]
-    }
-
-    fn seen(&self, sender: usize, number: u64) -> &AtomicU64 {
-        &self.words[2 + self.senders + sender * NUMBERS as usize + number as usize]
-    }
-
-    pub fn count(&self, message: [u64; 3]) {
-        let [tag, twice, thrice] = message;
-        assert_eq!((tag * 2, tag * 3), (twice, thrice), "torn");
-        let (sender, number) = ((tag >> 32) as usize, tag & u64::from(u32::MAX));
-        self.seen(sender, number).fetch_add(1, Relaxed);
-        self.received().fetch_add(1, Relaxed);
-    }
-}
-
-pub fn message(sender: usize, number: u64) -> [u64; 3] {
-    let tag = (sender as u64) << 32 | number;
-    [tag, tag * 2, tag * 3]
-}
-
 fn open(fd: &OwnedFd) -> Ring<[u64; 3]> {
     Ring::from_fd(fd.try_clone().expect("a descriptor")).expect("opens")
 }
@@ -84,13 +41,6 @@ fn open(fd: &OwnedFd) -> Ring<[u64; 3]> {
 /// The `random`th way of waiting.
 pub fn waiting(random: u64) -> Wait {
     [Wait::Spin, Wait::Block, Wait::Adaptive][random as usize % 3]
-}
-
-/// One that has sent all its numbers stays, so that there is somebody to kill.
-pub fn stay(ledger: &Ledger) {
-    while ledger.stop().load(Relaxed) == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn send_all(fd: &OwnedFd, ledger: &Ledger, me: usize, random: u64) {

@@ -2,6 +2,7 @@
 
 pub mod deadline;
 pub mod last_words;
+pub mod ledger;
 pub mod process;
 pub mod ptrace;
 pub mod shared;
