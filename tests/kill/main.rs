@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod company;
 mod harness;
 mod leave;
 mod message;

@@ -241,12 +241,23 @@ pub fn await_sleep(pid: Pid, limit: Duration) -> bool {
 /// and its tracee hand over to each other at every instruction: on one processor that is a context switch, on
 /// two it is a wake-up of an idle processor, thirty times slower.
 pub fn pin(worker: usize) {
+    let processors = processors();
+    bind(&[processors[worker % processors.len()]]);
+}
+
+/// The processors that the calling thread may use.
+pub fn processors() -> Vec<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).expect("sched_getaffinity");
-    let processors: Vec<usize> =
-        (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
-    let mut one = CpuSet::new();
-    one.set(processors[worker % processors.len()]).expect("a processor number from the kernel");
-    sched_setaffinity(Pid::from_raw(0), &one).expect("sched_setaffinity within the allowed set");
+    (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect()
+}
+
+/// Ties the calling thread, and the children it forks later, to some processors.
+pub fn bind(processors: &[usize]) {
+    let mut set = CpuSet::new();
+    for &processor in processors {
+        set.set(processor).expect("a processor number from the kernel");
+    }
+    sched_setaffinity(Pid::from_raw(0), &set).expect("sched_setaffinity within the allowed set");
 }
 
 /// A segment name that no other test, process or run uses.

@@ -13,6 +13,7 @@
 //! `PTRACE_GET_SYSCALL_INFO`, which also tells the instruction pointer. On x86-64 a breakpoint near the wanted
 //! point saves most of the steps to it: the child gets there at full speed.
 
+use std::collections::HashSet;
 use std::hint::black_box;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -141,6 +142,22 @@ impl Walk {
         self.addresses.get(point).copied().unwrap_or(section_end as *const () as u64)
     }
 
+    /// The anchor at `point`, where the architecture has anchors.
+    pub fn anchor(&self, point: usize) -> Option<Anchor> {
+        TRAP?;
+        let address = self.address(point);
+        let before = &self.addresses[..point.min(self.addresses.len())];
+        let times = 1 + before.iter().filter(|&&other| other == address).count();
+        Some(Anchor { address, times })
+    }
+
+    /// The points in front of which an instruction stands that did not run before.
+    pub fn first_times(&self) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let points = 0..self.addresses.len();
+        points.filter(|&point| seen.insert(self.addresses[point])).collect()
+    }
+
     /// How many instructions the section has.
     pub fn instructions(&self) -> usize {
         self.addresses.len()
@@ -182,7 +199,7 @@ impl Tracee {
 
     /// Runs the child at full speed to its next stop.
     pub fn go_on(&mut self) -> Stop {
-        ptrace::cont(self.pid, None).expect("PTRACE_CONT of a stopped child");
+        self.resume();
         self.stopped()
     }
 
@@ -196,6 +213,10 @@ impl Tracee {
     pub fn system_call(&mut self) -> Stop {
         self.resume_system_call();
         self.stopped()
+    }
+
+    fn resume(&mut self) {
+        ptrace::cont(self.pid, None).expect("PTRACE_CONT of a stopped child");
     }
 
     fn resume_step(&mut self) {
@@ -374,6 +395,21 @@ impl Tracee {
         anchor: Anchor,
         asleep: &mut Option<&mut dyn FnMut()>,
     ) -> Result<bool, String> {
+        self.run_by(anchor, asleep, Self::resume_system_call)
+    }
+
+    /// Runs at full speed to the anchor, past any system calls, on which it may sleep. `Ok(false)`: the section
+    /// was over before that.
+    pub fn run_past_calls_to(&mut self, anchor: Anchor) -> Result<bool, String> {
+        self.run_by(anchor, &mut None, Self::resume)
+    }
+
+    fn run_by(
+        &mut self,
+        anchor: Anchor,
+        asleep: &mut Option<&mut dyn FnMut()>,
+        resume: fn(&mut Self),
+    ) -> Result<bool, String> {
         let trap = TRAP.ok_or("no breakpoints on this architecture")?;
         // A whole word at a time, so that none crosses into a page that is not there.
         let word = (anchor.address & !7) as ptrace::AddressType;
@@ -386,7 +422,7 @@ impl Tracee {
         };
         for left in (0..anchor.times).rev() {
             put(self, trapped)?;
-            self.resume_system_call();
+            resume(self);
             match self.stopped_or_asleep(asleep) {
                 Stop::Step => self.step_back_to(anchor.address)?,
                 Stop::SystemCall | Stop::Mark => return Ok(false),

@@ -26,7 +26,7 @@ pub const CHILD_LIFE: Duration = Duration::from_secs(60);
 const MOST_SLICES: u64 = 10;
 
 /// Sections longer than this are a mistake.
-const LONGEST: usize = 400_000;
+pub const LONGEST: usize = 400_000;
 
 /// How many failing points of one case are told in full.
 const TOLD: usize = 5;
@@ -154,17 +154,9 @@ impl Route {
 /// Kills `case` at `points`, `workers` children at a time.
 pub fn sweep<C: Case>(case: &C, points: Points, workers: usize) -> Row {
     let label = case.label();
-    let only = std::env::var("ANNULUS_KILL").ok();
-    let mut only_point = None;
-    if let Some(only) = &only {
-        let (wanted, point) = only.rsplit_once('@').unwrap_or((only, ""));
-        if wanted.trim() != label {
-            return Row { label, ..Row::default() };
-        }
-        only_point = point.trim().parse::<usize>().ok();
-    }
+    let mut row = Row::titled(label.clone());
+    let Some(only_point) = chosen(&label) else { return row };
 
-    let mut row = Row { label: label.clone(), ..Row::default() };
     let walk = std::thread::scope(|scope| {
         let walker = scope.spawn(|| {
             pin(0);
@@ -182,13 +174,12 @@ pub fn sweep<C: Case>(case: &C, points: Points, workers: usize) -> Row {
             return row;
         }
     };
-    row.instructions = walk.instructions();
-    row.calls = walk.calls.len();
+    row.walked(&walk);
     let mut routes = routes(&walk, points);
     if let Some(only) = only_point {
         routes.retain(|route| route.point == only);
     }
-    row.points = routes.len();
+    row.expect(routes.len());
 
     let next = AtomicUsize::new(0);
     let found = Mutex::new(&mut row);
@@ -209,28 +200,9 @@ pub fn sweep<C: Case>(case: &C, points: Points, workers: usize) -> Row {
                     let outcome = kill_at(case, walk, route);
                     let took = begin.elapsed();
                     let mut row = found.lock().expect("no worker panics with the lock");
-                    row.slowest = row.slowest.max(took);
-                    match outcome {
-                        Ok((Verdict { effect, slices }, reached)) => {
-                            row.passed += 1;
-                            row.slices = row.slices.max(slices);
-                            if slices > MOST_SLICES {
-                                row.failures.push(format!(
-                                    "{label} @ {}: a survivor slept {slices} times",
-                                    route.point
-                                ));
-                            }
-                            row.astray += usize::from(!reached);
-                            if reached {
-                                row.effects.push((route.point, effect));
-                            }
-                        }
-                        Err(error) => row.failures.push(format!(
-                            "{label} @ {}: {error} (next instruction at {})",
-                            route.point,
-                            place(walk, route.point)
-                        )),
-                    }
+                    row.note(route.point, outcome, took, || {
+                        format!("next instruction at {}", place(walk, route.point))
+                    });
                 }
                 watchdog.disarm();
             });
@@ -241,13 +213,21 @@ pub fn sweep<C: Case>(case: &C, points: Points, workers: usize) -> Row {
     row
 }
 
-fn watch(label: &str) -> Watchdog {
+/// Whether the case is to be run, and which of its points alone, if it is one.
+pub fn chosen(label: &str) -> Option<Option<usize>> {
+    let Ok(only) = std::env::var("ANNULUS_KILL") else { return Some(None) };
+    let (wanted, point) = only.rsplit_once('@').unwrap_or((&only, ""));
+    (wanted.trim() == label).then(|| point.trim().parse().ok())
+}
+
+/// A watchdog for the points of a case.
+pub fn watch(label: &str) -> Watchdog {
     let label = label.to_owned();
     Watchdog::new(move |point| format!("{label} @ {point}"))
 }
 
 /// Where the instruction of a point is, as an offset that `addr2line` takes, or a mapping's name.
-fn place(walk: &Walk, point: usize) -> String {
+pub fn place(walk: &Walk, point: usize) -> String {
     if point >= walk.instructions() {
         return "the end".into();
     }
@@ -345,11 +325,56 @@ impl Row {
         Self { label, ..Self::default() }
     }
 
+    /// So many points will be noted.
+    pub fn expect(&mut self, points: usize) {
+        self.points = points;
+    }
+
+    /// Writes down a failure that is not of one point.
+    pub fn fail(&mut self, error: String) {
+        self.failures.push(format!("{}: {error}", self.label));
+    }
+
     /// The line with a failure that is no point's.
     pub fn failed(mut self, error: String) -> Self {
         self.points += 1;
-        self.failures.push(format!("{}: {error}", self.label));
+        self.fail(error);
         self
+    }
+
+    /// Writes down how long the section is.
+    pub fn walked(&mut self, walk: &Walk) {
+        self.instructions = walk.instructions();
+        self.calls = walk.calls.len();
+    }
+
+    /// Writes down what came of `point`: the verdict, and whether the child was where the walk had been. `place`
+    /// says where a point is at which something failed.
+    pub fn note(
+        &mut self,
+        point: usize,
+        outcome: Result<(Verdict, bool), String>,
+        took: Duration,
+        place: impl FnOnce() -> String,
+    ) {
+        self.slowest = self.slowest.max(took);
+        match outcome {
+            Ok((Verdict { effect, slices }, reached)) => {
+                self.passed += 1;
+                self.slices = self.slices.max(slices);
+                if slices > MOST_SLICES {
+                    self.failures
+                        .push(format!("{} @ {point}: a survivor slept {slices} times", self.label));
+                }
+                self.astray += usize::from(!reached);
+                if reached {
+                    self.effects.push((point, effect));
+                }
+            }
+            Err(error) => {
+                self.failures.push(format!("{} @ {point}: {error} ({})", self.label, place()));
+            }
+        }
     }
 
     /// An effect, once there, is there at every later point; and all of it is there at the end.
