@@ -1,8 +1,9 @@
 //! Creating and opening rings: the same options for every kind.
 
-use crate::error::SetupError;
+use crate::error::{Role, SetupError};
 use crate::protocol::claims;
-use crate::segment::{Expected, Place, RingKind, Segment, Spec, Topology};
+use crate::segment::{Expected, OwnHalf, Part, Place, RingKind, Segment, Spec, Topology};
+use crate::split::Split;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -103,6 +104,7 @@ impl<R: Kind> Builder<R> {
             message_align: message.1,
             mode: 0o600,
             participants: 0,
+            part: Part::Whole,
             label: String::new(),
         };
         Self { spec, ring: PhantomData }
@@ -179,6 +181,18 @@ impl<R: Kind> Builder<R> {
     pub fn create(self, place: Place) -> Result<R, SetupError> {
         let segment = Segment::create(&place, self.complete())?;
         Ok(R::in_segment(Sealed(Arc::new(segment))))
+    }
+
+    /// Makes the half of the ring that `role` writes, in a memory file of its own, for a peer that makes the
+    /// other one: see [`Split`]. Both must ask for the same messages, capacity and label. Options for named rings
+    /// are of no consequence.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidSize`] for a ring that is persistent, of huge pages, or with a shared side; others as
+    /// for [`create`](Self::create).
+    pub fn split(self, role: Role) -> Result<Split<R>, SetupError> {
+        Ok(Split::new(OwnHalf::create(self.complete(), role)?))
     }
 
     /// Opens the ring if it exists, and creates it if it does not; whichever of several processes comes

@@ -2,8 +2,8 @@
 
 use crate::error::{Role, SetupError};
 use crate::segment::{
-    DIRECTORY, Origin, PREFIX, Place, RingKind, Spec, Topology, half, halves, header, is_held,
-    open_unlocked, table,
+    DIRECTORY, Origin, PREFIX, Part, Place, RingKind, Spec, Topology, half, halves, header,
+    is_held, lock_of, open_unlocked, table,
 };
 use crate::stats::Stats;
 use crate::sys::locks::{self, Byte};
@@ -110,12 +110,14 @@ impl Snapshot {
             |length| Mapping::copy_of(&file, length).map_err(SetupError::os("reading the file"));
         let mapping = copy(crate::protocol::layout::DATA)?;
         let unit = metadata.blksize().max(crate::protocol::layout::PAGE as u64);
-        let (spec, origin) = Spec::read(header(&mapping), size, unit)?;
+        let (spec, origin) = Spec::read(header(&mapping), Part::Whole, size, unit)?;
         let fd = file.as_fd();
         let mapping = copy(spec.data_at())?;
         let (sender, receiver) = (half(&mapping, Role::Sender), half(&mapping, Role::Receiver));
         let table = table(&mapping, spec.participants);
-        let stats = Stats::read(&spec, fd, (sender, receiver), halves(&mapping, &spec), table);
+        let sole = |role| locks::is_held(fd, lock_of(role));
+        let meeting = (sender, receiver);
+        let stats = Stats::read(&spec, (&sole, fd), meeting, halves(&mapping, &spec), table);
         let is_held = |role| is_held(fd, &spec, table, role);
         let state = if is_held(Role::Sender) || is_held(Role::Receiver) {
             State::Live

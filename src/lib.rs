@@ -44,6 +44,7 @@
 //! | lanes of many senders, and the doorbell | `protocol/lanes.rs`, `lanes.rs` |
 //! | who is there, who is dead | `participants.rs`, `table.rs` |
 //! | creating, publishing, checking segments | `segment/` |
+//! | a ring in two halves that only their owners write | `segment/split.rs`, `split.rs` |
 //! | a system call | `sys/` |
 //! | atomics, loom | `sync.rs` |
 //!
@@ -107,6 +108,8 @@ mod segment;
 #[allow(unsafe_code)]
 mod slots;
 #[cfg(not(loom))]
+mod split;
+#[cfg(not(loom))]
 mod stats;
 #[cfg(not(loom))]
 mod sync;
@@ -140,6 +143,7 @@ mod api {
     };
     pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};
     pub use crate::segment::{Place, RingKind, Topology};
+    pub use crate::split::Split;
     pub use crate::stats::{Participant, Stats};
     pub use crate::untyped::{UntypedReceiver, UntypedRing, UntypedSender};
     pub use crate::wait::Wait;

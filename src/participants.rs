@@ -10,7 +10,7 @@ use crate::protocol::lanes;
 use crate::protocol::layout::{ACTIVE, Half, Presence};
 use crate::protocol::park::{self, Answered, Barrier};
 use crate::segment::{Attached, Segment, lock_of, role_of};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::fork::{self, PrivateFd};
 use crate::sys::locks::{self, Outcome};
 use crate::sys::{clock, cpu, futex, membarrier};
@@ -53,8 +53,26 @@ pub(crate) struct Participant {
     empty_polls: u32,
     pub(crate) wait: Wait,
     pub(crate) budget: Budget,
-    /// Holds the role's lock; gone only while dropping.
-    lock: Option<PrivateFd>,
+    /// What makes the role this side's; gone only while dropping.
+    lock: Option<Hold>,
+}
+
+/// What makes a role this process's.
+#[derive(Debug)]
+enum Hold {
+    /// A description that has the lock of the role, or of an entry.
+    Lock(PrivateFd),
+    /// This process has the half, in the process of this generation; the segment keeps its lock.
+    Half(u32),
+}
+
+impl Hold {
+    fn is_ours(&self) -> bool {
+        match self {
+            Self::Lock(fd) => fd.is_ours(),
+            Self::Half(generation) => *generation == fork::generation(),
+        }
+    }
 }
 
 /// Where the senders of a ring with lanes meet its receiver.
@@ -102,6 +120,9 @@ impl Participant {
     /// Takes `role`, if nobody has it. The caller recovers the role's position next, and then calls
     /// [`enter`](Self::enter).
     pub(crate) fn join(segment: &Arc<Segment>, role: Role) -> Result<Self, SetupError> {
+        if segment.own_role().is_some() {
+            return Self::join_half(segment, role);
+        }
         let lock = segment.reopen()?;
         let fd = lock.as_fd();
         let topology = segment.spec.topology;
@@ -120,9 +141,9 @@ impl Participant {
             true => Some(take_entry(&attached, fd, role)?),
             false => None,
         };
-        let fences = !membarrier::is_registered();
         let mut hub = None;
         if let Some(lane) = entry.map(usize::from).filter(|_| is_laned) {
+            let fences = !membarrier::is_registered();
             let answered = Answered::up_to_now(attached.half(role.peer()), fences);
             let lane_of = Attached::lane(segment, lane);
             hub = Some(Box::new(Hub {
@@ -131,14 +152,31 @@ impl Participant {
                 lane,
             }));
         }
-        Ok(Self {
+        let mut side = Self::holding(attached, role, Hold::Lock(lock));
+        (side.entry, side.hub) = (entry, hub);
+        Ok(side)
+    }
+
+    /// The same in the split form, where a role goes with a half.
+    fn join_half(segment: &Arc<Segment>, role: Role) -> Result<Self, SetupError> {
+        if !segment.is_ours() {
+            return Err(SetupError::Forked);
+        }
+        segment.take_seat(role)?;
+        Ok(Self::holding(Attached::new(segment), role, Hold::Half(fork::generation())))
+    }
+
+    fn holding(attached: Attached, role: Role, lock: Hold) -> Self {
+        let fences = !membarrier::is_registered();
+        let is_shared = attached.segment().spec.topology.is_shared();
+        Self {
             answered: Answered::up_to_now(attached.half(role.peer()), fences),
             attached,
             role,
             generation: fork::generation(),
-            express: if topology.is_shared() { SUSPECT } else { fork::generation() },
-            entry,
-            hub,
+            express: if is_shared { SUSPECT } else { fork::generation() },
+            entry: None,
+            hub: None,
             corrupt: false,
             present: false,
             stuck: false,
@@ -146,7 +184,7 @@ impl Participant {
             wait: Wait::default(),
             budget: Budget::default(),
             lock: Some(lock),
-        })
+        }
     }
 
     /// Says that the role is taken, and wakes the peer to see it.
@@ -234,9 +272,8 @@ impl Participant {
     pub(crate) fn tend(&self) -> bool {
         // A dead sender leaves nothing in its lane that its successor does not find.
         let has_claims = self.entry.is_some() && self.hub.is_none();
-        let Some(lock) = self.lock.as_ref().filter(|_| has_claims && self.is_ours()) else {
-            return false;
-        };
+        let lock = self.lock.as_ref().filter(|_| has_claims && self.is_ours());
+        let Some(Hold::Lock(lock)) = lock else { return false };
         let resolved = table::resolve_the_dead(&self.attached, lock.as_fd(), self.entry);
         if resolved {
             self.wake();
@@ -368,7 +405,7 @@ impl Participant {
     /// Whether this is the process that took the role. A fork child has no ring.
     #[inline(always)]
     pub(crate) fn is_ours(&self) -> bool {
-        self.lock.as_ref().is_some_and(PrivateFd::is_ours)
+        self.lock.as_ref().is_some_and(Hold::is_ours)
     }
 
     /// The peer wrote nonsense: this handle does nothing more.
@@ -425,16 +462,19 @@ impl Participant {
     /// A hint: whether the peer says that it has left. One that was killed says nothing.
     #[inline(always)]
     pub(crate) fn has_peer_left(&self) -> bool {
-        let state = self.peer().presence.state.load(Ordering::Acquire);
+        let state = acquire(&self.peer().presence.state);
         state != 0 && state & ACTIVE == 0
     }
 
     /// The truth: whether there was a peer, there is none now, and that ends the conversation.
     pub(crate) fn is_peer_gone(&self) -> bool {
-        let was_there = self.peer().presence.state.load(Ordering::Acquire) != 0;
-        was_there
-            && !self.attached.segment().spec.persistent
-            && !self.attached.segment().is_held(self.role.peer())
+        let (segment, peer) = (self.attached.segment(), self.role.peer());
+        let state = acquire(&self.peer().presence.state);
+        if segment.own_role().is_some() {
+            // Who has the half may say that it has left the role; and when it is gone, nobody follows.
+            return (state != 0 && state & ACTIVE == 0) || !segment.is_held(peer);
+        }
+        state != 0 && !segment.spec.persistent && !segment.is_held(peer)
     }
 
     /// Whether the peer is there now.
@@ -442,7 +482,7 @@ impl Participant {
         let segment = self.attached.segment();
         // Where there may be several, the state is a hint, and the table says it.
         (segment.spec.topology.shares(self.role.peer())
-            || self.peer().presence.state.load(Ordering::Acquire) & ACTIVE != 0)
+            || acquire(&self.peer().presence.state) & ACTIVE != 0)
             && segment.is_held(self.role.peer())
     }
 
@@ -521,9 +561,15 @@ impl Drop for Participant {
             }
         }
         // Unlocked first: whoever is woken asks the kernel.
-        drop(self.lock.take());
+        let lock = self.lock.take();
+        let had_half = matches!(lock, Some(Hold::Half(_)));
+        drop(lock);
         park::announce(&self.own().presence);
         self.wake();
+        if had_half {
+            // Last: the next handle in this process writes the same half.
+            self.attached.segment().leave_seat();
+        }
     }
 }
 

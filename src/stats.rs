@@ -3,8 +3,8 @@
 use crate::error::Role;
 use crate::protocol::claims;
 use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
-use crate::segment::{RingKind, Spec, lock_of, waiting};
-use crate::sync::{AtomicU64, Ordering};
+use crate::segment::{RingKind, Spec, waiting};
+use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::locks::{self, Byte};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -65,10 +65,11 @@ pub struct Participant {
 
 impl Stats {
     /// Reads the halves where the sides meet, those between which messages pass (the same, if there are no
-    /// lanes), and the table if there is one; asks the kernel through `fd` who lives.
+    /// lanes), and the table if there is one; asks the kernel, by `is_held` for a side and through `fd` for an
+    /// entry of the table, who lives.
     pub(crate) fn read<'a>(
         spec: &Spec,
-        fd: BorrowedFd<'_>,
+        (is_held, fd): (&dyn Fn(Role) -> bool, BorrowedFd<'_>),
         (sender, receiver): (&'a Half, &'a Half),
         halves: impl Iterator<Item = (&'a Half, &'a Half)> + Clone,
         table: &[Entry],
@@ -91,12 +92,12 @@ impl Stats {
         let all = |figure: fn(&Entry) -> u64| sum(&mut table.iter().map(figure));
         let mut participants = Vec::new();
         if !spec.topology.is_shared() {
-            participants.extend(Participant::of_half(Role::Sender, sender, fd));
+            participants.extend(Participant::of_half(Role::Sender, sender, is_held));
         }
         let entries = (0..).zip(table);
         participants.extend(entries.filter_map(|(i, entry)| Participant::of_entry(i, entry, fd)));
         if !spec.topology.is_shared() || spec.is_laned() {
-            participants.extend(Participant::of_half(Role::Receiver, receiver, fd));
+            participants.extend(Participant::of_half(Role::Receiver, receiver, is_held));
         }
         let high_water = halves.clone().map(|(sender, _)| &sender.counters.high_water);
         let high_water = high_water.map(|figure| figure.load(Ordering::Relaxed));
@@ -117,12 +118,12 @@ impl Stats {
 }
 
 impl Participant {
-    fn of_half(role: Role, half: &Half, fd: BorrowedFd<'_>) -> Option<Self> {
-        let state = half.presence.state.load(Ordering::Acquire);
+    fn of_half(role: Role, half: &Half, is_held: &dyn Fn(Role) -> bool) -> Option<Self> {
+        let state = acquire(&half.presence.state);
         (state != 0).then(|| Self {
             role,
             pid: half.presence.pid.load(Ordering::Relaxed) as u32,
-            alive: locks::is_held(fd, lock_of(role)),
+            alive: is_held(role),
             left: state & ACTIVE == 0,
             since: half.presence.since.load(Ordering::Relaxed),
             incarnation: state >> 1,

@@ -135,6 +135,19 @@ impl Edge {
         }
     }
 
+    /// Loads `from` as the edge's load end, from memory that may be mapped read-only.
+    ///
+    /// Rust promises no more than relaxed loads there, so in a build it is one of those and a fence. The models
+    /// load with the ordering instead. That is less: whatever a load orders by itself, the fence behind it
+    /// orders too, so what holds in the models holds here.
+    #[inline(always)]
+    pub fn acquire<W: Load>(self, from: &W) -> W::Value {
+        #[cfg(not(loom))]
+        return acquire(from);
+        #[cfg(loom)]
+        return from.load(self.load());
+    }
+
     #[cfg(not(loom))]
     #[inline(always)]
     const fn or_weakened(self, ordering: Ordering) -> Ordering {
@@ -155,6 +168,39 @@ impl Edge {
         }
         fence(Ordering::SeqCst);
     }
+}
+
+/// What can be loaded.
+pub trait Load {
+    /// What is there.
+    type Value;
+
+    /// Loads it.
+    fn load(&self, ordering: Ordering) -> Self::Value;
+}
+
+macro_rules! load {
+    ($name:ty, $int:ty) => {
+        impl Load for $name {
+            type Value = $int;
+
+            #[inline(always)]
+            fn load(&self, ordering: Ordering) -> $int {
+                <$name>::load(self, ordering)
+            }
+        }
+    };
+}
+load!(AtomicU64, u64);
+load!(Word, u64);
+
+/// Loads `from`, which may be mapped read-only, and orders what follows behind it.
+#[cfg(not(loom))]
+#[inline(always)]
+pub fn acquire<W: Load>(from: &W) -> W::Value {
+    let value = from.load(Ordering::Relaxed);
+    fence(Ordering::Acquire);
+    value
 }
 
 #[cfg(not(loom))]

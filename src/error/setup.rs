@@ -105,6 +105,11 @@ pub enum SetupError {
         /// The process that has it, as far as it has said; 0 if it has not.
         pid: u32,
     },
+    /// The ring is one of two halves, and the role is that of the half which is not this process's.
+    PeersRole {
+        /// The role.
+        role: Role,
+    },
     /// Every entry of the ring's table of participants is taken.
     Crowded {
         /// How many entries it has.
@@ -212,6 +217,10 @@ impl fmt::Display for SetupError {
             Self::RoleTaken { role, pid } => {
                 write!(f, "process {pid} is the {role}; wait until it leaves")
             }
+            Self::PeersRole { role } => write!(
+                f,
+                "the {role} of this split ring is the peer, which owns that half; use the other role"
+            ),
             Self::Crowded { participants } => write!(
                 f,
                 "the ring has its {participants} participants; create it with a larger table (`participants`)"

@@ -24,8 +24,18 @@
 //! next page      for each lane: records, in whole pages           (only its sender writes)
 //! ```
 //!
-//! Each role's part starts on a page of its own, so that the two can live in two files one day, each
-//! mapped read-only by the other side. Lines of different purpose are 128 bytes apart, because
+//! In the **split** form each role has a file of its own, which the other side maps read-only. Both start with the
+//! same header, but for its `part` and `size`:
+//!
+//! ```text
+//! the sender's file                        the receiver's file
+//! 0      header                            0      header
+//! 4096   sender's half                     4096   receiver's half
+//! 8192   data                              8192   end of the file
+//! size   end of the file
+//! ```
+//!
+//! Lines of different purpose are 128 bytes apart, because
 //! processors fetch cache lines in pairs.
 
 use crate::sync::{AtomicU32, AtomicU64};
@@ -42,10 +52,14 @@ pub const RECEIVER: usize = PAGE;
 pub const SENDER: usize = 2 * PAGE;
 /// Offset of the data.
 pub const DATA: usize = 3 * PAGE;
+/// Offset of the half in a file that holds one.
+pub const OWN_HALF: usize = PAGE;
+/// Offset of the data, or the end, in a file that holds one half.
+pub const OWN_DATA: usize = 2 * PAGE;
 /// Bytes of a message type's label, padded with zeroes.
 pub const LABEL: usize = 64;
 /// Words of the header that have no meaning yet.
-pub const RESERVED: usize = (PAGE - 104 - LABEL) / 8;
+pub const RESERVED: usize = (PAGE - 112 - LABEL) / 8;
 /// The most participants of a ring with shared sides.
 pub const MAX_PARTICIPANTS: usize = 1024;
 
@@ -67,6 +81,16 @@ pub mod kind {
     pub const SLOTS: u64 = 1;
     /// Records of variable size.
     pub const BYTES: u64 = 2;
+}
+
+/// Which part of the ring a file holds, in [`Header::part`].
+pub mod part {
+    /// All of it.
+    pub const WHOLE: u64 = 0;
+    /// The sender's half and the data.
+    pub const SENDER: u64 = 1;
+    /// The receiver's half.
+    pub const RECEIVER: u64 = 2;
 }
 
 /// Bits of [`Header::flags`].
@@ -114,6 +138,8 @@ pub struct Header {
     pub label: [AtomicU64; LABEL / 8],
     /// Entries of the table of participants; 0 if no side is shared.
     pub participants: AtomicU64,
+    /// One of [`part`].
+    pub part: AtomicU64,
     /// Zero; a segment with anything else here is refused.
     pub reserved: [AtomicU64; RESERVED],
 }
@@ -254,7 +280,8 @@ mod asserted {
         assert!(offset_of!(Header, created) == 88);
         assert!(offset_of!(Header, label) == 96);
         assert!(offset_of!(Header, participants) == 160);
-        assert!(offset_of!(Header, reserved) == 168);
+        assert!(offset_of!(Header, part) == 168);
+        assert!(offset_of!(Header, reserved) == 176);
         assert!(offset_of!(Half, cursor) == 0);
         assert!(offset_of!(Half, released) == 128);
         assert!(offset_of!(Half, presence) == 256);

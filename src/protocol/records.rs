@@ -168,8 +168,8 @@ impl SendCursor {
         assert!(size / WORD <= mem.words.len(), "a ring of {capacity} bytes needs {size} bytes");
         let usable = (size - HEADER) as u64;
         // S4 note.
-        let noted = mem.sender.cursor.position.load(Edge::NoteLoad.load());
-        let head = mem.receiver.cursor.position.load(ROOM.load.1.load());
+        let noted = Edge::NoteLoad.acquire(&mem.sender.cursor.position);
+        let head = ROOM.load.1.acquire(&mem.receiver.cursor.position);
         room::check(noted, head, usable)?;
         // The last sender may have died before it noted a record that the receiver has taken already.
         let mut tail = noted.max(head);
@@ -179,16 +179,15 @@ impl SendCursor {
         let mut offset = (tail % size as u64) as usize;
         let mut messages = mem.sender.cursor.messages.load(Ordering::Relaxed);
         loop {
-            let length =
-                match parse(header(mem, offset).load(Edge::RecordLoad.load()), offset, size) {
-                    Header::Nothing => break,
-                    Header::Data(len) => {
-                        messages = messages.wrapping_add(1);
-                        record(len)
-                    }
-                    Header::Pad => size - offset,
-                    Header::Broken => return Err(Blocked::Corrupt),
-                };
+            let length = match parse(Edge::RecordLoad.acquire(header(mem, offset)), offset, size) {
+                Header::Nothing => break,
+                Header::Data(len) => {
+                    messages = messages.wrapping_add(1);
+                    record(len)
+                }
+                Header::Pad => size - offset,
+                Header::Broken => return Err(Blocked::Corrupt),
+            };
             tail += length as u64;
             offset = (offset + length) % size;
             if tail - head > usable {
@@ -357,7 +356,7 @@ impl RecvCursor {
         // At most twice: no pad starts a lap.
         loop {
             // R1 record.
-            let found = header(mem, self.offset).load(Edge::RecordLoad.load());
+            let found = Edge::RecordLoad.acquire(header(mem, self.offset));
             match parse(found, self.offset, self.size) {
                 Header::Data(len) => return Ok(len),
                 Header::Nothing => return Err(Blocked::NotReady),
@@ -419,7 +418,7 @@ impl RecvCursor {
     pub fn try_peek(&self, mem: Records<'_>, ahead: &mut Ahead) -> Result<Span, Blocked> {
         loop {
             // R1 record.
-            let found = header(mem, ahead.offset).load(Edge::RecordLoad.load());
+            let found = Edge::RecordLoad.acquire(header(mem, ahead.offset));
             let (length, span) = match parse(found, ahead.offset, self.size) {
                 Header::Data(len) => {
                     (record(len), Some(Span { start: (ahead.offset + HEADER) / WORD, len }))

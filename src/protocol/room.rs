@@ -70,14 +70,14 @@ impl Room {
         // S2, R2: what lies below has been read for the last time. It may trail what `head` has told us,
         // by a batch or by a pad and a record: more than a ring in all, if the receiver stopped between
         // noting its position and publishing it.
-        let released = receiver.released.position.load(self.edges.load.0.load());
+        let released = self.edges.load.0.acquire(&receiver.released.position);
         if released >= self.released {
             self.believe(released, tail)?;
         }
         if self.limit == before && look == Look::Exact {
             // S3, R3: the exact position, at the price of the receiver's own line. It never trails:
             // `released` is stored after it.
-            self.believe(receiver.cursor.position.load(self.edges.load.1.load()), tail)?;
+            self.believe(self.edges.load.1.acquire(&receiver.cursor.position), tail)?;
         }
         let waiting = tail - self.released;
         let high_water = &sender.counters.high_water;

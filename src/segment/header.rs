@@ -2,10 +2,10 @@
 
 use crate::error::{Role, SetupError};
 use crate::protocol::layout::{
-    self, Entry, Header, LABEL, MAGIC, MAX_PARTICIPANTS, VERSION, flag, kind, topology,
+    self, Entry, Header, LABEL, MAGIC, MAX_PARTICIPANTS, VERSION, flag, kind, part, topology,
 };
 use crate::protocol::{claims, lanes, records, slots};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, acquire};
 use crate::sys::clock;
 
 /// Bytes of a page of data before rounding; segments are whole pages.
@@ -110,6 +110,39 @@ impl RingKind {
     }
 }
 
+/// Which part of a ring a file holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// What this role writes.
+    Half(Role),
+}
+
+impl Part {
+    fn number(self) -> u64 {
+        match self {
+            Self::Whole => part::WHOLE,
+            Self::Half(Role::Sender) => part::SENDER,
+            Self::Half(Role::Receiver) => part::RECEIVER,
+        }
+    }
+
+    fn of(number: u64) -> Option<Self> {
+        let all = [Self::Whole, Self::Half(Role::Sender), Self::Half(Role::Receiver)];
+        all.into_iter().find(|part| part.number() == number)
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Whole => "a whole ring",
+            Self::Half(Role::Sender) => "the sender's half of a split ring",
+            Self::Half(Role::Receiver) => "the receiver's half of a split ring",
+        }
+    }
+}
+
 /// What a segment is: all that its header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spec {
@@ -126,6 +159,7 @@ pub(crate) struct Spec {
     pub(crate) mode: u32,
     /// Entries of the table of participants; none if no side is shared.
     pub(crate) participants: usize,
+    pub(crate) part: Part,
     pub(crate) label: String,
 }
 
@@ -208,12 +242,17 @@ impl Spec {
 
     /// Where the data starts: behind the table of participants and the lanes' halves, if there are any.
     pub(crate) fn data_at(&self) -> usize {
+        if self.part != Part::Whole {
+            return layout::OWN_DATA;
+        }
         self.lanes_at() + self.lanes() * 2 * layout::PAGE
     }
 
     /// Bytes of the segment in pages of `unit` bytes.
     pub(crate) fn size(&self, unit: u64) -> Result<u64, SetupError> {
-        let bytes = self.data_at() as u64 + self.data_words()? as u64 * 8;
+        let words = self.data_words()? as u64;
+        let data = if self.part == Part::Half(Role::Receiver) { 0 } else { words * 8 };
+        let bytes = self.data_at() as u64 + data;
         Ok(bytes.next_multiple_of(unit))
     }
 
@@ -223,6 +262,13 @@ impl Spec {
         if self.ordered && !self.is_laned() {
             return Err(SetupError::InvalidSize {
                 reason: "only a ring with lanes can be ordered",
+            });
+        }
+        if self.part != Part::Whole
+            && (self.topology.is_shared() || self.persistent || self.huge_pages)
+        {
+            return Err(SetupError::InvalidSize {
+                reason: "a split ring has one sender and one receiver, ends with them, and has no huge pages",
             });
         }
         let most = if self.topology.is_shared() { 1..=MAX_PARTICIPANTS } else { 0..=0 };
@@ -269,6 +315,7 @@ impl Spec {
             (&header.creator, u64::from(std::process::id())),
             (&header.created, clock::wall_nanoseconds()),
             (&header.participants, self.participants as u64),
+            (&header.part, self.part.number()),
         ] {
             field.store(value, Ordering::Relaxed);
         }
@@ -276,14 +323,15 @@ impl Spec {
         header.magic.store(MAGIC, Ordering::Release);
     }
 
-    /// Reads the header of a file of `actual` bytes in pages of `unit` bytes: each field once, and
-    /// nothing is believed that the sizes do not bear out.
+    /// Reads the header of a file of `actual` bytes in pages of `unit` bytes that is to hold `wanted`: each
+    /// field once, and nothing is believed that the sizes do not bear out.
     pub(crate) fn read(
         header: &Header,
+        wanted: Part,
         actual: u64,
         unit: u64,
     ) -> Result<(Self, Origin), SetupError> {
-        if header.magic.load(Ordering::Acquire) != MAGIC {
+        if acquire(&header.magic) != MAGIC {
             return Err(SetupError::NotARing);
         }
         let version = header.version.load(Ordering::Relaxed);
@@ -298,6 +346,12 @@ impl Spec {
         };
         let kind = RingKind::of(kind).ok_or_else(|| unknown("kind", kind))?;
         let topology = Topology::of(topology).ok_or_else(|| unknown("topology", topology))?;
+        let part = header.part.load(Ordering::Relaxed);
+        let part = Part::of(part).ok_or_else(|| unknown("part", part))?;
+        if part != wanted {
+            let actual = part.describe().to_owned();
+            return Err(SetupError::Kind { expected: wanted.describe(), actual });
+        }
         let flags = header.flags.load(Ordering::Relaxed);
         if flags & !flag::KNOWN != 0 {
             return Err(unknown("flags", flags));
@@ -333,6 +387,7 @@ impl Spec {
             message_align: number(&header.message_align)?,
             mode: half_word(&header.mode)?,
             participants: number(&header.participants)?,
+            part,
             label: core::str::from_utf8(&label[..length])
                 .map_err(|_| SetupError::Corrupt)?
                 .to_owned(),

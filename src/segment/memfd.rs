@@ -22,7 +22,8 @@ pub(super) fn create(label: &CStr, spec: Spec) -> Result<Segment, SetupError> {
     let fd = PrivateFd::open(create)?;
     let size = allocate(fd.file(), &spec)?;
     let segment = Segment::assemble(fd, spec, size)?;
-    memfd::seal(segment.fd()).map_err(SetupError::os("sealing the memory file"))?;
+    memfd::seal(segment.fd(), memfd::complete())
+        .map_err(SetupError::os("sealing the memory file"))?;
     segment.join()?;
     Ok(segment)
 }
@@ -30,7 +31,7 @@ pub(super) fn create(label: &CStr, spec: Spec) -> Result<Segment, SetupError> {
 /// Attaches to `fd`, which has a description of its own. Seals are looked at before the size, which is
 /// final only with them.
 pub(super) fn attach(fd: PrivateFd, expected: &Expected) -> Result<Segment, SetupError> {
-    let sealed = memfd::is_sealed(fd.as_fd());
+    let sealed = memfd::is_sealed(fd.as_fd(), memfd::complete());
     let metadata = fd.file().metadata().map_err(SetupError::os("fstat"))?;
     if !metadata.file_type().is_file() {
         return Err(SetupError::NotAFile);

@@ -9,24 +9,27 @@ mod file;
 mod header;
 mod memfd;
 mod place;
+mod split;
 
 pub(crate) use file::{open_unlocked, remove};
-pub(crate) use header::{Expected, Origin, Spec};
+pub(crate) use header::{Expected, Origin, Part, Spec};
 pub use header::{RingKind, Topology};
 pub use place::Place;
 pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
+pub(crate) use split::OwnHalf;
 
 use crate::error::{Role, SetupError};
 use crate::protocol::claims::Claims;
 use crate::protocol::layout::{
-    ACTIVE, DATA, Entry, Half, Header, PAGE, RECEIVER, RECEIVES, SENDER,
+    ACTIVE, DATA, Entry, Half, Header, OWN_DATA, OWN_HALF, PAGE, RECEIVER, RECEIVES, SENDER,
 };
 use crate::protocol::slots::{Slots, Untyped};
 use crate::stats::Stats;
-use crate::sync::Word;
+use crate::sync::{Word, acquire};
 use crate::sys::fork::PrivateFd;
 use crate::sys::locks::{self, Byte, Outcome};
 use crate::sys::mapping::Mapping;
+use split::Halves;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -39,9 +42,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A segment that this process has mapped.
 #[derive(Debug)]
 pub(crate) struct Segment {
+    /// All of it, or what this process writes of it.
     mapping: Mapping,
-    /// Holds the users' lock, and serves to probe the roles' locks.
+    /// Holds the users' lock, and serves to probe the roles' locks. In the split form a description that can only
+    /// read.
     fd: PrivateFd,
+    /// What the split form has more.
+    split: Option<Box<Halves>>,
     /// Where the file is, if it has a name.
     path: Option<PathBuf>,
     /// Leave the name behind, also as the last user.
@@ -111,7 +118,7 @@ impl Segment {
         let (spec, _) = {
             let mapping =
                 Mapping::read_only(fd.file(), length(size)?).map_err(SetupError::os("mmap"))?;
-            Spec::read(header(&mapping), size, unit)?
+            Spec::read(header(&mapping), Part::Whole, size, unit)?
         };
         expected.check(&spec)?;
         Self::of(map(fd.file(), size, &spec)?, fd, spec)
@@ -121,16 +128,31 @@ impl Segment {
     fn of(mapping: Mapping, fd: PrivateFd, spec: Spec) -> Result<Self, SetupError> {
         let words = spec.data_words()?;
         let (kept, unlinking) = (AtomicBool::new(false), Mutex::new(()));
-        Ok(Self { mapping, fd, path: None, kept, unlinking, spec, words })
+        Ok(Self { mapping, fd, split: None, path: None, kept, unlinking, spec, words })
+    }
+
+    /// The segment of two halves, the own one mapped at `mapping`.
+    fn of_halves(
+        mapping: Mapping,
+        fd: PrivateFd,
+        halves: Halves,
+        spec: Spec,
+    ) -> Result<Self, SetupError> {
+        let mut segment = Self::of(mapping, fd, spec)?;
+        segment.split = Some(Box::new(halves));
+        Ok(segment)
     }
 
     /// The half that `role` writes.
     pub(crate) fn half(&self, role: Role) -> &Half {
-        half(&self.mapping, role)
+        self.part(role).unwrap_or_else(|| half(&self.mapping, role))
     }
 
     /// The data.
     fn words(&self) -> &[Word] {
+        if let Some(words) = self.split_words() {
+            return words;
+        }
         let at = self.spec.data_at();
         assert!(self.mapping.len() - at >= self.words * size_of::<Word>());
         // SAFETY: just asserted; words are atomics.
@@ -141,6 +163,9 @@ impl Segment {
 
     /// The table of participants.
     pub(crate) fn table(&self) -> &[Entry] {
+        if self.split.is_some() {
+            return &[];
+        }
         table(&self.mapping, self.spec.participants)
     }
 
@@ -158,7 +183,13 @@ impl Segment {
     }
 
     /// Whether a process holds `role`, as the kernel knows it.
+    ///
+    /// In the split form: whether its half has an owner. That is this process, or somebody else for as long as it
+    /// has the half, with a handle or without.
     pub(crate) fn is_held(&self, role: Role) -> bool {
+        if let Some(split) = &self.split {
+            return split.role == role || split.is_peer_there();
+        }
         is_held(self.fd(), &self.spec, self.table(), role)
     }
 
@@ -177,7 +208,9 @@ impl Segment {
 
     /// The halves between which messages pass, sender's first: of the ring, or of each lane.
     fn halves(&self) -> impl Iterator<Item = (&Half, &Half)> + Clone {
-        halves(&self.mapping, &self.spec)
+        let whole = self.split.is_none().then(|| halves(&self.mapping, &self.spec));
+        let split = self.part(Role::Sender).zip(self.part(Role::Receiver));
+        whole.into_iter().flatten().chain(split)
     }
 
     /// Whether this is the process that mapped it. A fork child has no mapping and no descriptor.
@@ -191,7 +224,8 @@ impl Segment {
             return Stats::default();
         }
         let meeting = (self.half(Role::Sender), self.half(Role::Receiver));
-        Stats::read(&self.spec, self.fd(), meeting, self.halves(), self.table())
+        let is_held = |role| self.is_held(role);
+        Stats::read(&self.spec, (&is_held, self.fd()), meeting, self.halves(), self.table())
     }
 
     /// A descriptor of the segment that survives `exec`.
@@ -231,20 +265,35 @@ impl Segment {
     }
 }
 
+/// The half in a mapping of a file that holds one.
+fn part_of(mapping: &Mapping) -> &Half {
+    assert!(mapping.len() >= OWN_DATA);
+    // SAFETY: the mapping is long enough and starts on a page boundary; a half is atomics only.
+    unsafe { mapping.base().add(OWN_HALF).cast::<Half>().as_ref() }
+}
+
+/// The header of a mapping of a file that holds one half.
+fn header_of_part(mapping: &Mapping) -> &Header {
+    assert!(mapping.len() >= OWN_HALF);
+    // SAFETY: the mapping is long enough and starts on a page boundary; a header is atomics only.
+    unsafe { mapping.base().cast::<Header>().as_ref() }
+}
+
 /// What waits between a sender and a receiver, in the unit of their positions.
 pub(crate) fn waiting((sender, receiver): (&Half, &Half)) -> u64 {
     // The receiver first: what it has read was sent before.
-    let head = receiver.cursor.position.load(Ordering::Acquire);
-    sender.cursor.position.load(Ordering::Acquire).saturating_sub(head)
+    let head = acquire(&receiver.cursor.position);
+    acquire(&sender.cursor.position).saturating_sub(head)
 }
 
 /// A segment, or a lane of it, with the addresses of its parts at hand, for those who need them for every
 /// message.
 #[derive(Debug)]
 pub(crate) struct Attached {
-    /// What the halves' offsets count from: the first byte of the segment's mapping, or one page before a lane's
-    /// halves.
-    base: NonNull<u8>,
+    /// The sender's half.
+    sender: NonNull<Half>,
+    /// The receiver's half.
+    receiver: NonNull<Half>,
     /// The table of participants.
     table: NonNull<Entry>,
     /// The first word of data.
@@ -256,7 +305,7 @@ pub(crate) struct Attached {
     segment: Arc<Segment>,
 }
 
-// SAFETY: `base`, `table` and `data` point into the mapping of `segment`, which is `Send` and `Sync` and is not unmapped
+// SAFETY: all pointers are into the mappings of `segment`, which is `Send` and `Sync` and does not unmap them
 // before `self` is dropped; all that is made of it are references to atomics.
 unsafe impl Send for Attached {}
 // SAFETY: as for `Send`.
@@ -264,25 +313,28 @@ unsafe impl Sync for Attached {}
 
 impl Attached {
     pub(crate) fn new(segment: &Arc<Segment>) -> Self {
-        Self::of(segment, segment.mapping.base(), segment.words())
+        let halves = (segment.half(Role::Sender), segment.half(Role::Receiver));
+        Self::of(segment, halves, segment.words())
     }
 
     /// A lane of `segment`, which has so many.
     pub(crate) fn lane(segment: &Arc<Segment>, lane: usize) -> Self {
         let spec = &segment.spec;
         assert!(lane < spec.lanes() && segment.mapping.len() >= spec.data_at());
-        let halves = spec.lanes_at() + lane * 2 * PAGE;
+        let receiver = spec.lanes_at() + lane * 2 * PAGE;
         let size = spec.lane_words();
-        // SAFETY: the halves of all lanes lie between `lanes_at` and `data_at`, within the mapping, and the first
-        // of them behind the page that this goes back.
-        let base = unsafe { segment.mapping.base().add(halves - RECEIVER) };
-        Self::of(segment, base, &segment.words()[lane * size..][..size])
+        // SAFETY: the halves of all lanes lie between `lanes_at` and `data_at`, within the mapping, the receiver's
+        // first, each on a page of its own; a half is atomics only.
+        let half = |at| unsafe { segment.mapping.base().add(at).cast::<Half>().as_ref() };
+        let halves = (half(receiver + PAGE), half(receiver));
+        Self::of(segment, halves, &segment.words()[lane * size..][..size])
     }
 
-    fn of(segment: &Arc<Segment>, base: NonNull<u8>, words: &[Word]) -> Self {
+    fn of(segment: &Arc<Segment>, (sender, receiver): (&Half, &Half), words: &[Word]) -> Self {
+        let (sender, receiver) = (NonNull::from(sender), NonNull::from(receiver));
         let (data, table) = (NonNull::from(words).cast(), NonNull::from(segment.table()).cast());
         let (words, participants) = (words.len(), segment.spec.participants);
-        Self { base, table, data, words, participants, segment: Arc::clone(segment) }
+        Self { sender, receiver, table, data, words, participants, segment: Arc::clone(segment) }
     }
 
     /// The segment.
@@ -293,10 +345,14 @@ impl Attached {
     /// The half that `role` writes.
     #[inline(always)]
     pub(crate) fn half(&self, role: Role) -> &Half {
-        // SAFETY: the mapping has both halves from a page boundary on, at these offsets from `base` (checked at
-        // create and attach, and in `lane`), and lives as long as `self`; a half is atomics only, valid whatever
-        // a peer writes.
-        unsafe { self.base.add(offset_of(role)).cast::<Half>().as_ref() }
+        // SAFETY: both are what `Segment::half` or `lane` gave, in mappings that live as long as `self`; a half is
+        // atomics only, valid whatever a peer writes.
+        unsafe {
+            match role {
+                Role::Sender => self.sender.as_ref(),
+                Role::Receiver => self.receiver.as_ref(),
+            }
+        }
     }
 
     /// The data.

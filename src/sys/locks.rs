@@ -92,7 +92,16 @@ pub(crate) fn release(fd: BorrowedFd<'_>, byte: Byte) {
 /// Whether a description other than this one holds `byte`. An error counts as held: nobody is declared
 /// dead because a question failed.
 pub(crate) fn is_held(fd: BorrowedFd<'_>, byte: Byte) -> bool {
-    let mut lock = byte.lock(libc::F_WRLCK);
+    conflicts(fd, byte.lock(libc::F_WRLCK))
+}
+
+/// Whether a description other than this one holds `byte` alone. Shared locks do not count: whoever can read a
+/// file can take those.
+pub(crate) fn is_held_alone(fd: BorrowedFd<'_>, byte: Byte) -> bool {
+    conflicts(fd, byte.lock(libc::F_RDLCK))
+}
+
+fn conflicts(fd: BorrowedFd<'_>, mut lock: libc::flock) -> bool {
     match fcntl(fd, FcntlArg::F_OFD_GETLK(&mut lock)) {
         Ok(_) => i32::from(lock.l_type) != libc::F_UNLCK,
         Err(_) => true,

@@ -47,6 +47,14 @@ impl Mapping {
         }
     }
 
+    /// Faults every page in for reading, as far as the kernel can.
+    pub(crate) fn populate_for_reading(&self) -> io::Result<()> {
+        match self.raw.advise(Advice::PopulateRead) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            other => other,
+        }
+    }
+
     /// The first byte.
     pub(crate) fn base(&self) -> NonNull<u8> {
         NonNull::new(self.raw.as_mut_ptr()).expect("a mapping is never at address 0")

@@ -26,14 +26,20 @@ pub(crate) fn create(label: &CStr, huge_pages: bool) -> io::Result<OwnedFd> {
     }
 }
 
-/// Makes the size of `fd` final, and checks that it is.
-pub(crate) fn seal(fd: BorrowedFd<'_>) -> io::Result<()> {
-    fcntl(fd, FcntlArg::F_ADD_SEALS(complete()))?;
-    if is_sealed(fd) { Ok(()) } else { Err(io::Error::other("the kernel did not keep the seals")) }
+/// The seals of half a ring: beside that, nobody writes to it but by the mappings that there are.
+pub(crate) fn half() -> SealFlag {
+    complete() | SealFlag::F_SEAL_FUTURE_WRITE
 }
 
-/// Whether the size of `fd` is final. Files that cannot be sealed are not.
-pub(crate) fn is_sealed(fd: BorrowedFd<'_>) -> bool {
+/// Seals `fd`, and checks that it is sealed.
+pub(crate) fn seal(fd: BorrowedFd<'_>, seals: SealFlag) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_ADD_SEALS(seals))?;
+    let kept = is_sealed(fd, seals);
+    if kept { Ok(()) } else { Err(io::Error::other("the kernel did not keep the seals")) }
+}
+
+/// Whether `fd` has all of `seals`. Files that cannot be sealed have none.
+pub(crate) fn is_sealed(fd: BorrowedFd<'_>, seals: SealFlag) -> bool {
     fcntl(fd, FcntlArg::F_GET_SEALS)
-        .is_ok_and(|seals| SealFlag::from_bits_retain(seals).contains(complete()))
+        .is_ok_and(|there| SealFlag::from_bits_retain(there).contains(seals))
 }

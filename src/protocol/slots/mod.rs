@@ -90,10 +90,15 @@ pub struct Slots<'a> {
 impl Slots<'_> {
     /// Stamps every cell free. Before anybody else can see the ring.
     pub fn initialise(&self, shape: impl Shape, capacity: usize) {
-        for cell in 0..cells_for(shape, capacity) {
-            let first = (cell * shape.per_cell()) as u64;
-            self.words[cell * shape.stride()].store(free(first), Ordering::Relaxed);
-        }
+        initialise(self.words, shape, capacity);
+    }
+}
+
+/// Stamps every cell among `words` free.
+pub fn initialise(words: &[Word], shape: impl Shape, capacity: usize) {
+    for cell in 0..cells_for(shape, capacity) {
+        let first = (cell * shape.per_cell()) as u64;
+        words[cell * shape.stride()].store(free(first), Ordering::Relaxed);
     }
 }
 
@@ -115,13 +120,13 @@ fn committed(
     geometry: &Geometry,
 ) -> Result<(u64, u64), Blocked> {
     // S4 note: what is committed up to there may be read. S3 head: what is received may be overwritten.
-    let noted = mem.sender.cursor.position.load(Edge::NoteLoad.load());
-    let head = mem.receiver.cursor.position.load(ROOM.load.1.load());
+    let noted = Edge::NoteLoad.acquire(&mem.sender.cursor.position);
+    let head = ROOM.load.1.acquire(&mem.receiver.cursor.position);
     room::check(noted, head, geometry.capacity)?;
     let mut tail = noted;
     loop {
         // S1 commit.
-        let found = stamp(mem, geometry.place(shape, tail)).load(Edge::CommitLoad.load());
+        let found = Edge::CommitLoad.acquire(stamp(mem, geometry.place(shape, tail)));
         let position = found >> 2;
         if found & STATE != FULL || position < tail {
             break;

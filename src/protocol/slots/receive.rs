@@ -307,7 +307,7 @@ impl RecvCursor {
     pub fn look(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
         self.settle(shape);
         // S1 commit.
-        let found = stamp(mem, self.place).load(Edge::CommitLoad.load());
+        let found = Edge::CommitLoad.acquire(stamp(mem, self.place));
         let more = (found >> 2).wrapping_sub(self.head);
         if found & STATE == FULL && more < self.geometry.capacity {
             self.ready = self.head + more + 1;
@@ -339,7 +339,7 @@ impl RecvCursor {
     /// Messages that are there, as the sender's note says.
     fn read_note(&mut self, mem: Slots<'_>) -> Result<usize, Blocked> {
         // S4 note. It may trail the stamp.
-        let noted = mem.sender.cursor.position.load(Edge::StreamLoad.load());
+        let noted = Edge::StreamLoad.acquire(&mem.sender.cursor.position);
         if noted > self.ready {
             if noted - self.head > self.geometry.capacity {
                 return Err(Blocked::Corrupt);
