@@ -2,7 +2,7 @@
 
 use crate::error::{Role, SetupError};
 use crate::protocol::claims;
-use crate::segment::{Expected, OwnHalf, Part, Place, RingKind, Segment, Spec, Topology};
+use crate::segment::{Expected, OwnHalf, Place, RingKind, Segment, Spec, Topology};
 use crate::split::Split;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
@@ -92,21 +92,7 @@ impl Builder<crate::ByteRing> {
 
 impl<R: Kind> Builder<R> {
     pub(crate) fn new(kind: RingKind, capacity: usize, message: (usize, usize)) -> Self {
-        let spec = Spec {
-            kind,
-            topology: Topology::Spsc,
-            persistent: false,
-            prefault: true,
-            huge_pages: false,
-            ordered: false,
-            capacity,
-            message_size: message.0,
-            message_align: message.1,
-            mode: 0o600,
-            participants: 0,
-            part: Part::Whole,
-            label: String::new(),
-        };
+        let spec = Spec::sole(kind, capacity, message);
         Self { spec, ring: PhantomData }
     }
 

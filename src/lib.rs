@@ -9,6 +9,7 @@
 //! | --- | --- | --- |
 //! | [`Ring<T>`](Ring) | of one plain type | in-process queues, work queues, market data |
 //! | [`ByteRing`] | of any length, each whole | pipes, FIFOs, datagram and seqpacket sockets |
+//! | [`Duplex<T>`](Duplex), [`ByteDuplex`] | both ways, over a [`Listener`] and [`connect`] | stream and seqpacket sockets |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
 //!
 //! ```no_run
@@ -45,13 +46,15 @@
 //! | who is there, who is dead | `participants.rs`, `table.rs` |
 //! | creating, publishing, checking segments | `segment/` |
 //! | a ring in two halves that only their owners write | `segment/split.rs`, `split.rs` |
+//! | how processes meet by a socket | `handshake/` |
+//! | a connection | `duplex.rs` |
 //! | a system call | `sys/` |
 //! | atomics, loom | `sync.rs` |
 //!
 //! # Limits
 //!
-//! 64-bit Linux on x86-64 and aarch64. Processes that have a ring open for use can write all of it; see
-//! SECURITY.md for what that does and does not put at risk.
+//! 64-bit Linux on x86-64 and aarch64. Processes that have a ring open for use can write all of it, unless it is
+//! split; see SECURITY.md for what that does and does not put at risk.
 
 #![deny(unsafe_code)]
 
@@ -83,7 +86,11 @@ mod bytes;
 #[allow(unsafe_code)]
 mod claimed;
 #[cfg(not(loom))]
+mod duplex;
+#[cfg(not(loom))]
 mod error;
+#[cfg(not(loom))]
+mod handshake;
 #[cfg(not(loom))]
 pub mod inspect;
 #[cfg(not(loom))]
@@ -137,10 +144,13 @@ mod api {
     pub use crate::builder::{Attach, Builder};
     pub use crate::bytes::{ByteReceiver, ByteRing, ByteSender, Grant, Message, Peek};
     pub use crate::claimed::Claimed;
+    pub use crate::duplex::{ByteDuplex, Duplex};
     pub use crate::error::{
-        ByteSendError, RecvError, RecvIntoError, RecvTimeoutError, Role, SendAllError, SendError,
-        SendTimeoutError, SetupError, TryRecvError, TrySendError,
+        ByteSendError, ConnectError, RecvError, RecvIntoError, RecvTimeoutError, Refusal, Role,
+        SendAllError, SendError, SendTimeoutError, SetupError, TryRecvError, TrySendError,
     };
+    pub use crate::handshake::{Address, Connect, Face, Listener, ListenerOptions, Peer, connect};
+    pub use crate::participants::Ending;
     pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};
     pub use crate::segment::{Place, RingKind, Topology};
     pub use crate::split::Split;

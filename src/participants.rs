@@ -32,6 +32,34 @@ const POLLS_PER_PROBE: u32 = 1024;
 /// A generation that no process has: the handle needs a closer look before it is used.
 const SUSPECT: u32 = 0;
 
+/// How the peer of a split ring has ended its part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ending {
+    /// By saying so: its handle was closed.
+    Closed,
+    /// Without a word: its process was killed, or ended without closing anything.
+    Died,
+}
+
+/// Whether the peer of a split ring has ended, and how, as it says and the kernel knows.
+pub(crate) fn ending(segment: &Segment) -> Option<Ending> {
+    let peer = segment.own_role().filter(|_| segment.is_ours())?.peer();
+    let state = acquire(&segment.half(peer).presence.state);
+    if state != 0 && state & ACTIVE == 0 {
+        return Some(Ending::Closed);
+    }
+    (!segment.is_held(peer)).then_some(Ending::Died)
+}
+
+/// Wakes those who wait for the peer of a split ring, and has them ask the kernel for it.
+pub(crate) fn spread_rumour(segment: &Segment) {
+    let Some(role) = segment.own_role().filter(|_| segment.is_ours()) else { return };
+    segment.hear_of_death();
+    // They sleep on the word that the peer rings. To wake there nobody needs to write it.
+    futex::wake_all(&segment.half(role.peer()).presence.epoch);
+}
+
 /// One side of a ring, as a handle holds it.
 #[derive(Debug)]
 pub(crate) struct Participant {
@@ -459,11 +487,12 @@ impl Participant {
         futex::wake_all(park::ring(half));
     }
 
-    /// A hint: whether the peer says that it has left. One that was killed says nothing.
+    /// A hint: whether the peer says that it has left, or somebody says it of the peer. One that was killed says
+    /// nothing itself.
     #[inline(always)]
     pub(crate) fn has_peer_left(&self) -> bool {
         let state = acquire(&self.peer().presence.state);
-        state != 0 && state & ACTIVE == 0
+        (state != 0 && state & ACTIVE == 0) || self.attached.segment().is_rumoured_dead()
     }
 
     /// The truth: whether there was a peer, there is none now, and that ends the conversation.

@@ -79,7 +79,7 @@ pub enum RingKind {
 }
 
 impl RingKind {
-    fn number(self) -> u64 {
+    pub(crate) fn number(self) -> u64 {
         match self {
             Self::Slots => kind::SLOTS,
             Self::Bytes => kind::BYTES,
@@ -171,6 +171,31 @@ pub(crate) struct Origin {
 }
 
 impl Spec {
+    /// A ring with one sender and one receiver, and nothing special.
+    pub(crate) fn sole(kind: RingKind, capacity: usize, message: (usize, usize)) -> Self {
+        Self {
+            kind,
+            topology: Topology::Spsc,
+            persistent: false,
+            prefault: true,
+            huge_pages: false,
+            ordered: false,
+            capacity,
+            message_size: message.0,
+            message_align: message.1,
+            mode: 0o600,
+            participants: 0,
+            part: Part::Whole,
+            label: String::new(),
+        }
+    }
+
+    /// Bytes of the two files of the split form.
+    pub(crate) fn split_size(&self) -> Result<u64, SetupError> {
+        let of = |role| Self { part: Part::Half(role), ..self.clone() }.size(UNIT);
+        Ok(of(Role::Sender)?.saturating_add(of(Role::Receiver)?))
+    }
+
     /// Words of data, or why the sizes cannot be.
     pub(crate) fn data_words(&self) -> Result<usize, SetupError> {
         let invalid = |reason| SetupError::InvalidSize { reason };

@@ -16,7 +16,7 @@ pub(crate) use header::{Expected, Origin, Part, Spec};
 pub use header::{RingKind, Topology};
 pub use place::Place;
 pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
-pub(crate) use split::OwnHalf;
+pub(crate) use split::{Company, OwnHalf};
 
 use crate::error::{Role, SetupError};
 use crate::protocol::claims::Claims;

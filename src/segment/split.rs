@@ -20,11 +20,17 @@ use crate::sys::fork::PrivateFd;
 use crate::sys::locks::{self, Outcome};
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd;
+use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::sync::{Mutex, PoisonError};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// What lives as long as a ring. It has the traits that handles of rings have, too.
+pub(crate) trait Company: Debug + Send + Sync + UnwindSafe + RefUnwindSafe {}
 
 /// What a segment in two files has beside its own half.
 #[derive(Debug)]
@@ -39,6 +45,10 @@ pub(crate) struct Halves {
     _lock: PrivateFd,
     /// Whether a handle has the role.
     taken: Mutex<bool>,
+    /// Whether somebody heard that the peer may be gone.
+    rumour: AtomicBool,
+    /// What is to live as long as the ring.
+    kept: OnceLock<Arc<dyn Company>>,
 }
 
 impl Halves {
@@ -104,7 +114,15 @@ impl OwnHalf {
         let (role, peer) = (self.role, self.role.peer());
         let expected = Spec { part: Part::Half(peer), ..self.spec.clone() };
         let theirs = open(&fd, &expected)?;
-        let halves = Halves { role, theirs, fd, _lock: self.lock, taken: Mutex::new(false) };
+        let halves = Halves {
+            role,
+            theirs,
+            fd,
+            _lock: self.lock,
+            taken: Mutex::new(false),
+            rumour: AtomicBool::new(false),
+            kept: OnceLock::new(),
+        };
         Segment::of_halves(self.mapping, self.fd, halves, self.spec)
     }
 }
@@ -193,6 +211,25 @@ impl Segment {
     pub(crate) fn leave_seat(&self) {
         if let Some(split) = self.halves_of() {
             *split.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        }
+    }
+
+    /// Takes note that the peer may be gone. The kernel is asked soon.
+    pub(crate) fn hear_of_death(&self) {
+        if let Some(split) = self.halves_of() {
+            split.rumour.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether somebody said that the peer may be gone.
+    pub(crate) fn is_rumoured_dead(&self) -> bool {
+        self.halves_of().is_some_and(|split| split.rumour.load(Ordering::Relaxed))
+    }
+
+    /// Keeps `what` for as long as the ring; the first thing only.
+    pub(crate) fn keep_with(&self, what: Arc<dyn Company>) {
+        if let Some(split) = self.halves_of() {
+            let _ = split.kept.set(what);
         }
     }
 

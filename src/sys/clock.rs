@@ -24,6 +24,11 @@ impl Monotonic {
         Self::now() + left
     }
 
+    /// How long after `earlier` this is; nothing if it is not.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// This point as the kernel's absolute time.
     pub(crate) fn timespec(self) -> libc::timespec {
         libc::timespec {

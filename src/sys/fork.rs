@@ -15,7 +15,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
@@ -107,6 +107,42 @@ impl Drop for PrivateFd {
         super::locks::unlock(fd.as_fd());
         // Closed under the lock, so that no fork sees it open and unregistered.
         drop(fd);
+    }
+}
+
+/// A value that each process makes for itself: a forked child has none of its parent's, and no lock that somebody
+/// in the parent had.
+#[derive(Debug)]
+pub(crate) struct PerProcess<T: 'static>(AtomicPtr<(u32, T)>);
+
+impl<T: Sync> PerProcess<T> {
+    /// Nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    /// The value, made by `make` if there is none. Whoever comes at the same time makes one, too, and one of them
+    /// stays, for good.
+    pub(crate) fn get(&self, make: impl FnOnce() -> Option<T>) -> Option<&'static T> {
+        let there = self.0.load(Ordering::Acquire);
+        // SAFETY: what is put there is never freed, and never changed but through shared references.
+        if let Some((made_in, value)) = unsafe { there.as_ref() } {
+            if *made_in == generation() {
+                return Some(value);
+            }
+        }
+        let made = Box::into_raw(Box::new((generation(), make()?)));
+        let (won, lost) = (Ordering::AcqRel, Ordering::Acquire);
+        match self.0.compare_exchange(there, made, won, lost) {
+            // SAFETY: it is there for good now.
+            Ok(_) => unsafe { made.as_ref() }.map(|(_, value)| value),
+            Err(other) => {
+                // SAFETY: nobody else has seen it.
+                drop(unsafe { Box::from_raw(made) });
+                // SAFETY: as above; another thread of this process was faster.
+                unsafe { other.as_ref() }.map(|(_, value)| value)
+            }
+        }
     }
 }
 

@@ -1,0 +1,473 @@
+//! The side that listens.
+//!
+//! Handshakes run side by side, each with its own deadline, so a client that connects and says nothing holds up
+//! nobody but itself.
+
+use super::messages::{FEATURES, Hello, Message, VERSION};
+use super::{
+    Address, Authorize, Channel, Face, Messages, Own, PATIENCE, Peer, label_of, receive, refuse,
+    send, two,
+};
+use crate::error::{ConnectError, Refusal, SetupError};
+use crate::sys::clock::Monotonic;
+use crate::sys::fork::PrivateFd;
+use crate::sys::socket;
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Handshakes under way at a time. When there are as many, the oldest makes room.
+const MOST_PENDING: usize = 64;
+/// Bytes of both rings that a client may ask for, if nobody says.
+const MOST_BYTES: u64 = 64 << 20;
+/// How long to wait for another process that is just binding in the same directory.
+const PATIENCE_TO_BIND: Duration = Duration::from_secs(3);
+
+/// How to listen. Made by [`Listener::options`].
+#[must_use = "nobody listens before `bind`"]
+pub struct ListenerOptions {
+    mode: u32,
+    label: String,
+    timeout: Duration,
+    most_bytes: u64,
+    authorize: Authorize,
+}
+
+impl fmt::Debug for ListenerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = format_args!("{:04o}", self.mode);
+        f.debug_struct("ListenerOptions").field("mode", &mode).finish_non_exhaustive()
+    }
+}
+
+impl ListenerOptions {
+    /// Permission bits of the socket, not reduced by the umask: who may write to it may connect. Default: `0o600`,
+    /// only this user. Of no consequence for a name in the abstract namespace.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// A name for the messages, up to 64 bytes, that clients must have, too. Default: none.
+    pub fn label(mut self, label: &str) -> Self {
+        label.clone_into(&mut self.label);
+        self
+    }
+
+    /// How long each handshake may take. Default: five seconds.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The most memory, in bytes, that the rings of one client may take together, both directions and both sides'
+    /// halves. Default: 64 MiB.
+    pub fn most_bytes(mut self, bytes: u64) -> Self {
+        self.most_bytes = bytes;
+        self
+    }
+
+    /// Which clients are welcome: those that `authorize` says `true` of. Default: this process's user and the
+    /// superuser. It is called once for each connection, before anything that the client says is looked at.
+    ///
+    /// ```
+    /// use annulus::{Address, Listener};
+    ///
+    /// let name = format!("annulus-example-{}", std::process::id());
+    /// let anybody = Listener::options().authorize(|peer| peer.uid() < 60_000);
+    /// let listener = anybody.bind(Address::name(name))?;
+    /// # Ok::<(), annulus::ConnectError>(())
+    /// ```
+    pub fn authorize(mut self, authorize: impl FnMut(&Peer) -> bool + Send + 'static) -> Self {
+        self.authorize = Box::new(authorize);
+        self
+    }
+
+    /// Listens at `address`. A socket file that a listener has left behind when it died is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::InUse`] if somebody listens there, or the path is something else;
+    /// [`ConnectError::PermissionDenied`], [`ConnectError::InvalidAddress`], [`ConnectError::Ring`] for an invalid
+    /// mode or label, and others as the kernel answers.
+    pub fn bind(self, address: impl Into<Address>) -> Result<Listener, ConnectError> {
+        if self.mode & !0o777 != 0 {
+            return Err(SetupError::InvalidMode { mode: self.mode }.into());
+        }
+        label_of(&self.label)?;
+        let address = address.into();
+        let raw = address.raw()?;
+        let socket = PrivateFd::open(|| socket::new().map(File::from));
+        let socket = socket.map_err(ConnectError::os("socket"))?;
+        let bound = match address.as_path() {
+            Some(path) => Some(bind_path(&socket, &raw, path, self.mode)?),
+            None => {
+                socket::bind(socket.as_fd(), &raw, self.mode).map_err(cannot_bind)?;
+                socket::listen(socket.as_fd()).map_err(ConnectError::os("listen"))?;
+                None
+            }
+        };
+        let pending = Vec::new();
+        Ok(Listener { socket, bound, address, options: self, pending, refused: 0, last: None })
+    }
+}
+
+fn cannot_bind(error: io::Error) -> ConnectError {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => ConnectError::InUse,
+        _ => ConnectError::os("bind")(error),
+    }
+}
+
+/// Keeps others that use this library from binding in the same directory meanwhile.
+fn lock_directory(path: &Path) -> Result<File, ConnectError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = File::open(parent.unwrap_or(Path::new(".")));
+    let directory = directory.map_err(ConnectError::os("opening the directory"))?;
+    let start = Instant::now();
+    loop {
+        // A lock of its own kind, on the directory: it leaves nothing behind.
+        let operation = nix::fcntl::FlockArg::LockExclusiveNonblock;
+        #[allow(deprecated, reason = "the other way has a lock for a file that it owns")]
+        let locked = nix::fcntl::flock(std::os::fd::AsRawFd::as_raw_fd(&directory), operation);
+        match locked {
+            Ok(()) => return Ok(directory),
+            Err(nix::errno::Errno::EWOULDBLOCK) if start.elapsed() < PATIENCE_TO_BIND => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(nix::errno::Errno::EWOULDBLOCK) => return Err(ConnectError::InUse),
+            Err(errno) => return Err(ConnectError::os("locking the directory")(errno.into())),
+        }
+    }
+}
+
+/// Binds to a path, in place of a socket whose listener is dead, and listens.
+fn bind_path(
+    socket: &PrivateFd,
+    raw: &socket::Address,
+    path: &Path,
+    mode: u32,
+) -> Result<Bound, ConnectError> {
+    let _alone = lock_directory(path)?;
+    let mut bound = socket::bind(socket.as_fd(), raw, mode);
+    if bound.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE)) {
+        remove_stale(raw, path)?;
+        bound = socket::bind(socket.as_fd(), raw, mode);
+    }
+    bound.map_err(cannot_bind)?;
+    // The socket has its address, and nobody can connect before it listens: the mode is right by then.
+    let finish = || {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        let metadata = fs::symlink_metadata(path)?;
+        socket::listen(socket.as_fd())?;
+        Ok((metadata.dev(), metadata.ino()))
+    };
+    let done = finish().inspect_err(|_| drop(fs::remove_file(path)));
+    let file = done.map_err(ConnectError::os("setting the socket up"))?;
+    Ok(Bound { path: path.to_owned(), file })
+}
+
+/// Removes a socket that nobody listens at, and nothing else.
+fn remove_stale(raw: &socket::Address, path: &Path) -> Result<(), ConnectError> {
+    let metadata = fs::symlink_metadata(path).map_err(ConnectError::os("lstat"))?;
+    if !metadata.file_type().is_socket() {
+        return Err(ConnectError::InUse);
+    }
+    let probe = socket::new().map_err(ConnectError::os("socket"))?;
+    match socket::connect(probe.as_fd(), raw) {
+        // Only this says that there is nobody.
+        Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
+            fs::remove_file(path).map_err(ConnectError::os("unlink"))
+        }
+        _ => Err(ConnectError::InUse),
+    }
+}
+
+/// A socket file that is ours.
+#[derive(Debug)]
+struct Bound {
+    path: PathBuf,
+    /// Device and inode.
+    file: (u64, u64),
+}
+
+/// Takes connections, each of which is a pair of rings: see [`Duplex`](crate::Duplex).
+///
+/// The client says what it wants: messages, capacities, label. The listener grants that or nothing, within the
+/// limits of its [options](Self::options). Each side makes its own halves of the rings, so that neither can write what
+/// the other has written, and checks the other's. Neither need trust the other; see `SECURITY.md`.
+///
+/// The socket's file is removed when the listener is dropped, unless it is another's by then.
+///
+/// [`connect`](crate::connect) has an example.
+#[derive(Debug)]
+pub struct Listener {
+    socket: PrivateFd,
+    bound: Option<Bound>,
+    address: Address,
+    options: ListenerOptions,
+    pending: Vec<Pending>,
+    refused: u64,
+    last: Option<ConnectError>,
+}
+
+/// A client whose handshake is under way.
+#[derive(Debug)]
+struct Pending {
+    socket: PrivateFd,
+    peer: Peer,
+    deadline: Monotonic,
+    /// What was made for it, once it has said what it wants.
+    own: Option<Box<Own>>,
+}
+
+impl Listener {
+    /// The defaults: only this user, five seconds for a handshake, 64 MiB for a client.
+    pub fn options() -> ListenerOptions {
+        ListenerOptions {
+            mode: 0o600,
+            label: String::new(),
+            timeout: PATIENCE,
+            most_bytes: MOST_BYTES,
+            authorize: Box::new(Peer::is_same_user),
+        }
+    }
+
+    /// Listens at `address` with the defaults of [`options`](Self::options).
+    ///
+    /// # Errors
+    ///
+    /// As for [`ListenerOptions::bind`].
+    pub fn bind(address: impl Into<Address>) -> Result<Self, ConnectError> {
+        Self::options().bind(address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// How many clients were refused, or went away, before they were connected.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// What was wrong with the last of them.
+    pub fn last_refusal(&self) -> Option<&ConnectError> {
+        self.last.as_ref()
+    }
+
+    /// The next client, as `F`, when one has connected.
+    ///
+    /// A client that is refused, is silent, or goes away again, is passed over.
+    ///
+    /// # Errors
+    ///
+    /// Only if this side cannot go on: [`ConnectError::Forked`] in a forked child, and [`ConnectError::Os`], for
+    /// example if there are no descriptors left. The client then waits for the next call.
+    pub fn accept<F: Face>(&mut self) -> Result<F, ConnectError> {
+        self.accept_by(None)
+    }
+
+    /// The next client, if one connects within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`accept`](Self::accept), and [`ConnectError::Timeout`].
+    ///
+    /// ```
+    /// use annulus::{Address, ByteDuplex, ConnectError, Listener};
+    /// use std::time::Duration;
+    ///
+    /// let name = format!("annulus-example-accept-{}", std::process::id());
+    /// let mut listener = Listener::bind(Address::name(name))?;
+    /// let nobody = listener.accept_timeout::<ByteDuplex>(Duration::from_millis(1));
+    /// assert!(matches!(nobody, Err(ConnectError::Timeout)));
+    /// # Ok::<(), annulus::ConnectError>(())
+    /// ```
+    pub fn accept_timeout<F: Face>(&mut self, timeout: Duration) -> Result<F, ConnectError> {
+        self.accept_by(Some(Monotonic::now() + timeout))
+    }
+
+    fn accept_by<F: Face>(&mut self, deadline: Option<Monotonic>) -> Result<F, ConnectError> {
+        if !self.socket.is_ours() {
+            return Err(ConnectError::Forked);
+        }
+        loop {
+            let now = Monotonic::now();
+            while let Some(late) = self.pending.iter().position(|client| client.deadline <= now) {
+                let late = self.pending.swap_remove(late);
+                refuse(late.socket.as_fd(), Refusal::Malformed);
+                self.pass_over(ConnectError::Timeout);
+            }
+            let next = self.pending.iter().map(|client| client.deadline).chain(deadline).min();
+            let sockets: Vec<_> = std::iter::once(&self.socket)
+                .chain(self.pending.iter().map(|client| &client.socket))
+                .map(AsFd::as_fd)
+                .collect();
+            let ready = socket::wait(&sockets, next).map_err(ConnectError::os("poll"))?;
+            // From the last, so that what is removed moves nobody who is still to come.
+            for i in (0..self.pending.len()).rev().filter(|&i| ready[i + 1]) {
+                let mut client = self.pending.swap_remove(i);
+                match client.step(F::messages(), &self.options) {
+                    Ok(None) => self.pending.push(client),
+                    Ok(Some((sends, receives))) => {
+                        let Pending { socket, peer, .. } = client;
+                        return Ok(F::over(Channel::new(socket, peer, sends, receives))?);
+                    }
+                    Err(error) => {
+                        client.say_why(&error);
+                        self.pass_over(error);
+                    }
+                }
+            }
+            if ready[0] {
+                self.welcome()?;
+            }
+            if deadline.is_some_and(|deadline| deadline <= Monotonic::now()) {
+                return Err(ConnectError::Timeout);
+            }
+        }
+    }
+
+    fn pass_over(&mut self, error: ConnectError) {
+        self.refused += 1;
+        self.last = Some(error);
+    }
+
+    /// Takes a connection that somebody has made.
+    fn welcome(&mut self) -> Result<(), ConnectError> {
+        let accepted = PrivateFd::open(|| socket::accept(self.socket.as_fd()).map(File::from));
+        let socket = match accepted {
+            Ok(socket) => socket,
+            Err(error) => match error.raw_os_error() {
+                // It went away again, or it was a signal.
+                Some(libc::EAGAIN | libc::ECONNABORTED | libc::EINTR | libc::EPROTO) => {
+                    return Ok(());
+                }
+                _ => return Err(ConnectError::os("accept")(error)),
+            },
+        };
+        let peer = match Peer::of(socket.as_fd()) {
+            Ok(peer) => peer,
+            Err(error) => {
+                self.pass_over(ConnectError::os("asking for the peer")(error));
+                return Ok(());
+            }
+        };
+        if !(self.options.authorize)(&peer) {
+            refuse(socket.as_fd(), Refusal::Untrusted);
+            self.pass_over(ConnectError::Untrusted { uid: peer.uid() });
+            return Ok(());
+        }
+        if self.pending.len() >= MOST_PENDING {
+            let oldest = (0..self.pending.len()).min_by_key(|&i| self.pending[i].deadline);
+            if let Some(oldest) = oldest {
+                self.pending.swap_remove(oldest);
+                self.pass_over(ConnectError::Timeout);
+            }
+        }
+        let deadline = Monotonic::now() + self.options.timeout;
+        self.pending.push(Pending { socket, peer, deadline, own: None });
+        Ok(())
+    }
+}
+
+/// The rings of a client: what this side sends into, and what it receives from.
+type Rings = (crate::segment::Segment, crate::segment::Segment);
+
+impl Pending {
+    /// Goes on by one message, if it is there; the rings when it was the last.
+    fn step(
+        &mut self,
+        messages: Messages,
+        options: &ListenerOptions,
+    ) -> Result<Option<Rings>, ConnectError> {
+        let Some((message, fds)) = receive(self.socket.as_fd())? else { return Ok(None) };
+        match (message, self.own.take()) {
+            (Message::Hello(hello), None) => {
+                let own = grant(&hello, messages, options)?;
+                let answer = Message::Answer {
+                    version: VERSION,
+                    features: FEATURES,
+                    there: hello.there,
+                    back: hello.back,
+                };
+                send(self.socket.as_fd(), answer, &own.descriptors(false)?)?;
+                self.own = Some(Box::new(own));
+                Ok(None)
+            }
+            (Message::Offer, Some(own)) => {
+                let rings = own.join(false, two(fds)?)?;
+                send(self.socket.as_fd(), Message::Done, &[])?;
+                Ok(Some(rings))
+            }
+            _ => Err(ConnectError::Protocol { reason: "says something out of turn" }),
+        }
+    }
+
+    /// Tells the client why there will be no connection.
+    fn say_why(&self, error: &ConnectError) {
+        let refusal = match error {
+            ConnectError::Unwanted { refusal } => *refusal,
+            ConnectError::Version { .. } => Refusal::Version,
+            ConnectError::Closed | ConnectError::Refused { .. } => return,
+            ConnectError::Ring(SetupError::NoSpace { .. } | SetupError::Os { .. })
+            | ConnectError::Os { .. } => Refusal::NoRoom,
+            _ => Refusal::Malformed,
+        };
+        refuse(self.socket.as_fd(), refusal);
+    }
+}
+
+/// Makes this side's halves for a client, if what it asks for is granted.
+fn grant(
+    hello: &Hello,
+    messages: Messages,
+    options: &ListenerOptions,
+) -> Result<Own, ConnectError> {
+    let unwanted = |refusal| Err(ConnectError::Unwanted { refusal });
+    if hello.version != VERSION {
+        return Err(ConnectError::Version { ours: VERSION, theirs: hello.version });
+    }
+    if (hello.kind, (hello.size, hello.align)) != (messages.kind.number(), messages.said()) {
+        return unwanted(Refusal::Messages);
+    }
+    if hello.label != label_of(&options.label)? {
+        return unwanted(Refusal::Label);
+    }
+    // Nothing is made, not even reckoned with, before it is within the limit.
+    let spec = |capacity: u64| {
+        let capacity = usize::try_from(capacity).ok()?;
+        let spec = messages.spec(capacity, &options.label);
+        spec.check().ok()?;
+        let size = spec.split_size().ok()?;
+        Some((spec, size))
+    };
+    let (Some((there, one)), Some((back, other))) = (spec(hello.there), spec(hello.back)) else {
+        return unwanted(Refusal::TooLarge);
+    };
+    if one.saturating_add(other) > options.most_bytes {
+        return unwanted(Refusal::TooLarge);
+    }
+    Ok(Own::create(back, there)?)
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let Some(bound) = self.bound.take().filter(|_| self.socket.is_ours()) else { return };
+        // Alone in the directory, so that it is not a successor's socket by the time it is removed.
+        let Ok(_alone) = lock_directory(&bound.path) else { return };
+        let there = fs::symlink_metadata(&bound.path);
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == bound.file) {
+            let _ = fs::remove_file(&bound.path);
+        }
+    }
+}
+
+static_assertions::assert_impl_all!(Listener: Send);

@@ -1,0 +1,190 @@
+//! What the two sides of a handshake say: messages of 64-bit little-endian words, each of one length.
+//!
+//! ```text
+//! word   0        1     2                3          4     5     6      7      8     9 ... 16
+//! HELLO  magic    1     version          features   kind  size  align  there  back  label
+//! ANSWER magic    2     version          features   there back                                  + 2 descriptors
+//! REFUSE magic    3     refusal          version
+//! OFFER  magic    4                                                                             + 2 descriptors
+//! DONE   magic    5
+//! ```
+
+use crate::error::{ConnectError, Refusal};
+use crate::protocol::layout::LABEL;
+
+/// The first word of every message.
+const MAGIC: u64 = u64::from_le_bytes(*b"annulus>");
+/// The handshake's version. It goes with the layout's: who changes one of them changes this.
+pub(crate) const VERSION: u32 = 1;
+/// Bits of what both sides may do beside what the version says: nothing yet.
+pub(crate) const FEATURES: u64 = 0;
+
+const HELLO: u64 = 1;
+const ANSWER: u64 = 2;
+const REFUSE: u64 = 3;
+const OFFER: u64 = 4;
+const DONE: u64 = 5;
+
+/// Words of the longest message.
+const LONGEST: usize = 9 + LABEL / 8;
+
+/// Bytes of a buffer that takes every message.
+pub(crate) const BUFFER: usize = LONGEST * 8;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) version: u32,
+    pub(crate) features: u64,
+    pub(crate) kind: u64,
+    pub(crate) size: u64,
+    pub(crate) align: u64,
+    /// Capacity from the client to the listener.
+    pub(crate) there: u64,
+    /// Capacity from the listener to the client.
+    pub(crate) back: u64,
+    pub(crate) label: [u8; LABEL],
+}
+
+/// One message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    Hello(Hello),
+    /// The listener goes on: here are its halves. What was asked for, said again.
+    Answer {
+        version: u32,
+        features: u64,
+        there: u64,
+        back: u64,
+    },
+    /// The end.
+    Refuse {
+        refusal: Refusal,
+        version: u32,
+    },
+    /// The client goes on: here are its halves.
+    Offer,
+    /// The listener has accepted them.
+    Done,
+}
+
+impl Message {
+    /// How many descriptors come with it.
+    pub(crate) fn fds(&self) -> usize {
+        match self {
+            Self::Answer { .. } | Self::Offer => 2,
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let words: Vec<u64> = match self {
+            Self::Hello(hello) => {
+                let Hello { version, features, kind, size, align, there, back, label } = hello;
+                let head =
+                    [MAGIC, HELLO, u64::from(version), features, kind, size, align, there, back];
+                let mut bytes: Vec<u8> = head.iter().flat_map(|word| word.to_le_bytes()).collect();
+                bytes.extend_from_slice(&label);
+                return bytes;
+            }
+            Self::Answer { version, features, there, back } => {
+                vec![MAGIC, ANSWER, u64::from(version), features, there, back]
+            }
+            Self::Refuse { refusal, version } => {
+                vec![MAGIC, REFUSE, refusal.number(), u64::from(version)]
+            }
+            Self::Offer => vec![MAGIC, OFFER],
+            Self::Done => vec![MAGIC, DONE],
+        };
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// What `bytes` say.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Result<Self, ConnectError> {
+        let broken = |reason| ConnectError::Protocol { reason };
+        let word = |i: usize| {
+            let bytes = bytes.get(i * 8..i * 8 + 8).and_then(|bytes| bytes.try_into().ok());
+            bytes.map(u64::from_le_bytes).ok_or(broken("sends a message that is too short"))
+        };
+        let version =
+            |i| u32::try_from(word(i)?).map_err(|_| broken("has a version that cannot be"));
+        if word(0)? != MAGIC {
+            return Err(broken("does not speak this handshake"));
+        }
+        let (message, words) = match word(1)? {
+            HELLO => {
+                let mut label = [0; LABEL];
+                let there = bytes.get(72..72 + LABEL);
+                label.copy_from_slice(there.ok_or(broken("sends a message that is too short"))?);
+                let hello = Hello {
+                    version: version(2)?,
+                    features: word(3)?,
+                    kind: word(4)?,
+                    size: word(5)?,
+                    align: word(6)?,
+                    there: word(7)?,
+                    back: word(8)?,
+                    label,
+                };
+                (Self::Hello(hello), LONGEST)
+            }
+            ANSWER => {
+                let (version, features) = (version(2)?, word(3)?);
+                (Self::Answer { version, features, there: word(4)?, back: word(5)? }, 6)
+            }
+            REFUSE => (Self::Refuse { refusal: Refusal::of(word(2)?), version: version(3)? }, 4),
+            OFFER => (Self::Offer, 2),
+            DONE => (Self::Done, 2),
+            _ => return Err(broken("sends a message of no known kind")),
+        };
+        if bytes.len() != words * 8 {
+            return Err(broken("sends a message of the wrong length"));
+        }
+        Ok(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> [Message; 5] {
+        let hello = Hello {
+            version: 1,
+            features: 2,
+            kind: 3,
+            size: 4,
+            align: 5,
+            there: 6,
+            back: 7,
+            label: [8; LABEL],
+        };
+        [
+            Message::Hello(hello),
+            Message::Answer { version: 1, features: 2, there: 3, back: u64::MAX },
+            Message::Refuse { refusal: Refusal::TooLarge, version: 9 },
+            Message::Offer,
+            Message::Done,
+        ]
+    }
+
+    #[test]
+    fn what_is_said_is_understood() {
+        for message in all() {
+            assert_eq!(Message::of_bytes(&message.to_bytes()).unwrap(), message);
+            assert!(message.to_bytes().len() <= BUFFER);
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_length_is_refused() {
+        for message in all() {
+            let mut bytes = message.to_bytes();
+            for cut in 0..bytes.len() {
+                assert!(Message::of_bytes(&bytes[..cut]).is_err());
+            }
+            bytes.push(0);
+            assert!(Message::of_bytes(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! How two processes meet: one listens at an address, the other connects, and each gives the other its halves of
+//! two rings.
+//!
+//! ```text
+//! client                                           listener
+//! who is it? (SO_PEERCRED)                         who is it? (SO_PEERCRED)
+//! HELLO: version, messages, capacities, label  ->  does it match, is it within the limits?
+//!                                              <-  ANSWER, with: receiver's half there, sender's half back
+//! seals, sizes, header of both
+//! OFFER, with: sender's half there, receiver's half back  ->  the same checks
+//!                                              <-  DONE
+//! ```
+//!
+//! Either side may say REFUSE instead and hang up. Each step has one message that may come, of one length, with one
+//! number of descriptors; anything else ends the connection. All of it has one deadline. Once it is done there is
+//! nothing more to say: the socket stays open for as long as either ring, and tells by closing that this side is gone.
+//!
+//! A side's halves are locked before their descriptors are sent, so whoever has been given one can ask the kernel
+//! from the start whether the other lives.
+
+mod address;
+mod client;
+mod link;
+mod listener;
+mod messages;
+mod watch;
+
+pub use address::Address;
+pub use client::{Connect, connect};
+pub(crate) use link::Link;
+pub use link::Peer;
+pub use listener::{Listener, ListenerOptions};
+
+use crate::error::{ConnectError, Refusal, Role, SetupError};
+use crate::protocol::layout::LABEL;
+use crate::protocol::records;
+use crate::segment::{OwnHalf, RingKind, Segment, Spec};
+use crate::sys::clock::Monotonic;
+use crate::sys::fork::PrivateFd;
+use crate::sys::socket;
+use messages::{BUFFER, Message, VERSION};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a handshake may take, if nobody says.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a peer is welcome.
+type Authorize = Box<dyn FnMut(&Peer) -> bool + Send>;
+
+/// What a connection looks like to the program; sealed by being out of reach.
+pub trait Face: Sized {
+    /// The messages.
+    #[doc(hidden)]
+    fn messages() -> Messages;
+
+    /// The connection over two rings, of which this process sends into the first.
+    #[doc(hidden)]
+    fn over(channel: Channel) -> Result<Self, SetupError>;
+}
+
+/// What kind of messages a connection has, in a coat that only this crate can open.
+#[derive(Clone, Copy, Debug)]
+pub struct Messages {
+    pub(crate) kind: RingKind,
+    /// Size and alignment; of no meaning where messages have any size.
+    pub(crate) message: (usize, usize),
+}
+
+impl Messages {
+    /// A ring of them.
+    fn spec(self, capacity: usize, label: &str) -> Spec {
+        let message = match self.kind {
+            RingKind::Slots => self.message,
+            RingKind::Bytes => (records::max_message(capacity), 1),
+        };
+        let mut spec = Spec::sole(self.kind, capacity, message);
+        label.clone_into(&mut spec.label);
+        spec
+    }
+
+    /// Size and alignment as they are said to the peer.
+    fn said(self) -> (u64, u64) {
+        match self.kind {
+            RingKind::Slots => (self.message.0 as u64, self.message.1 as u64),
+            RingKind::Bytes => (0, 1),
+        }
+    }
+
+    /// The capacity if nobody says.
+    fn capacity(self) -> usize {
+        match self.kind {
+            RingKind::Slots => 1024,
+            RingKind::Bytes => 64 * 1024,
+        }
+    }
+}
+
+/// Two rings and what else the two processes have in common, in a coat that only this crate can open.
+#[derive(Debug)]
+pub struct Channel {
+    pub(crate) sends: Arc<Segment>,
+    pub(crate) receives: Arc<Segment>,
+    pub(crate) link: Arc<Link>,
+}
+
+impl Channel {
+    fn new(socket: PrivateFd, peer: Peer, sends: Segment, receives: Segment) -> Self {
+        let (sends, receives) = (Arc::new(sends), Arc::new(receives));
+        let link = Link::new(socket, peer, [&sends, &receives]);
+        Self { sends, receives, link }
+    }
+}
+
+/// One side's halves, before the other's are there.
+#[derive(Debug)]
+struct Own {
+    sends: OwnHalf,
+    receives: OwnHalf,
+}
+
+impl Own {
+    fn create(sends: Spec, receives: Spec) -> Result<Self, SetupError> {
+        let sends = OwnHalf::create(sends, Role::Sender)?;
+        Ok(Self { sends, receives: OwnHalf::create(receives, Role::Receiver)? })
+    }
+
+    /// Descriptors for the peer: of the ring that the client sends into first.
+    fn descriptors(&self, is_client: bool) -> Result<[OwnedFd; 2], SetupError> {
+        let (sends, receives) = (self.sends.descriptor()?, self.receives.descriptor()?);
+        Ok(if is_client { [sends, receives] } else { [receives, sends] })
+    }
+
+    /// The rings, with the peer's halves in the same order.
+    fn join(
+        self,
+        is_client: bool,
+        [there, back]: [OwnedFd; 2],
+    ) -> Result<(Segment, Segment), SetupError> {
+        let (sends, receives) = if is_client { (there, back) } else { (back, there) };
+        Ok((self.sends.join(sends)?, self.receives.join(receives)?))
+    }
+}
+
+/// The bytes of a label, or why it is none.
+fn label_of(label: &str) -> Result<[u8; LABEL], SetupError> {
+    let mut bytes = [0; LABEL];
+    let Some(to) = bytes.get_mut(..label.len()).filter(|_| !label.contains('\0')) else {
+        let reason = "is not a label of up to 64 bytes without zero bytes";
+        return Err(SetupError::InvalidName { name: label.to_owned(), reason });
+    };
+    to.copy_from_slice(label.as_bytes());
+    Ok(bytes)
+}
+
+fn send(socket: BorrowedFd<'_>, message: Message, fds: &[OwnedFd]) -> Result<(), ConnectError> {
+    debug_assert_eq!(fds.len(), message.fds());
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    // A socket takes a few such messages without its other side's help.
+    socket::send(socket, &message.to_bytes(), &fds).map_err(ConnectError::os("sending a message"))
+}
+
+/// Says why there will be no connection, if the peer can still hear it.
+fn refuse(socket: BorrowedFd<'_>, refusal: Refusal) {
+    let _ = send(socket, Message::Refuse { refusal, version: VERSION }, &[]);
+}
+
+/// The next message and its descriptors, if it is there; `None` if it is not.
+fn receive(socket: BorrowedFd<'_>) -> Result<Option<(Message, Vec<OwnedFd>)>, ConnectError> {
+    let mut buffer = [0; BUFFER + 8];
+    let received = match socket::receive(socket, &mut buffer) {
+        Ok(received) => received,
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(ConnectError::os("receiving a message")(error)),
+    };
+    if received.len == 0 {
+        return Err(ConnectError::Closed);
+    }
+    if received.cut {
+        return Err(ConnectError::Protocol { reason: "sends more than the handshake has" });
+    }
+    let message = Message::of_bytes(&buffer[..received.len])?;
+    if received.fds.len() != message.fds() {
+        return Err(ConnectError::Protocol { reason: "sends a wrong number of descriptors" });
+    }
+    match message {
+        Message::Refuse { refusal: Refusal::Version, version } => {
+            Err(ConnectError::Version { ours: VERSION, theirs: version })
+        }
+        Message::Refuse { refusal, .. } => Err(ConnectError::Refused { refusal }),
+        message => Ok(Some((message, received.fds))),
+    }
+}
+
+/// The next message and its descriptors, when it comes.
+fn receive_by(
+    socket: BorrowedFd<'_>,
+    deadline: Monotonic,
+) -> Result<(Message, Vec<OwnedFd>), ConnectError> {
+    loop {
+        if let Some(received) = receive(socket)? {
+            return Ok(received);
+        }
+        if Monotonic::now() >= deadline {
+            return Err(ConnectError::Timeout);
+        }
+        socket::wait(&[socket], Some(deadline)).map_err(ConnectError::os("poll"))?;
+    }
+}
+
+/// The two descriptors of a message that has two.
+fn two(fds: Vec<OwnedFd>) -> Result<[OwnedFd; 2], ConnectError> {
+    let reason = "sends a wrong number of descriptors";
+    fds.try_into().map_err(|_| ConnectError::Protocol { reason })
+}

@@ -1,0 +1,50 @@
+//! Waiting for many sockets at once to lose their other side.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Events taken at a time.
+const EVENTS: usize = 64;
+
+/// A new set of sockets.
+pub(crate) fn new() -> io::Result<OwnedFd> {
+    // SAFETY: takes a number.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reports `name` once when the other side of `socket` has closed it, or is dead. A socket that is closed leaves
+/// the set.
+pub(crate) fn add(set: BorrowedFd<'_>, socket: BorrowedFd<'_>, name: u64) -> io::Result<()> {
+    let events = (libc::EPOLLRDHUP | libc::EPOLLONESHOT) as u32;
+    let mut event = libc::epoll_event { events, u64: name };
+    let (set, socket) = (set.as_raw_fd(), socket.as_raw_fd());
+    // SAFETY: `event` is valid for reads.
+    match unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, socket, &raw mut event) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits until something is reported, for as long as `timeout`; the names of it. None also if a signal came.
+pub(crate) fn wait(set: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<Vec<u64>> {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+    let timeout = timeout.map_or(-1, |timeout| {
+        i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+    });
+    // SAFETY: `events` is valid for writes of that many.
+    let count =
+        unsafe { libc::epoll_wait(set.as_raw_fd(), events.as_mut_ptr(), EVENTS as i32, timeout) };
+    match usize::try_from(count) {
+        Ok(count) => Ok(events[..count].iter().map(|event| event.u64).collect()),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(Vec::new()),
+            error => Err(error),
+        },
+    }
+}

@@ -1,0 +1,655 @@
+//! Processes that meet by a socket: what honest ones get, and what comes of the others.
+
+mod processes;
+
+use annulus::{
+    Address, ByteDuplex, Connect, ConnectError, Duplex, Ending, Listener, RecvError,
+    RecvTimeoutError, Refusal, Role, SendError, SetupError, Wait,
+};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind,
+    connect, listen, recv, send, sendmsg, socket,
+};
+use processes::{PATIENCE, eventually, fork, unique};
+use std::fs::{self, File};
+use std::io::IoSlice;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes, shorter than a test's patience.
+const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(50);
+
+fn address(test: &str) -> Address {
+    Address::name(unique(test))
+}
+
+/// A listener, and a client of it in this process.
+fn pair<F: annulus::Face + Send + 'static>(test: &str) -> (F, F) {
+    let address = address(test);
+    let mut listener = Listener::bind(address.clone()).unwrap();
+    let client = thread::spawn(move || annulus::connect::<F>(address).unwrap());
+    let server = listener.accept_timeout(LONG).unwrap();
+    (server, client.join().unwrap())
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn messages_pass_both_ways_between_processes() {
+    for wait in [Wait::Adaptive, Wait::Block, Wait::Spin] {
+        let address = address("both");
+        let mut listener = Listener::bind(address.clone()).unwrap();
+        let child = fork(|_| {
+            let mut server: Duplex<[u64; 2]> = annulus::connect(address).unwrap();
+            server.set_wait(wait);
+            for i in 0..3000 {
+                server.send([i, !i]).unwrap();
+                assert_eq!(server.recv().unwrap(), [!i, i]);
+            }
+        });
+        let mut client: Duplex<[u64; 2]> = listener.accept_timeout(LONG).unwrap();
+        client.set_wait(wait);
+        assert_eq!(client.peer().pid(), child.pid());
+        assert!(client.peer().is_same_user());
+        while let Ok([one, other]) = client.recv() {
+            if client.send([other, one]).is_err() {
+                break;
+            }
+        }
+        child.finish();
+        // Its handles were never closed: it was forked, and left by `_exit`.
+        assert!(client.ending().is_some());
+    }
+}
+
+#[test]
+fn the_peer_is_who_the_kernel_says() {
+    let (server, client) = pair::<Duplex<u64>>("who");
+    for peer in [server.peer(), client.peer()] {
+        assert_eq!(peer.pid(), std::process::id());
+        assert_eq!(peer.uid(), nix::unistd::geteuid().as_raw());
+        assert_eq!(peer.gid(), nix::unistd::getegid().as_raw());
+        if let Some(pidfd) = peer.pidfd() {
+            let link = format!("/proc/self/fd/{}", pidfd.as_raw_fd());
+            assert!(fs::read_link(link).unwrap().to_string_lossy().contains("pidfd"));
+        }
+    }
+}
+
+#[test]
+fn a_closed_side_is_told_from_a_dead_peer() {
+    let (mut server, mut client) = pair::<Duplex<u64>>("half");
+    assert_eq!((server.ending(), client.ending()), (None, None));
+    client.send(1).unwrap();
+    client.shutdown(Shutdown::Write);
+    assert!(matches!(client.send(2), Err(SendError::Disconnected(2))));
+    assert_eq!((server.recv(), server.recv()), (Ok(1), Err(RecvError::Disconnected)));
+    assert_eq!(server.ending(), Some(Ending::Closed));
+    // The other direction goes on.
+    assert_eq!(client.ending(), None);
+    for i in 0..3000 {
+        server.send(i).unwrap();
+        assert_eq!(client.recv(), Ok(i));
+    }
+    drop(server);
+    assert_eq!(client.recv(), Err(RecvError::Disconnected));
+    assert_eq!(client.ending(), Some(Ending::Closed));
+    client.shutdown(Shutdown::Both);
+    assert_eq!(client.recv(), Err(RecvError::Disconnected));
+}
+
+#[test]
+fn a_sender_learns_that_nobody_receives() {
+    let (mut server, mut client) = pair::<Duplex<u64>>("deaf");
+    server.shutdown(Shutdown::Read);
+    assert!((0..3).any(|i| client.send(i).is_err()));
+    server.send(7).unwrap();
+    assert_eq!(client.recv(), Ok(7));
+    assert_eq!(server.recv(), Err(RecvError::Disconnected));
+}
+
+#[test]
+fn a_killed_peer_is_noticed_at_once() {
+    let mut longest = Duration::ZERO;
+    let mut all = Vec::new();
+    for wait in [Wait::Adaptive, Wait::Block].repeat(10) {
+        let address = address("killed");
+        let mut listener = Listener::bind(address.clone()).unwrap();
+        let child = fork(|line| {
+            let mut server: Duplex<u64> = annulus::connect(address).unwrap();
+            server.send(1).unwrap();
+            line.wait_for_end();
+        });
+        let mut client: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+        client.set_wait(wait);
+        assert_eq!(client.recv(), Ok(1));
+        let waiter = thread::spawn(move || {
+            assert_eq!(client.recv(), Err(RecvError::Disconnected));
+            (Instant::now(), client.ending())
+        });
+        thread::sleep(Duration::from_millis(130));
+        let start = Instant::now();
+        child.kill();
+        let (end, ending) = waiter.join().unwrap();
+        assert_eq!(ending, Some(Ending::Died));
+        longest = longest.max(end.saturating_duration_since(start));
+        all.push(end.saturating_duration_since(start));
+    }
+    all.sort();
+    println!("median {:?}, longest {longest:?}", all[all.len() / 2]);
+    // Without the hint it would be 50 ms on average.
+    assert!(all[all.len() / 2] < Duration::from_millis(25), "{all:?}");
+}
+
+#[test]
+fn a_stopped_peer_is_waited_for() {
+    let address = address("stopped");
+    let mut listener = Listener::bind(address.clone()).unwrap();
+    let child = fork(|line| {
+        let _server: Duplex<u64> = annulus::connect(address).unwrap();
+        line.say(1);
+        line.wait_for_end();
+    });
+    let mut client: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+    child.signal(Signal::SIGSTOP);
+    let timeout = Duration::from_millis(250);
+    assert_eq!(client.recv_timeout(timeout), Err(RecvTimeoutError::Timeout));
+    assert_eq!(client.ending(), None);
+    child.kill();
+}
+
+#[test]
+fn two_threads_share_a_connection() {
+    let (server, client) = pair::<ByteDuplex>("threads");
+    let (mut tx, mut rx) = server.split();
+    let (tx, rx) = (tx.as_mut().unwrap(), rx.as_mut().unwrap());
+    let (mut ctx, mut crx) = client.split();
+    thread::scope(|scope| {
+        scope.spawn(|| (0..2000).for_each(|i| tx.send(&vec![1; i % 700]).unwrap()));
+        let ctx = ctx.as_mut().unwrap();
+        scope.spawn(|| (0..2000).for_each(|i| ctx.send(&vec![2; i % 900]).unwrap()));
+        let crx = crx.as_mut().unwrap();
+        scope.spawn(|| {
+            let mut message = Vec::new();
+            for i in 0..2000 {
+                assert_eq!(crx.recv(&mut message).unwrap(), i % 700);
+            }
+        });
+        let mut message = Vec::new();
+        for i in 0..2000 {
+            assert_eq!(rx.recv(&mut message).unwrap(), i % 900);
+        }
+    });
+    // One of the two keeps the connection.
+    drop(ctx.take());
+    tx.send(b"still there").unwrap();
+    assert_eq!(crx.as_mut().unwrap().recv(&mut Vec::new()).unwrap(), 11);
+}
+
+#[test]
+fn each_side_may_refuse_the_other() {
+    let address = address("trust");
+    let picky = Listener::options().authorize(|_| false);
+    let mut listener = picky.bind(address.clone()).unwrap();
+    let client = thread::spawn(move || annulus::connect::<Duplex<u64>>(address).unwrap_err());
+    assert!(matches!(listener.accept_timeout::<Duplex<u64>>(SHORT), Err(ConnectError::Timeout)));
+    assert!(matches!(
+        client.join().unwrap(),
+        ConnectError::Refused { refusal: Refusal::Untrusted } | ConnectError::Closed
+    ));
+    assert_eq!(listener.refused(), 1);
+    assert!(matches!(listener.last_refusal(), Some(ConnectError::Untrusted { .. })));
+
+    let address = self::address("trust");
+    let mut listener = Listener::bind(address.clone()).unwrap();
+    let client = thread::spawn(move || {
+        Connect::new().authorize(|_| false).open::<Duplex<u64>>(address).unwrap_err()
+    });
+    assert!(listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(300)).is_err());
+    assert!(matches!(client.join().unwrap(), ConnectError::Untrusted { .. }));
+    assert!(listener.refused() == 1);
+}
+
+/// What a client is told that asks a listener of `u64`s, labelled `n`, for something else.
+fn told<F: annulus::Face>(connect: Connect) -> ConnectError {
+    let address = address("told");
+    let options = Listener::options().label("n").most_bytes(1 << 20);
+    let mut listener = options.bind(address.clone()).unwrap();
+    thread::scope(|scope| {
+        let server = scope.spawn(move || {
+            let result = listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(400));
+            assert!(result.is_err());
+            listener.refused()
+        });
+        let error = connect.timeout(LONG).open::<F>(address).map(drop).unwrap_err();
+        assert_eq!(server.join().unwrap(), 1);
+        error
+    })
+}
+
+#[test]
+fn what_was_not_agreed_is_refused() {
+    let refused = |error, expected| match error {
+        ConnectError::Refused { refusal } => assert_eq!(refusal, expected),
+        error => panic!("{error:?}"),
+    };
+    refused(told::<Duplex<u32>>(Connect::new().label("n")), Refusal::Messages);
+    refused(told::<Duplex<[u32; 2]>>(Connect::new().label("n")), Refusal::Messages);
+    refused(told::<ByteDuplex>(Connect::new().label("n")), Refusal::Messages);
+    refused(told::<Duplex<u64>>(Connect::new()), Refusal::Label);
+    refused(told::<Duplex<u64>>(Connect::new().label("m")), Refusal::Label);
+    let large = Connect::new().label("n").capacities(10, 1 << 20);
+    refused(told::<Duplex<u64>>(large), Refusal::TooLarge);
+    let large = Connect::new().label("n").capacities(1 << 20, 10);
+    refused(told::<Duplex<u64>>(large), Refusal::TooLarge);
+}
+
+#[test]
+fn a_client_checks_what_it_asks_for() {
+    let open = |connect: Connect| connect.open::<Duplex<u64>>(address("never")).unwrap_err();
+    let long = "x".repeat(65);
+    assert!(matches!(open(Connect::new().label(&long)), ConnectError::Ring(_)));
+    assert!(matches!(open(Connect::new().capacity(0)), ConnectError::Ring(_)));
+    assert!(matches!(open(Connect::new().capacity(usize::MAX)), ConnectError::Ring(_)));
+    assert!(matches!(open(Connect::new()), ConnectError::NotListening));
+    for bad in [String::new(), "x".repeat(108), "a\0b".into()] {
+        let error = annulus::connect::<Duplex<u64>>(bad).unwrap_err();
+        assert!(matches!(error, ConnectError::InvalidAddress { .. }), "{error:?}");
+    }
+    let error = Listener::bind(Address::name("x".repeat(108))).unwrap_err();
+    assert!(matches!(error, ConnectError::InvalidAddress { .. }), "{error:?}");
+}
+
+#[test]
+fn capacities_are_those_that_were_asked_for() {
+    let address = address("sizes");
+    let mut listener = Listener::bind(address.clone()).unwrap();
+    let client = thread::spawn(move || {
+        Connect::new().capacities(3, 1000).open::<Duplex<u64>>(address).unwrap()
+    });
+    let mut server: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+    let mut client = client.join().unwrap();
+    assert_eq!(client.sender().unwrap().capacity(), 3);
+    assert_eq!(server.receiver().unwrap().capacity(), 3);
+    assert_eq!(server.sender().unwrap().capacity(), 1000);
+}
+
+#[test]
+fn a_path_is_a_socket_of_the_mode_that_was_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    for mode in [0o600, 0o666, 0o660] {
+        let listener = Listener::options().mode(mode).bind(&path).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert!(metadata.file_type().is_socket());
+        assert_eq!(metadata.permissions().mode() & 0o7777, mode);
+        assert!(matches!(Listener::bind(&path), Err(ConnectError::InUse)), "somebody listens");
+        drop(listener);
+        assert!(!path.exists(), "it goes with its listener");
+    }
+    assert!(Listener::options().mode(0o10000).bind(&path).is_err());
+    assert!(Listener::bind(directory.path().join("none/socket")).is_err());
+}
+
+#[test]
+fn a_socket_whose_listener_is_dead_is_replaced_and_nothing_else_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let child = fork(|line| {
+        let _listener = Listener::bind(&path).unwrap();
+        line.say(1);
+        line.wait_for_end();
+    });
+    eventually("the child listens", || path.exists());
+    child.kill();
+    assert!(path.exists(), "it was left behind");
+    let stale = annulus::connect::<Duplex<u64>>(&path).unwrap_err();
+    assert!(matches!(stale, ConnectError::NotListening), "{stale:?}");
+    let mut listener = Listener::bind(&path).unwrap();
+    let client = thread::spawn({
+        let path = path.clone();
+        move || annulus::connect::<Duplex<u64>>(path).unwrap()
+    });
+    let _server: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+    drop(client.join().unwrap());
+    // A successor's socket is left alone.
+    fs::remove_file(&path).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
+    drop(listener);
+    assert!(path.exists());
+    // A socket of another kind answers "another kind", so somebody is there.
+    assert!(matches!(Listener::bind(&path), Err(ConnectError::InUse)));
+    let wrong = annulus::connect::<Duplex<u64>>(&path).unwrap_err();
+    assert!(matches!(wrong, ConnectError::Protocol { .. }), "{wrong:?}");
+    drop(other);
+    let file = directory.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    assert!(matches!(Listener::bind(&file), Err(ConnectError::InUse)));
+    std::os::unix::fs::symlink(&path, directory.path().join("link")).unwrap();
+    assert!(Listener::bind(directory.path().join("link")).is_err());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}
+
+#[test]
+fn a_forked_child_has_neither_listener_nor_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let mut listener = Listener::bind(&path).unwrap();
+    let (mut server, mut client) = pair::<Duplex<u64>>("fork");
+    let child = fork(|_| {
+        assert!(matches!(listener.accept::<Duplex<u64>>(), Err(ConnectError::Forked)));
+        assert!(matches!(client.recv(), Err(RecvError::Forked)));
+        assert!(matches!(server.send(1), Err(SendError::Forked(1))));
+        assert_eq!(client.ending(), None);
+        // Its own are its own.
+        let (mut one, mut other) = pair::<Duplex<u64>>("forked");
+        one.send(3).unwrap();
+        assert_eq!(other.recv(), Ok(3));
+        drop(listener);
+    });
+    child.finish();
+    assert!(path.exists());
+    server.send(2).unwrap();
+    assert_eq!(client.recv(), Ok(2));
+}
+
+#[test]
+fn connections_leave_nothing_behind() {
+    let child = fork(|_| {
+        let address = address("leaks");
+        let mut listener = Listener::bind(address.clone()).unwrap();
+        let mut round = || {
+            let address = address.clone();
+            let client = thread::spawn(move || annulus::connect::<Duplex<u64>>(address).unwrap());
+            let mut server: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+            let mut client = client.join().unwrap();
+            client.send(1).unwrap();
+            assert_eq!(server.recv(), Ok(1));
+        };
+        (0..10).for_each(|_| round());
+        thread::sleep(Duration::from_millis(100));
+        let (before, maps) = (descriptors(), fs::read_to_string("/proc/self/maps").unwrap());
+        (0..200).for_each(|_| round());
+        eventually("all is closed", || descriptors() <= before);
+        let halves = |maps: &str| maps.matches("annulus-half").count();
+        eventually("all is unmapped", || {
+            halves(&fs::read_to_string("/proc/self/maps").unwrap()) <= halves(&maps)
+        });
+    });
+    child.finish();
+}
+
+/// A client that says what it likes.
+fn raw_client(address: &str) -> OwnedFd {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+    let address = UnixAddr::new_abstract(address.as_bytes()).unwrap();
+    connect(fd.as_raw_fd(), &address).unwrap();
+    fd
+}
+
+fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn magic() -> u64 {
+    u64::from_le_bytes(*b"annulus>")
+}
+
+/// What a client of `u64`s says first.
+fn hello() -> Vec<u8> {
+    let mut bytes = words(&[magic(), 1, 1, 0, 1, 8, 8, 100, 100]);
+    bytes.extend([0; 64]);
+    bytes
+}
+
+fn offer() -> Vec<u8> {
+    words(&[magic(), 4])
+}
+
+fn give(fd: &OwnedFd, bytes: &[u8], fds: &[i32]) {
+    let slices = [IoSlice::new(bytes)];
+    let rights = [ControlMessage::ScmRights(fds)];
+    let rights = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    let _ = sendmsg::<()>(fd.as_raw_fd(), &slices, rights, MsgFlags::MSG_NOSIGNAL, None);
+}
+
+/// The client's own halves as an honest one would make them.
+fn halves() -> [annulus::Split<annulus::Ring<u64>>; 2] {
+    [Role::Sender, Role::Receiver].map(|role| annulus::Ring::builder(100).split(role).unwrap())
+}
+
+#[test]
+fn whatever_a_client_says_it_is_only_passed_over() {
+    let name = unique("hostile");
+    let options = Listener::options().timeout(Duration::from_millis(400));
+    let mut listener = options.bind(Address::name(&name)).unwrap();
+    let before = descriptors();
+    let null = File::open("/dev/null").unwrap();
+    let null = null.as_raw_fd();
+    let [sends, receives] = halves().map(|half| half.descriptor().unwrap());
+    let good = [sends.as_raw_fd(), receives.as_raw_fd()];
+    let swapped = [good[1], good[0]];
+    let memory =
+        nix::sys::memfd::memfd_create(c"x", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+    let many = vec![null; 253];
+    type Step = (Vec<u8>, Vec<i32>);
+    let mut scripts: Vec<Vec<Step>> = vec![
+        vec![],
+        vec![(hello(), vec![])],
+        vec![(hello(), vec![null])],
+        vec![(hello(), many.clone())],
+        vec![(offer(), good.to_vec())],
+        vec![(hello(), vec![]), (hello(), vec![])],
+        vec![(hello(), vec![]), (offer(), vec![])],
+        vec![(hello(), vec![]), (offer(), good[..1].to_vec())],
+        vec![(hello(), vec![]), (offer(), swapped.to_vec())],
+        vec![(hello(), vec![]), (offer(), vec![good[0], null])],
+        vec![(hello(), vec![]), (offer(), vec![null, null])],
+        vec![(hello(), vec![]), (offer(), vec![good[0], good[0]])],
+        vec![(hello(), vec![]), (offer(), vec![good[0], good[1], null])],
+        vec![(hello(), vec![]), (offer(), many.clone())],
+        vec![(hello(), vec![]), (words(&[magic(), 5]), vec![])],
+        vec![(hello(), vec![]), (words(&[magic(), 3, 1, 1]), vec![])],
+        vec![(vec![0], vec![])],
+        vec![(vec![0; 100_000], vec![])],
+        vec![(hello(), vec![]), (offer(), vec![memory.as_raw_fd(), memory.as_raw_fd()])],
+    ];
+    // Each word of the greeting with each of some values, and each length.
+    for word in 0..9 {
+        for value in [0, 2, 7, 1 << 32, 1 << 40, u64::MAX] {
+            let mut bytes = hello();
+            bytes[word * 8..][..8].copy_from_slice(&u64::to_le_bytes(value));
+            scripts.push(vec![(bytes, vec![])]);
+        }
+    }
+    for length in (0..hello().len()).step_by(5) {
+        scripts.push(vec![(hello()[..length].to_vec(), vec![])]);
+    }
+    let count = scripts.len() as u64;
+    for script in scripts {
+        let client = raw_client(&name);
+        for (bytes, fds) in script {
+            give(&client, &bytes, &fds);
+            // The listener answers between two messages of a client.
+            assert!(listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(1)).is_err());
+            let _ = listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(1)).is_err();
+        }
+        drop(client);
+    }
+    eventually("each was passed over", || {
+        assert!(listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(5)).is_err());
+        listener.refused() == count
+    });
+    drop((sends, receives, memory));
+    eventually("nothing was kept", || descriptors() <= before + 1);
+    honest(&mut listener, &name);
+}
+
+/// A client that says what it should gets its connection soon.
+fn honest(listener: &mut Listener, name: &str) {
+    let name = Address::name(name);
+    let start = Instant::now();
+    let client = thread::spawn(move || annulus::connect::<Duplex<u64>>(name).unwrap());
+    let mut server: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+    client.join().unwrap().send(5).unwrap();
+    assert_eq!(server.recv(), Ok(5));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[test]
+fn silence_holds_up_nobody() {
+    let name = unique("silence");
+    let options = Listener::options().timeout(Duration::from_secs(30));
+    let mut listener = options.bind(Address::name(&name)).unwrap();
+    let mut silent = Vec::new();
+    for i in 0..20 {
+        let client = raw_client(&name);
+        if i % 2 == 0 {
+            give(&client, &hello(), &[]);
+        }
+        silent.push(client);
+    }
+    honest(&mut listener, &name);
+    // More than are served at a time: the oldest make room.
+    for _ in 0..100 {
+        silent.push(raw_client(&name));
+        assert!(listener.accept_timeout::<Duplex<u64>>(Duration::ZERO).is_err());
+    }
+    assert!(listener.refused() >= 56);
+    honest(&mut listener, &name);
+}
+
+#[test]
+fn a_handshake_has_a_deadline() {
+    let name = unique("late");
+    let options = Listener::options().timeout(Duration::from_millis(30));
+    let mut listener = options.bind(Address::name(&name)).unwrap();
+    let client = raw_client(&name);
+    give(&client, &hello(), &[]);
+    eventually("the client is passed over", || {
+        assert!(listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(5)).is_err());
+        listener.refused() == 1
+    });
+    assert!(matches!(listener.last_refusal(), Some(ConnectError::Timeout)));
+}
+
+/// A listener that says what it likes, to one client.
+fn raw_listener(
+    test: &str,
+    serve: impl FnOnce(OwnedFd) + Send + 'static,
+) -> (Address, thread::JoinHandle<()>) {
+    let name = unique(test);
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+    bind(fd.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes()).unwrap()).unwrap();
+    listen(&fd, Backlog::new(5).unwrap()).unwrap();
+    let server = thread::spawn(move || {
+        let client = accept(fd.as_raw_fd()).unwrap();
+        // SAFETY: the kernel has just made it, for us alone.
+        serve(unsafe { OwnedFd::from_raw_fd(client) });
+    });
+    (Address::name(name), server)
+}
+
+/// What a client of `u64`s with a capacity of 100 says of a listener that does this.
+fn verdict(serve: impl FnOnce(OwnedFd) + Send + 'static) -> ConnectError {
+    let (address, server) = raw_listener("false", serve);
+    let start = Instant::now();
+    let connect = Connect::new().capacity(100).timeout(Duration::from_millis(200));
+    let error = connect.open::<Duplex<u64>>(address).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    server.join().unwrap();
+    error
+}
+
+#[test]
+fn a_client_stands_any_listener() {
+    let hear = |client: &OwnedFd| {
+        let mut bytes = [0; 200];
+        recv(client.as_raw_fd(), &mut bytes, MsgFlags::empty()).unwrap();
+    };
+    let answer = || words(&[magic(), 2, 1, 0, 100, 100]);
+    let wait_for_end = |client: &OwnedFd| {
+        let mut bytes = [0; 200];
+        while recv(client.as_raw_fd(), &mut bytes, MsgFlags::empty()).is_ok_and(|count| count > 0) {
+        }
+    };
+    let silent = verdict(move |client| wait_for_end(&client));
+    assert!(matches!(silent, ConnectError::Timeout), "{silent:?}");
+    let gone = verdict(drop);
+    assert!(matches!(gone, ConnectError::Closed), "{gone:?}");
+    let garbage = verdict(move |client| {
+        send(client.as_raw_fd(), &[7; 40], MsgFlags::empty()).unwrap();
+        wait_for_end(&client);
+    });
+    assert!(matches!(garbage, ConnectError::Protocol { .. }), "{garbage:?}");
+    let version = verdict(move |client| {
+        hear(&client);
+        give(&client, &words(&[magic(), 3, 2, 9]), &[]);
+        wait_for_end(&client);
+    });
+    assert!(matches!(version, ConnectError::Version { ours: 1, theirs: 9 }), "{version:?}");
+    let none = verdict(move |client| {
+        hear(&client);
+        give(&client, &answer(), &[]);
+        wait_for_end(&client);
+    });
+    assert!(matches!(none, ConnectError::Protocol { .. }), "{none:?}");
+    let pipes = verdict(move |client| {
+        hear(&client);
+        let (one, other) = nix::unistd::pipe().unwrap();
+        give(&client, &answer(), &[one.as_raw_fd(), other.as_raw_fd()]);
+        wait_for_end(&client);
+    });
+    assert!(matches!(pipes, ConnectError::Ring(SetupError::NotSealed)), "{pipes:?}");
+    // Halves that are sound, and then silence.
+    let half_done = verdict(move |client| {
+        hear(&client);
+        let [sends, receives] = halves().map(|half| half.descriptor().unwrap());
+        give(&client, &answer(), &[receives.as_raw_fd(), sends.as_raw_fd()]);
+        wait_for_end(&client);
+    });
+    assert!(matches!(half_done, ConnectError::Timeout), "{half_done:?}");
+    let other_sizes = verdict(move |client| {
+        hear(&client);
+        let [sends, receives] = halves().map(|half| half.descriptor().unwrap());
+        let answer = words(&[magic(), 2, 1, 0, 1 << 30, 100]);
+        give(&client, &answer, &[receives.as_raw_fd(), sends.as_raw_fd()]);
+        wait_for_end(&client);
+    });
+    assert!(matches!(other_sizes, ConnectError::Protocol { .. }), "{other_sizes:?}");
+}
+
+#[test]
+fn a_peer_that_hangs_up_and_lives_is_alive() {
+    // The hang-up is a hint, the lock is the truth: this "listener" closes its socket and keeps its halves.
+    let (address, server) = raw_listener("hint", |client| {
+        let mut bytes = [0; 200];
+        recv(client.as_raw_fd(), &mut bytes, MsgFlags::empty()).unwrap();
+        let halves = halves();
+        let fds = halves.each_ref().map(|half| half.descriptor().unwrap());
+        let answer = words(&[magic(), 2, 1, 0, 100, 100]);
+        give(&client, &answer, &[fds[1].as_raw_fd(), fds[0].as_raw_fd()]);
+        recv(client.as_raw_fd(), &mut bytes, MsgFlags::empty()).unwrap();
+        give(&client, &words(&[magic(), 5]), &[]);
+        drop(client);
+        thread::sleep(Duration::from_millis(400));
+        drop(halves);
+    });
+    let connect = Connect::new().capacity(100).timeout(LONG);
+    let mut duplex = connect.open::<Duplex<u64>>(address).unwrap();
+    let start = Instant::now();
+    assert_eq!(duplex.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+    assert!(start.elapsed() > Duration::from_millis(200), "{:?}", start.elapsed());
+    assert_eq!(duplex.ending(), Some(Ending::Died));
+    server.join().unwrap();
+}
