@@ -860,6 +860,12 @@ impl ByteReceiver {
         Ok(())
     }
 
+    /// Waits until a message is there, until `deadline`, and takes nothing.
+    pub(crate) fn wait_until(&mut self, deadline: Option<Instant>) -> Result<(), RecvTimeoutError> {
+        self.span_until(|| deadline)?;
+        Ok(())
+    }
+
     /// Shows the messages that are there now to `each`, oldest first, until it says `false`, and says how
     /// many it accepted. None is taken: [`skip`](Self::skip) does that, once they are dealt with, so that
     /// whoever is killed in between leaves them to the next receiver. In a child that `each` forks, the call

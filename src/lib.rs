@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | [`Ring<T>`](Ring) | of one plain type | in-process queues, work queues, market data |
 //! | [`ByteRing`] | of any length, each whole | pipes, FIFOs, datagram and seqpacket sockets |
-//! | [`Duplex<T>`](Duplex), [`ByteDuplex`] | both ways, over a [`Listener`] and [`connect`] | stream and seqpacket sockets |
+//! | [`Duplex<T>`](Duplex), [`ByteDuplex`], [`ByteStream`] | both ways, over a [`Listener`] and [`connect`] | stream and seqpacket sockets |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
 //!
 //! ```no_run
@@ -47,7 +47,7 @@
 //! | creating, publishing, checking segments | `segment/` |
 //! | a ring in two halves that only their owners write | `segment/split.rs`, `split.rs` |
 //! | how processes meet by a socket | `handshake/` |
-//! | a connection | `duplex.rs` |
+//! | a connection | `duplex.rs`, `stream.rs` |
 //! | a system call | `sys/` |
 //! | atomics, loom | `sync.rs` |
 //!
@@ -119,6 +119,8 @@ mod split;
 #[cfg(not(loom))]
 mod stats;
 #[cfg(not(loom))]
+mod stream;
+#[cfg(not(loom))]
 mod sync;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
@@ -155,6 +157,7 @@ mod api {
     pub use crate::segment::{Place, RingKind, Topology};
     pub use crate::split::Split;
     pub use crate::stats::{Participant, Stats};
+    pub use crate::stream::{ByteStream, StreamReader, StreamWriter};
     pub use crate::untyped::{UntypedReceiver, UntypedRing, UntypedSender};
     pub use crate::wait::Wait;
 

@@ -3,7 +3,7 @@
 mod processes;
 
 use annulus::{
-    Address, ByteDuplex, Connect, ConnectError, Duplex, Ending, Listener, RecvError,
+    Address, ByteDuplex, ByteStream, Connect, ConnectError, Duplex, Ending, Listener, RecvError,
     RecvTimeoutError, Refusal, Role, SendError, SetupError, Wait,
 };
 use nix::sys::signal::Signal;
@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 use processes::{PATIENCE, eventually, fork, unique};
 use std::fs::{self, File};
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -192,6 +192,96 @@ fn two_threads_share_a_connection() {
     drop(ctx.take());
     tx.send(b"still there").unwrap();
     assert_eq!(crx.as_mut().unwrap().recv(&mut Vec::new()).unwrap(), 11);
+}
+
+#[test]
+fn a_stream_carries_bytes_whatever_the_pieces() {
+    let (server, mut client) = pair::<ByteStream>("stream");
+    let (mut reader, mut writer) = server.split();
+    let data: Vec<u8> = (0..3_000_000_u32).map(|i| (i / 7) as u8).collect();
+    thread::scope(|scope| {
+        let data = &data;
+        scope.spawn(move || {
+            let mut at = 0;
+            for piece in [1, 7, 100, 4096, 70_000, 1_000_000].iter().cycle() {
+                let end = (at + piece).min(data.len());
+                writer.write_all(&data[at..end]).unwrap();
+                at = end;
+                if at == data.len() {
+                    return;
+                }
+            }
+        });
+        let mut got = Vec::new();
+        let mut buffer = vec![0; 200_000];
+        for size in [1, 3, 1000, 200_000].iter().cycle() {
+            match client.read(&mut buffer[..*size]).unwrap() {
+                0 => break,
+                count => got.extend_from_slice(&buffer[..count]),
+            }
+        }
+        assert!(got == *data);
+    });
+    assert_eq!(client.ending(), Some(Ending::Closed));
+    assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "the end stays the end");
+    client.write_all(b"the other way").unwrap();
+    client.shutdown(Shutdown::Write);
+    assert_eq!(client.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "the other way");
+}
+
+#[test]
+fn a_stream_says_what_is_the_matter() {
+    let (mut server, mut client) = pair::<ByteStream>("matter");
+    client.set_read_timeout(Some(Duration::from_millis(5)));
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_eq!(client.read(&mut []).unwrap(), 0);
+    server.set_write_timeout(Some(Duration::from_millis(5)));
+    let full = (0..1000).find_map(|_| server.write(&[1; 1000]).err()).unwrap();
+    assert_eq!(full.kind(), ErrorKind::TimedOut);
+    drop(client);
+    assert!((0..3).any(|_| server.write(b"x").is_err_and(|e| e.kind() == ErrorKind::BrokenPipe)));
+
+    let address = address("reset");
+    let mut listener = Listener::bind(address.clone()).unwrap();
+    let child = fork(|line| {
+        let mut server: ByteStream = annulus::connect(address).unwrap();
+        server.write_all(b"last words").unwrap();
+        line.wait_for_end();
+    });
+    let mut client: ByteStream = listener.accept_timeout(LONG).unwrap();
+    let mut words = [0; 10];
+    client.read_exact(&mut words).unwrap();
+    child.kill();
+    assert_eq!(&words, b"last words");
+    assert_eq!(client.read(&mut words).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn empty_messages_of_a_peer_do_not_end_a_stream_nor_hold_it_up() {
+    let address = address("empty");
+    let mut listener = Listener::bind(address.clone()).unwrap();
+    let client = thread::spawn(move || annulus::connect::<ByteDuplex>(address).unwrap());
+    let mut server: ByteStream = listener.accept_timeout(LONG).unwrap();
+    let mut client = client.join().unwrap();
+    for _ in 0..5 {
+        client.send(b"").unwrap();
+    }
+    client.send(b"something").unwrap();
+    let mut words = [0; 20];
+    assert_eq!(server.read(&mut words).unwrap(), 9);
+    server.set_read_timeout(Some(Duration::from_millis(20)));
+    let flood = thread::spawn(move || {
+        let end = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < end && client.send_timeout(b"", SHORT).is_ok() {}
+    });
+    let start = Instant::now();
+    assert_eq!(server.read(&mut words).unwrap_err().kind(), ErrorKind::TimedOut);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(server);
+    flood.join().unwrap();
 }
 
 #[test]
