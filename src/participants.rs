@@ -325,6 +325,8 @@ impl Participant {
     /// `is_plenty`, one more of those who have the same role is woken. One may
     /// have been woken for what was not the next by then, and be asleep again.
     pub(crate) fn share(&self, sleeps: u32, is_plenty: impl FnOnce() -> bool) {
+        // The word is the peers' to write; where it is out of reach, nobody shares a role.
+        debug_assert!(self.attached.segment().own_role().is_none());
         if self.sleeps() != sleeps && is_plenty() {
             futex::wake(park::ring(self.peer()), 1);
         }
