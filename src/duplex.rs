@@ -55,6 +55,16 @@ impl Common {
     }
 }
 
+/// Closes one side, or both.
+pub(crate) fn close<S, R>(sender: &mut Option<S>, receiver: &mut Option<R>, how: Shutdown) {
+    if how != Shutdown::Read {
+        *sender = None;
+    }
+    if how != Shutdown::Write {
+        *receiver = None;
+    }
+}
+
 impl<T: NoUninit + AnyBitPattern> Face for Duplex<T> {
     fn messages() -> Messages {
         Messages { kind: RingKind::Slots, message: (size_of::<T>(), align_of::<T>()) }
@@ -162,12 +172,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     /// Closes one side, or both. The peer receives what was sent, and then learns that there is no more; or learns
     /// that nobody receives what it sends.
     pub fn shutdown(&mut self, how: Shutdown) {
-        if how != Shutdown::Read {
-            self.sender = None;
-        }
-        if how != Shutdown::Write {
-            self.receiver = None;
-        }
+        close(&mut self.sender, &mut self.receiver, how);
     }
 
     /// Chooses how both sides wait. Default: [`Wait::Adaptive`].
@@ -323,12 +328,7 @@ impl ByteDuplex {
 
     /// Closes one side, or both, as [`Duplex::shutdown`] does.
     pub fn shutdown(&mut self, how: Shutdown) {
-        if how != Shutdown::Read {
-            self.sender = None;
-        }
-        if how != Shutdown::Write {
-            self.receiver = None;
-        }
+        close(&mut self.sender, &mut self.receiver, how);
     }
 
     /// Chooses how both sides wait. Default: [`Wait::Adaptive`].

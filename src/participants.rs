@@ -42,11 +42,17 @@ pub enum Ending {
     Died,
 }
 
+/// Whether who had this half's role says that it has left it.
+#[inline(always)]
+fn has_left(half: &Half) -> bool {
+    let state = acquire(&half.presence.state);
+    state != 0 && state & ACTIVE == 0
+}
+
 /// Whether the peer of a split ring has ended, and how, as it says and the kernel knows.
 pub(crate) fn ending(segment: &Segment) -> Option<Ending> {
     let peer = segment.own_role().filter(|_| segment.is_ours())?.peer();
-    let state = acquire(&segment.half(peer).presence.state);
-    if state != 0 && state & ACTIVE == 0 {
+    if has_left(segment.half(peer)) {
         return Some(Ending::Closed);
     }
     (!segment.is_held(peer)).then_some(Ending::Died)
@@ -322,8 +328,8 @@ impl Participant {
     }
 
     /// Called when a wait is over that began when this side had slept `sleeps` times: if it was woken and there
-    /// `is_plenty`, one more of those who have the same role is woken. One may
-    /// have been woken for what was not the next by then, and be asleep again.
+    /// `is_plenty`, one more of those who have the same role is woken. One may have been woken for what was not the
+    /// next by then, and be asleep again.
     pub(crate) fn share(&self, sleeps: u32, is_plenty: impl FnOnce() -> bool) {
         // The word is the peers' to write; where it is out of reach, nobody shares a role.
         debug_assert!(self.attached.segment().own_role().is_none());
@@ -493,19 +499,18 @@ impl Participant {
     /// nothing itself.
     #[inline(always)]
     pub(crate) fn has_peer_left(&self) -> bool {
-        let state = acquire(&self.peer().presence.state);
-        (state != 0 && state & ACTIVE == 0) || self.attached.segment().is_rumoured_dead()
+        has_left(self.peer()) || self.attached.segment().is_rumoured_dead()
     }
 
     /// The truth: whether there was a peer, there is none now, and that ends the conversation.
     pub(crate) fn is_peer_gone(&self) -> bool {
         let (segment, peer) = (self.attached.segment(), self.role.peer());
-        let state = acquire(&self.peer().presence.state);
         if segment.own_role().is_some() {
             // Who has the half may say that it has left the role; and when it is gone, nobody follows.
-            return (state != 0 && state & ACTIVE == 0) || !segment.is_held(peer);
+            return has_left(self.peer()) || !segment.is_held(peer);
         }
-        state != 0 && !segment.spec.persistent && !segment.is_held(peer)
+        let was_there = acquire(&self.peer().presence.state) != 0;
+        was_there && !segment.spec.persistent && !segment.is_held(peer)
     }
 
     /// Whether the peer is there now.

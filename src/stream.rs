@@ -1,7 +1,7 @@
 //! [`ByteStream`]: a connection without message boundaries.
 
 use crate::bytes::{ByteReceiver, ByteSender};
-use crate::duplex::{ByteDuplex, Common};
+use crate::duplex::{ByteDuplex, Common, close};
 use crate::error::{ByteSendError, RecvIntoError, RecvTimeoutError, SetupError};
 use crate::handshake::{Channel, Face, Messages, Peer};
 use crate::participants::Ending;
@@ -91,11 +91,8 @@ impl ByteStream {
 
     /// Closes one side, or both, as [`Duplex::shutdown`](crate::Duplex::shutdown) does.
     pub fn shutdown(&mut self, how: Shutdown) {
-        if how != Shutdown::Read {
-            self.writer.sender = None;
-        }
+        close(&mut self.writer.sender, &mut self.reader.receiver, how);
         if how != Shutdown::Write {
-            self.reader.receiver = None;
             self.reader.rest.clear();
             self.reader.at = 0;
         }

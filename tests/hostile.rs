@@ -2,10 +2,13 @@
 //! an end: only errors come of it. The victim is a process of its own, so a signal shows.
 
 mod processes;
+#[path = "support/scribble.rs"]
+mod scribble;
 
 use annulus::{ByteRing, Place, Ring, Topology, UntypedRing};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use processes::{Line, fork};
+use scribble::timed;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
@@ -20,8 +23,6 @@ const DATA: usize = 3 * PAGE;
 
 /// How long each victim has to stand it.
 const SIEGE: Duration = Duration::from_millis(900);
-/// How long one call may take that has no time-out or a short one: much, on a machine that is busy.
-const LONGEST: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_micros(200);
 
 /// What the hostile peer writes to.
@@ -50,13 +51,7 @@ fn map(fd: OwnedFd) -> &'static [AtomicU64] {
 
 /// Writes as only an enemy would, with pauses in which everything looks right: in them the victim gets in.
 fn scribble(words: &[AtomicU64], hostile: Hostile, until: Instant) {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut random = scribble::numbers();
     let at = |offset: usize| words[offset / 8].load(Ordering::Relaxed);
     for burst in 0.. {
         if Instant::now() >= until {
@@ -92,23 +87,7 @@ fn scribble(words: &[AtomicU64], hostile: Hostile, until: Instant) {
             let near = at(if r & 0x100 == 0 { SENDER } else { RECEIVER })
                 .wrapping_add((r >> 16) % 64)
                 .wrapping_sub(32);
-            let value = match (r >> 32) % 10 {
-                0 => 0,
-                1 => random(),
-                2 => u64::MAX,
-                3 => near,
-                4..6 => (near << 2) | ((r >> 24) % 4),
-                6 => (1 << 32) | ((r >> 24) % 200),
-                7 => (((r >> 24) % 3) << 32) | (random() % (1 << 33)),
-                8 => near & !7,
-                _ => 1 << (random() % 64),
-            };
-            // Half of the writes go to the words that matter most.
-            let offset = if random() % 2 == 0 {
-                range.start + [0, 0, 8, 128, 256, 264][random() as usize % 6]
-            } else {
-                range.start + random() as usize % (range.end - range.start) / 8 * 8
-            };
+            let (offset, value) = scribble::stroke(&mut random, r, range, near);
             words[offset / 8].store(value, Ordering::Relaxed);
         }
     }
@@ -140,14 +119,6 @@ fn besiege(hostile: Hostile, fd: OwnedFd, victim: impl FnOnce(&mut Line, Instant
     victim.finish();
     scribbler.finish();
     assert!(calls > 0, "the victim never got to do anything");
-}
-
-/// Runs one call and checks that it came back.
-fn timed<R>(call: impl FnOnce() -> R) -> R {
-    let start = Instant::now();
-    let result = call();
-    assert!(start.elapsed() < LONGEST, "a call took {:?}", start.elapsed());
-    result
 }
 
 fn send<T: bytemuck::Pod>(hostile: Hostile) {

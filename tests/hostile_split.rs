@@ -3,12 +3,15 @@
 //! victim. The victim is a process of its own, so a signal shows.
 
 mod processes;
+#[path = "support/scribble.rs"]
+mod scribble;
 
 use annulus::{Builder, ByteRing, Ring, Role, Split, UntypedRing};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap};
 use processes::fork;
+use scribble::timed;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -25,8 +28,6 @@ const DATA: usize = 2 * PAGE;
 
 /// How long each victim has to stand it.
 const SIEGE: Duration = Duration::from_millis(900);
-/// How long one call may take that has no time-out or a short one: much, on a machine that is busy.
-const LONGEST: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_micros(200);
 
 /// A half that nobody but this test's processes made: a copy of a sound one, which they can write.
@@ -95,13 +96,7 @@ describes!(ByteRing);
 /// Writes as only an enemy would, with pauses in which everything looks right: in them the victim gets in. `theirs` is
 /// the victim's half, to aim by.
 fn scribble(words: &[AtomicU64], theirs: &[AtomicU64], until: Instant) {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut random = scribble::numbers();
     let bytes = words.len() * 8;
     let position = || theirs[HALF / 8].load(Ordering::Relaxed);
     for burst in 0_u64.. {
@@ -127,34 +122,10 @@ fn scribble(words: &[AtomicU64], theirs: &[AtomicU64], until: Instant) {
             let own = words[HALF / 8].load(Ordering::Relaxed);
             let near = if r & 0x100 == 0 { own } else { position() };
             let near = near.wrapping_add((r >> 16) % 64).wrapping_sub(32);
-            let value = match (r >> 32) % 10 {
-                0 => 0,
-                1 => random(),
-                2 => u64::MAX,
-                3 => near,
-                4..6 => (near << 2) | ((r >> 24) % 4),
-                6 => (1 << 32) | ((r >> 24) % 200),
-                7 => (((r >> 24) % 3) << 32) | (random() % (1 << 33)),
-                8 => near & !7,
-                _ => 1 << (random() % 64),
-            };
-            // Half of the writes go to the words that matter most.
-            let offset = if random() % 2 == 0 {
-                range.start + [0, 0, 8, 128, 256, 264][random() as usize % 6]
-            } else {
-                range.start + random() as usize % (range.end - range.start) / 8 * 8
-            };
+            let (offset, value) = scribble::stroke(&mut random, r, range, near);
             words[offset / 8].store(value, Ordering::Relaxed);
         }
     }
-}
-
-/// Runs one call and checks that it came back.
-fn timed<R>(call: impl FnOnce() -> R) -> R {
-    let start = Instant::now();
-    let result = call();
-    assert!(start.elapsed() < LONGEST, "a call took {:?}", start.elapsed());
-    result
 }
 
 /// Runs `victim`, which has the half of `role` of the ring that `builder` makes, with a hostile other half, and says

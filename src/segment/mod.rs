@@ -272,7 +272,7 @@ fn part_of(mapping: &Mapping) -> &Half {
     unsafe { mapping.base().add(OWN_HALF).cast::<Half>().as_ref() }
 }
 
-/// The header of a mapping of a file that holds one half.
+/// The header of a mapping of a file that holds one half, or more.
 fn header_of_part(mapping: &Mapping) -> &Header {
     assert!(mapping.len() >= OWN_HALF);
     // SAFETY: the mapping is long enough and starts on a page boundary; a header is atomics only.
@@ -426,8 +426,7 @@ pub(crate) fn lock_of(role: Role) -> Byte {
 /// The header of a mapping of at least [`DATA`] bytes.
 pub(crate) fn header(mapping: &Mapping) -> &Header {
     assert!(mapping.len() >= DATA);
-    // SAFETY: the mapping is long enough and starts on a page boundary; a header is atomics only.
-    unsafe { mapping.base().cast::<Header>().as_ref() }
+    header_of_part(mapping)
 }
 
 /// One half of a mapping of at least [`DATA`] bytes, for those who only look.
@@ -551,9 +550,13 @@ fn path_of(fd: BorrowedFd<'_>) -> Option<PathBuf> {
 
 /// Opens the file behind `fd` anew, for a description that nobody else has.
 fn reopen(fd: BorrowedFd<'_>) -> Result<File, SetupError> {
+    reopen_as(fd, OpenOptions::new().read(true).write(true))
+}
+
+/// The same, to be used as `options` say.
+fn reopen_as(fd: BorrowedFd<'_>, options: &mut OpenOptions) -> Result<File, SetupError> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let mut options = OpenOptions::new();
-    match options.read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path) {
+    match options.custom_flags(libc::O_CLOEXEC).open(path) {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SetupError::NoProc),
         Err(error) => Err(SetupError::os("opening the descriptor anew")(error)),

@@ -10,7 +10,7 @@
 //! peer's byte asks for an exclusive lock: shared ones can be taken by whoever can read the file.
 
 use super::header::{Part, Spec};
-use super::{Expected, Segment, allocate, blocks, lock_of, map, part_of};
+use super::{Expected, Segment, allocate, blocks, lock_of, map, part_of, reopen_as};
 use crate::error::{Role, SetupError};
 use crate::protocol::layout::{OWN_DATA, OWN_HALF};
 use crate::protocol::slots::{self, Untyped};
@@ -22,9 +22,8 @@ use crate::sys::mapping::Mapping;
 use crate::sys::memfd;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -175,12 +174,7 @@ pub(super) fn words(mapping: &Mapping, count: usize) -> &[Word] {
 
 /// Opens the file behind `fd` anew, for a description that can only read.
 fn reopen_to_read(fd: BorrowedFd<'_>) -> Result<File, SetupError> {
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    match OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC).open(path) {
-        Ok(file) => Ok(file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SetupError::NoProc),
-        Err(error) => Err(SetupError::os("opening the descriptor anew")(error)),
-    }
+    reopen_as(fd, OpenOptions::new().read(true))
 }
 
 impl Segment {
