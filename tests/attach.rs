@@ -930,7 +930,11 @@ fn a_thousand_rings_leave_nothing_behind() {
             let ring = Ring::<u64>::builder(16).create(place).unwrap();
             let again = Ring::<u64>::from_fd(ring.inheritable_fd().unwrap()).unwrap();
             let (mut tx, mut rx) = (ring.sender().unwrap(), again.receiver().unwrap());
-            refused!(ring.sender(), SetupError::RoleTaken { .. });
+            // Before it is said the lock is asked for again for some milliseconds, in sleeps that a coarse
+            // timer makes much longer.
+            if i.is_multiple_of(25) {
+                refused!(ring.sender(), SetupError::RoleTaken { .. });
+            }
             tx.send(1).unwrap();
             assert_eq!(rx.recv().unwrap(), 1);
             drop((ring, again, tx, rx));

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that ought to happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds after which a child that nobody ended ends itself.
-const LIFE: u32 = 60;
+const LIFE: u32 = 240;
 
 /// A name that no other test, and no other run of it, has.
 pub fn unique(test: &str) -> String {
