@@ -15,6 +15,7 @@ use crate::segment::{Attached, Place, RingKind, Segment, Topology};
 use crate::stats::Stats;
 use crate::sync::Word;
 use crate::wait::{self, Wait, deadline_in};
+use std::convert::Infallible;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -690,33 +691,61 @@ impl ByteReceiver {
         }
     }
 
-    /// Copies the message out and gives its room back.
+    /// Shows the oldest message to `read`, if one is there now, and takes it unless `read` refuses it.
+    ///
+    /// One look at whether there are lanes for all of it: what [`try_span`](Self::try_span),
+    /// [`words`](Self::words) and [`release`](Self::release) do by three.
     #[inline(always)]
-    fn take(&mut self, span: Span, message: &mut Vec<u8>) -> usize {
-        let len = span.len();
-        message.clear();
-        message.reserve(len);
-        let words = self.words(span);
-        // SAFETY: the vector has room for `len` bytes, and the span has the words for them.
-        unsafe {
-            payload::read_message(words, message.as_mut_ptr(), len);
-            message.set_len(len);
+    fn try_take<E>(
+        &mut self,
+        read: impl FnOnce(&[Word], usize) -> Result<usize, E>,
+    ) -> Result<Result<usize, E>, Failure> {
+        let Cursor::Sole(cursor) = &mut self.cursor else { return self.try_take_of_lanes(read) };
+        self.side.admit()?;
+        let mem = memory(&self.side.attached);
+        match cursor.try_claim(mem) {
+            Ok(span) => {
+                let done = read(span.words(mem), span.len());
+                if done.is_ok() {
+                    cursor.release(mem, span);
+                    if cursor.release_is_due() {
+                        self.publish();
+                    }
+                }
+                Ok(done)
+            }
+            Err(blocked) => Err(self.refused(blocked)),
         }
-        self.release(span);
-        len
     }
 
-    #[inline(always)]
-    fn take_into(&mut self, span: Span, message: &mut [u8]) -> Result<usize, RecvIntoError> {
-        let len = span.len();
-        if message.len() < len {
-            return Err(RecvIntoError::TooSmall { len });
+    #[inline(never)]
+    fn try_take_of_lanes<E>(
+        &mut self,
+        read: impl FnOnce(&[Word], usize) -> Result<usize, E>,
+    ) -> Result<Result<usize, E>, Failure> {
+        let span = self.try_span()?;
+        let done = read(self.words(span), span.len());
+        if done.is_ok() {
+            self.release(span);
         }
-        let words = self.words(span);
-        // SAFETY: `message` has room for `len` bytes, and the span has the words for them.
-        unsafe { payload::read_message(words, message.as_mut_ptr(), len) };
-        self.release(span);
-        Ok(len)
+        Ok(done)
+    }
+
+    /// The same, waiting for a message.
+    #[inline(always)]
+    fn take_until<E>(
+        &mut self,
+        deadline: impl FnOnce() -> Option<Instant>,
+        mut read: impl FnMut(&[Word], usize) -> Result<usize, E>,
+    ) -> Result<Result<usize, E>, Failure> {
+        match self.try_take(&mut read) {
+            Err(Failure::NotReady) => {
+                self.wait_for_message(deadline())?;
+                // There is one, and nobody but this receiver takes it.
+                self.try_take(read)
+            }
+            done => done,
+        }
     }
 
     /// Receives into `message`, whose contents are replaced, if one is there now; gives its length.
@@ -726,8 +755,8 @@ impl ByteReceiver {
     /// As for [`Receiver::try_recv`](crate::Receiver::try_recv).
     #[inline]
     pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, TryRecvError> {
-        let span = self.try_span()?;
-        Ok(self.take(span, message))
+        let Ok(len) = self.try_take(|words, len| copy_out(words, len, message))?;
+        Ok(len)
     }
 
     /// Receives into `message`, whose contents are replaced, waiting if none is there; gives its length.
@@ -737,8 +766,8 @@ impl ByteReceiver {
     /// As for [`Receiver::recv`](crate::Receiver::recv).
     #[inline]
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        let span = self.span_until(|| None)?;
-        Ok(self.take(span, message))
+        let Ok(len) = self.take_until(|| None, |words, len| copy_out(words, len, message))?;
+        Ok(len)
     }
 
     /// As [`recv`](Self::recv), waiting for as long as `timeout`.
@@ -752,8 +781,9 @@ impl ByteReceiver {
         message: &mut Vec<u8>,
         timeout: Duration,
     ) -> Result<usize, RecvTimeoutError> {
-        let span = self.span_until(|| deadline_in(timeout))?;
-        Ok(self.take(span, message))
+        let Ok(len) =
+            self.take_until(|| deadline_in(timeout), |words, len| copy_out(words, len, message))?;
+        Ok(len)
     }
 
     /// As [`recv`](Self::recv), waiting until `deadline`.
@@ -766,8 +796,9 @@ impl ByteReceiver {
         message: &mut Vec<u8>,
         deadline: Instant,
     ) -> Result<usize, RecvTimeoutError> {
-        let span = self.span_until(|| Some(deadline))?;
-        Ok(self.take(span, message))
+        let Ok(len) =
+            self.take_until(|| Some(deadline), |words, len| copy_out(words, len, message))?;
+        Ok(len)
     }
 
     /// Receives into the start of `message`, if one is there now; gives its length.
@@ -789,8 +820,7 @@ impl ByteReceiver {
     /// ```
     #[inline]
     pub fn try_recv_into(&mut self, message: &mut [u8]) -> Result<usize, RecvIntoError> {
-        let span = self.try_span()?;
-        self.take_into(span, message)
+        self.try_take(|words, len| copy_into(words, len, message))?
     }
 
     /// Receives into the start of `message`, waiting if none is there; gives its length.
@@ -800,8 +830,7 @@ impl ByteReceiver {
     /// As for [`try_recv_into`](Self::try_recv_into), without `Empty`.
     #[inline]
     pub fn recv_into(&mut self, message: &mut [u8]) -> Result<usize, RecvIntoError> {
-        let span = self.span_until(|| None)?;
-        self.take_into(span, message)
+        self.take_until(|| None, |words, len| copy_into(words, len, message))?
     }
 
     /// The oldest message in place, if one is there now.
@@ -975,6 +1004,30 @@ impl Drop for ByteReceiver {
             }
         }
     }
+}
+
+/// Copies a message of `len` bytes out of its words, in place of what `message` holds.
+#[inline(always)]
+fn copy_out(words: &[Word], len: usize, message: &mut Vec<u8>) -> Result<usize, Infallible> {
+    message.clear();
+    message.reserve(len);
+    // SAFETY: the vector has room for `len` bytes, and `words` are the words for them.
+    unsafe {
+        payload::read_message(words, message.as_mut_ptr(), len);
+        message.set_len(len);
+    }
+    Ok(len)
+}
+
+/// Copies a message of `len` bytes out of its words to the start of `message`.
+#[inline(always)]
+fn copy_into(words: &[Word], len: usize, message: &mut [u8]) -> Result<usize, RecvIntoError> {
+    if message.len() < len {
+        return Err(RecvIntoError::TooSmall { len });
+    }
+    // SAFETY: `message` has room for `len` bytes, and `words` are the words for them.
+    unsafe { payload::read_message(words, message.as_mut_ptr(), len) };
+    Ok(len)
 }
 
 /// A message in place that is not taken by looking at it.

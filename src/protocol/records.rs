@@ -24,7 +24,7 @@ use super::layout::Half;
 use super::pace::Pace;
 use super::room::{self, Edges, Look, Releases, Room};
 use super::{Blocked, release_period};
-use crate::payload::{self, AHEAD, WORD, words_for as words_of_bytes};
+use crate::payload::{self, AHEAD, WORD};
 use crate::sync::{Edge, Ordering, Word, prefetch_for_read, prefetch_for_write};
 
 /// The longest message of any ring: a length has 32 bits.
@@ -45,6 +45,12 @@ const ROOM: Edges = Edges {
 const DATA: u64 = 1 << 32;
 const PAD: u64 = 2 << 32;
 const LENGTH: u64 = (1 << 32) - 1;
+
+/// Words of a message of `len` bytes. No sum here overflows: no length is above [`MAX_CAPACITY`].
+#[inline(always)]
+const fn words_of_bytes(len: usize) -> usize {
+    (len + (WORD - 1)) >> WORD.ilog2()
+}
 
 /// Bytes of the record of a message of `len` bytes.
 #[inline(always)]
@@ -127,22 +133,28 @@ enum Header {
 fn parse(header: u64, offset: usize, size: usize) -> Header {
     let rest = size - offset - HEADER;
     let len = (header & LENGTH) as usize;
-    match header & !LENGTH {
-        DATA if len <= rest => Header::Data(len),
-        0 if len == 0 => Header::Nothing,
-        PAD if len == rest && offset != 0 => Header::Pad,
-        _ => Header::Broken,
+    let kind = header & !LENGTH;
+    // The compiler keeps this order, which it does not with the arms of a `match`: most often it is a message.
+    if kind == DATA && len <= rest {
+        Header::Data(len)
+    } else if header == 0 {
+        Header::Nothing
+    } else if kind == PAD && len == rest && offset != 0 {
+        Header::Pad
+    } else {
+        Header::Broken
     }
 }
 
 /// The header word at byte `offset`, which is below the size of the data and a multiple of a word.
 #[inline(always)]
-fn header(mem: Records<'_>, offset: usize) -> &Word {
-    &mem.words[offset / WORD]
+fn header(words: &[Word], offset: usize) -> &Word {
+    &words[offset / WORD]
 }
 
 /// Asks for the lines of a record of `bytes` bytes that lies a stream's way ahead of `offset`: what comes
 /// then is likely as long.
+// Some lines twice, if records end within them: a count that differs from record to record costs more.
 #[inline(always)]
 fn ask_ahead(mem: Records<'_>, offset: usize, bytes: usize, ask: impl Fn(*const Word)) {
     payload::ask_for_message(mem.words, offset / WORD + AHEAD, bytes / WORD, ask);
@@ -179,15 +191,16 @@ impl SendCursor {
         let mut offset = (tail % size as u64) as usize;
         let mut messages = mem.sender.cursor.messages.load(Ordering::Relaxed);
         loop {
-            let length = match parse(Edge::RecordLoad.acquire(header(mem, offset)), offset, size) {
-                Header::Nothing => break,
-                Header::Data(len) => {
-                    messages = messages.wrapping_add(1);
-                    record(len)
-                }
-                Header::Pad => size - offset,
-                Header::Broken => return Err(Blocked::Corrupt),
-            };
+            let length =
+                match parse(Edge::RecordLoad.acquire(header(mem.words, offset)), offset, size) {
+                    Header::Nothing => break,
+                    Header::Data(len) => {
+                        messages = messages.wrapping_add(1);
+                        record(len)
+                    }
+                    Header::Pad => size - offset,
+                    Header::Broken => return Err(Blocked::Corrupt),
+                };
             tail += length as u64;
             offset = (offset + length) % size;
             if tail - head > usable {
@@ -212,7 +225,7 @@ impl SendCursor {
     ) -> Result<Span, Blocked> {
         let need = record(len);
         if need > self.size - self.offset {
-            self.pad(mem, look)?;
+            self.pad(mem.sender, mem.receiver, mem.words, look)?;
         }
         self.find_room(mem, need, look)?;
         Ok(Span { start: (self.offset + HEADER) / WORD, len })
@@ -228,15 +241,24 @@ impl SendCursor {
     }
 
     /// Ends the lap.
+    // The memory comes in parts, in registers: as a whole it would be put together on the stack for each message,
+    // whether or not there is a pad.
     #[cold]
     #[inline(never)]
-    fn pad(&mut self, mem: Records<'_>, look: Look) -> Result<(), Blocked> {
+    fn pad(
+        &mut self,
+        sender: &Half,
+        receiver: &Half,
+        words: &[Word],
+        look: Look,
+    ) -> Result<(), Blocked> {
+        let mem = Records { sender, receiver, words };
         let rest = self.size - self.offset;
         self.find_room(mem, rest, look)?;
-        header(mem, 0).store(0, Ordering::Relaxed);
+        header(mem.words, 0).store(0, Ordering::Relaxed);
         // R1 record: the zero in the header after the pad.
         let pad = PAD | (rest - HEADER) as u64;
-        header(mem, self.offset).store(pad, Edge::RecordStore.store());
+        header(mem.words, self.offset).store(pad, Edge::RecordStore.store());
         self.step(mem, rest);
         Ok(())
     }
@@ -248,9 +270,9 @@ impl SendCursor {
         let offset = self.offset;
         let next = offset + need;
         // Relaxed: R1 on the next line carries it.
-        header(mem, if next == self.size { 0 } else { next }).store(0, Ordering::Relaxed);
+        header(mem.words, if next == self.size { 0 } else { next }).store(0, Ordering::Relaxed);
         // R1 record: the payload, and the zero after it.
-        header(mem, offset).store(DATA | span.len as u64, Edge::RecordStore.store());
+        header(mem.words, offset).store(DATA | span.len as u64, Edge::RecordStore.store());
         self.messages = self.messages.wrapping_add(1);
         mem.sender.cursor.messages.store(self.messages, Ordering::Relaxed);
         self.step(mem, need);
@@ -344,7 +366,7 @@ impl RecvCursor {
         loop {
             match self.glance(mem) {
                 // Once: only what is received in between makes it a stream again.
-                Err(Blocked::NotReady) if self.gives_way(mem) => {}
+                Err(Blocked::NotReady) if self.gives_way(mem.words) => {}
                 done => return done,
             }
         }
@@ -356,11 +378,11 @@ impl RecvCursor {
         // At most twice: no pad starts a lap.
         loop {
             // R1 record.
-            let found = Edge::RecordLoad.acquire(header(mem, self.offset));
+            let found = Edge::RecordLoad.acquire(header(mem.words, self.offset));
             match parse(found, self.offset, self.size) {
                 Header::Data(len) => return Ok(len),
                 Header::Nothing => return Err(Blocked::NotReady),
-                Header::Pad => self.skip_pad(mem),
+                Header::Pad => self.skip_pad(mem.receiver),
                 Header::Broken => return Err(Blocked::Corrupt),
             }
         }
@@ -375,18 +397,18 @@ impl RecvCursor {
 
     #[cold]
     #[inline(never)]
-    fn skip_pad(&mut self, mem: Records<'_>) {
-        self.step(mem, self.size - self.offset);
+    fn skip_pad(&mut self, receiver: &Half) {
+        self.step(receiver, self.size - self.offset);
     }
 
     /// Lets the sender get ahead, in a stream; whether it is worth another look.
     #[cold]
     #[inline(never)]
-    fn gives_way(&mut self, mem: Records<'_>) -> bool {
+    fn gives_way(&mut self, words: &[Word]) -> bool {
         self.streaming = false;
         let paused = self.pace.give_way(self.messages);
         if paused {
-            let found = header(mem, self.offset).load(Ordering::Relaxed);
+            let found = header(words, self.offset).load(Ordering::Relaxed);
             self.pace.learn(found != 0);
         }
         paused
@@ -418,7 +440,7 @@ impl RecvCursor {
     pub fn try_peek(&self, mem: Records<'_>, ahead: &mut Ahead) -> Result<Span, Blocked> {
         loop {
             // R1 record.
-            let found = Edge::RecordLoad.acquire(header(mem, ahead.offset));
+            let found = Edge::RecordLoad.acquire(header(mem.words, ahead.offset));
             let (length, span) = match parse(found, ahead.offset, self.size) {
                 Header::Data(len) => {
                     (record(len), Some(Span { start: (ahead.offset + HEADER) / WORD, len }))
@@ -444,18 +466,18 @@ impl RecvCursor {
     pub fn release(&mut self, mem: Records<'_>, span: Span) {
         self.messages = self.messages.wrapping_add(1);
         mem.receiver.cursor.messages.store(self.messages, Ordering::Relaxed);
-        self.step(mem, record(span.len));
+        self.step(mem.receiver, record(span.len));
     }
 
     #[inline(always)]
-    fn step(&mut self, mem: Records<'_>, bytes: usize) {
+    fn step(&mut self, receiver: &Half, bytes: usize) {
         self.head += bytes as u64;
         self.offset += bytes;
         if self.offset == self.size {
             self.offset = 0;
         }
         // R3 space head.
-        self.releases.note(mem.receiver, self.head);
+        self.releases.note(receiver, self.head);
     }
 
     /// Whether the sender should be told of what was received.
