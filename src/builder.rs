@@ -84,9 +84,8 @@ impl Builder<crate::ByteRing> {
     /// assert_eq!([next()?, next()?], [b"asks".to_vec(), b"answers".to_vec()]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn ordered(mut self, ordered: bool) -> Self {
-        self.spec.ordered = ordered;
-        self
+    pub fn ordered(self, ordered: bool) -> Self {
+        self.with_order(ordered)
     }
 }
 
@@ -94,6 +93,11 @@ impl<R: Kind> Builder<R> {
     pub(crate) fn new(kind: RingKind, capacity: usize, message: (usize, usize)) -> Self {
         let spec = Spec::sole(kind, capacity, message);
         Self { spec, ring: PhantomData }
+    }
+
+    pub(crate) fn with_order(mut self, ordered: bool) -> Self {
+        self.spec.ordered = ordered;
+        self
     }
 
     /// How many may send and receive. Default: one of each.

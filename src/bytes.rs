@@ -6,7 +6,7 @@ use crate::error::{
     TryRecvError,
 };
 use crate::lanes::LanesReceiver;
-use crate::participants::Participant;
+use crate::participants::{Ending, Participant};
 use crate::payload::{self, WORD};
 use crate::protocol::records::{self, Ahead, Records, RecvCursor, SendCursor, Span};
 use crate::protocol::room::Look;
@@ -87,7 +87,12 @@ impl Kind for ByteRing {
 impl ByteRing {
     /// Starts to make a ring for `capacity` bytes of messages.
     pub fn builder(capacity: usize) -> Builder<Self> {
-        Builder::new(RingKind::Bytes, capacity, (records::max_message(capacity), 1))
+        Builder::new(RingKind::Bytes, capacity, Self::messages(capacity))
+    }
+
+    /// Size and alignment of the messages of a ring of `capacity` bytes.
+    pub(crate) fn messages(capacity: usize) -> (usize, usize) {
+        (records::max_message(capacity), 1)
     }
 
     /// Opens a ring that exists.
@@ -426,6 +431,27 @@ impl ByteSender {
     pub fn reserve(&mut self, len: usize) -> Result<Grant<'_>, ByteSendError> {
         let span = self.span_until(len, || None)?;
         Ok(Grant { sender: self, span })
+    }
+
+    /// As [`reserve`](Self::reserve), until `deadline`.
+    pub(crate) fn reserve_until(
+        &mut self,
+        len: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Grant<'_>, ByteSendError> {
+        let span = self.span_until(len, || deadline)?;
+        Ok(Grant { sender: self, span })
+    }
+
+    /// Whether the receiver said that it leaves, and none has come since.
+    #[inline]
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.side.is_ours() && self.side.has_peer_left() && self.side.is_peer_gone()
+    }
+
+    /// Whether there is no receiver any more, and how it ended.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.side.ending()
     }
 
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].
@@ -893,6 +919,43 @@ impl ByteReceiver {
     pub(crate) fn wait_until(&mut self, deadline: Option<Instant>) -> Result<(), RecvTimeoutError> {
         self.span_until(|| deadline)?;
         Ok(())
+    }
+
+    /// Reads the oldest message from byte `at` on, as far as it goes or `buffer` has room, and takes it if that was
+    /// its end. Gives the bytes read, and where to go on in the message: 0 if it was taken.
+    #[inline]
+    pub(crate) fn try_read(
+        &mut self,
+        at: usize,
+        buffer: &mut [u8],
+    ) -> Result<(usize, usize), TryRecvError> {
+        let mut count = 0;
+        let taken = self.try_take(|words, len| {
+            // A hostile sender may have made it shorter than it was.
+            let rest = len.saturating_sub(at);
+            count = rest.min(buffer.len());
+            payload::read_at(words, at.min(len), &mut buffer[..count]);
+            if count == rest { Ok(count) } else { Err(at + count) }
+        })?;
+        let at = taken.err().unwrap_or(0);
+        if at > 0 {
+            self.hold();
+        }
+        Ok((count, at))
+    }
+
+    /// Has the oldest message stay the next one, whatever comes in other lanes.
+    #[cold]
+    #[inline(never)]
+    fn hold(&mut self) {
+        if let Cursor::Lanes(lanes) = &mut self.cursor {
+            lanes.hold();
+        }
+    }
+
+    /// Whether there is no sender any more, and how the last ones ended.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.side.ending()
     }
 
     /// Shows the messages that are there now to `each`, oldest first, until it says `false`, and says how

@@ -109,6 +109,11 @@ impl LanesReceiver {
     }
 
     /// As of the protocol.
+    pub(crate) fn hold(&mut self) {
+        self.cursor.hold();
+    }
+
+    /// As of the protocol.
     pub(crate) fn ahead(&self) -> Ahead {
         self.cursor.ahead()
     }

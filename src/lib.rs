@@ -8,7 +8,8 @@
 //! | type | messages | stands in for |
 //! | --- | --- | --- |
 //! | [`Ring<T>`](Ring) | of one plain type | in-process queues, work queues, market data |
-//! | [`ByteRing`] | of any length, each whole | pipes, FIFOs, datagram and seqpacket sockets |
+//! | [`ByteRing`] | of any length, each whole | datagram and seqpacket sockets |
+//! | [`Stream`] | none: bytes, for `Read` and `Write` | pipes, FIFOs |
 //! | [`Duplex<T>`](Duplex), [`ByteDuplex`], [`ByteStream`] | both ways, over a [`Listener`] and [`connect`] | stream and seqpacket sockets |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
 //!
@@ -47,7 +48,8 @@
 //! | creating, publishing, checking segments | `segment/` |
 //! | a ring in two halves that only their owners write | `segment/split.rs`, `split.rs` |
 //! | how processes meet by a socket | `handshake/` |
-//! | a connection | `duplex.rs`, `stream.rs` |
+//! | a connection | `duplex.rs` |
+//! | bytes without boundaries, one way and both ways | `stream/` |
 //! | a system call | `sys/` |
 //! | atomics, loom | `sync.rs` |
 //!
@@ -157,7 +159,9 @@ mod api {
     pub use crate::segment::{Place, RingKind, Topology};
     pub use crate::split::Split;
     pub use crate::stats::{Participant, Stats};
-    pub use crate::stream::{ByteStream, StreamReader, StreamWriter};
+    pub use crate::stream::{
+        ByteStream, ByteStreamReader, ByteStreamWriter, Stream, StreamReader, StreamWriter,
+    };
     pub use crate::untyped::{UntypedReceiver, UntypedRing, UntypedSender};
     pub use crate::wait::Wait;
 

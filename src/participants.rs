@@ -32,7 +32,7 @@ const POLLS_PER_PROBE: u32 = 1024;
 /// A generation that no process has: the handle needs a closer look before it is used.
 const SUSPECT: u32 = 0;
 
-/// How the peer of a split ring has ended its part.
+/// How the peer of a connection, or those at the other end of a stream, have ended their part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ending {
@@ -511,6 +511,15 @@ impl Participant {
         }
         let was_there = acquire(&self.peer().presence.state) != 0;
         was_there && !segment.spec.persistent && !segment.is_held(peer)
+    }
+
+    /// Whether there is no peer any more, and how it ended: where there were several, whether each of them said that
+    /// it left.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        if !self.is_ours() || !self.is_peer_gone() {
+            return None;
+        }
+        Some(if has_left(self.peer()) { Ending::Closed } else { Ending::Died })
     }
 
     /// Whether the peer is there now.

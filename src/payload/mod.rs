@@ -77,6 +77,25 @@ pub fn write_at(to: &[Word], offset: usize, from: &[u8]) {
     }
 }
 
+/// Copies the bytes of `from` at `offset` to `to`.
+///
+/// # Panics
+///
+/// If there are fewer.
+pub fn read_at(from: &[Word], offset: usize, to: &mut [u8]) {
+    let (first, skip) = (offset / WORD, offset % WORD);
+    let head = if skip == 0 { 0 } else { (WORD - skip).min(to.len()) };
+    let (start, rest) = to.split_at_mut(head);
+    let mut from = &from[first..];
+    if head > 0 {
+        start.copy_from_slice(&from[0].read().to_le_bytes()[skip..skip + head]);
+        from = &from[1..];
+    }
+    assert!(words_for(rest.len()) <= from.len(), "{} bytes are not there", rest.len());
+    // SAFETY: `from` has the words for `rest`, as was just checked.
+    unsafe { read_message(from, rest.as_mut_ptr(), rest.len()) }
+}
+
 /// Copies the first `bytes` bytes of `from` to `to`.
 ///
 /// # Safety

@@ -404,6 +404,11 @@ impl RecvCursor {
         self.unnumbered(span)
     }
 
+    /// Has the message that was found last stay the next one until it is released.
+    pub fn hold(&mut self) {
+        self.turn = self.turn.max(1);
+    }
+
     /// Gives the message's space back: it has been read for the last time.
     #[inline(always)]
     pub fn release(&mut self, mem: Lanes<'_>, span: Span, wake: impl Fn(&AtomicU32)) {
