@@ -51,7 +51,7 @@ fn map(fd: OwnedFd) -> &'static [AtomicU64] {
 
 /// Writes as only an enemy would, with pauses in which everything looks right: in them the victim gets in.
 fn scribble(words: &[AtomicU64], hostile: Hostile, until: Instant) {
-    let mut random = scribble::numbers();
+    let mut random = scribble::numbers(0);
     let at = |offset: usize| words[offset / 8].load(Ordering::Relaxed);
     for burst in 0.. {
         if Instant::now() >= until {

@@ -26,8 +26,8 @@ const PAGE: usize = 4096;
 const HALF: usize = PAGE;
 const DATA: usize = 2 * PAGE;
 
-/// How long each victim has to stand it.
-const SIEGE: Duration = Duration::from_millis(900);
+/// How long a victim has to stand one enemy; then it is the next one's turn.
+const ASSAULT: Duration = Duration::from_millis(900);
 const SHORT: Duration = Duration::from_micros(200);
 
 /// A half that nobody but this test's processes made: a copy of a sound one, which they can write.
@@ -95,8 +95,8 @@ describes!(ByteRing);
 
 /// Writes as only an enemy would, with pauses in which everything looks right: in them the victim gets in. `theirs` is
 /// the victim's half, to aim by.
-fn scribble(words: &[AtomicU64], theirs: &[AtomicU64], until: Instant) {
-    let mut random = scribble::numbers();
+fn scribble(words: &[AtomicU64], theirs: &[AtomicU64], until: Instant, which: u64) {
+    let mut random = scribble::numbers(which);
     let bytes = words.len() * 8;
     let position = || theirs[HALF / 8].load(Ordering::Relaxed);
     for burst in 0_u64.. {
@@ -128,42 +128,54 @@ fn scribble(words: &[AtomicU64], theirs: &[AtomicU64], until: Instant) {
     }
 }
 
-/// Runs `victim`, which has the half of `role` of the ring that `builder` makes, with a hostile other half, and says
-/// how often it got through.
+/// How long each kind of victim is besieged: once, or for as many seconds as `ANNULUS_SIEGE` says.
+fn siege() -> Duration {
+    let seconds = std::env::var("ANNULUS_SIEGE").ok().and_then(|text| text.parse().ok());
+    seconds.map_or(ASSAULT, Duration::from_secs)
+}
+
+/// Runs `victim`, which has the half of `role` of the ring that `builder` makes, with one hostile other half after
+/// another.
 fn besiege<R: 'static>(
     builder: impl Fn() -> Builder<R>,
     split: impl Fn(Builder<R>, Role) -> Split<R>,
-    join: impl FnOnce(Split<R>, OwnedFd) -> R,
+    join: impl Fn(Split<R>, OwnedFd) -> R,
     role: Role,
     mut victim: impl FnMut(&R) -> u32,
 ) where
     Split<R>: Describes,
 {
     let peer = if role == Role::Sender { Role::Receiver } else { Role::Sender };
-    let forged = forge(&split(builder(), peer));
-    let until = Instant::now() + SIEGE;
-    let Forged { words, fd } = forged;
-    let mut child = fork(|line| {
-        let half = split(builder(), role);
-        let shown = half.descriptor_of();
-        let size = File::from(shown.try_clone().unwrap()).metadata().unwrap().len() as usize;
-        let base = map(&shown, size, ProtFlags::PROT_READ);
-        // SAFETY: the mapping is that long, and stays; it is only read.
-        let own: &'static [AtomicU64] =
-            unsafe { std::slice::from_raw_parts(base.as_ptr().cast(), size / 8) };
-        let ring = join(half, fd);
-        // The enemy is a thread here: it has nothing but what the peer's process would have.
-        let scribbler = std::thread::spawn(move || scribble(words, own, until));
-        let mut calls = 0_u32;
-        while Instant::now() < until {
-            calls = calls.saturating_add(victim(&ring));
+    let end = Instant::now() + siege();
+    let mut passed = 0;
+    for which in 0.. {
+        let Forged { words, fd } = forge(&split(builder(), peer));
+        let until = Instant::now() + ASSAULT;
+        let mut child = fork(|line| {
+            let half = split(builder(), role);
+            let shown = half.descriptor_of();
+            let size = File::from(shown.try_clone().unwrap()).metadata().unwrap().len() as usize;
+            let base = map(&shown, size, ProtFlags::PROT_READ);
+            // SAFETY: the mapping is that long, and stays; it is only read.
+            let own: &'static [AtomicU64] =
+                unsafe { std::slice::from_raw_parts(base.as_ptr().cast(), size / 8) };
+            let ring = join(half, fd.try_clone().unwrap());
+            // The enemy is a thread here: it has nothing but what the peer's process would have.
+            let scribbler = std::thread::spawn(move || scribble(words, own, until, which));
+            let mut calls = 0_u32;
+            while Instant::now() < until {
+                calls = calls.saturating_add(victim(&ring));
+            }
+            scribbler.join().unwrap();
+            line.say(calls.min(255) as u8);
+        });
+        passed += u64::from(child.line.hear());
+        child.finish();
+        if Instant::now() >= end {
+            break;
         }
-        scribbler.join().unwrap();
-        line.say(calls.min(255) as u8);
-    });
-    let calls = child.line.hear();
-    child.finish();
-    assert!(calls > 0, "the victim never got to do anything");
+    }
+    assert!(passed > 0, "the victim never got to do anything");
 }
 
 fn send<T: bytemuck::Pod>(ring: &Ring<T>) -> u32 {

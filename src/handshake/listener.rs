@@ -174,7 +174,11 @@ fn bind_path(
 
 /// Removes a socket that nobody listens at, and nothing else.
 fn remove_stale(raw: &socket::Address, path: &Path) -> Result<(), ConnectError> {
-    let metadata = fs::symlink_metadata(path).map_err(ConnectError::os("lstat"))?;
+    let metadata = match fs::symlink_metadata(path) {
+        // Its owner was faster.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.map_err(ConnectError::os("lstat"))?,
+    };
     if !metadata.file_type().is_socket() {
         return Err(ConnectError::InUse);
     }

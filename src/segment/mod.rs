@@ -490,7 +490,7 @@ fn allocate(file: &File, spec: &Spec) -> Result<u64, SetupError> {
     nix::sys::stat::fchmod(file, mode)
         .map_err(io::Error::from)
         .map_err(SetupError::os("fchmod"))?;
-    if !spec.huge_pages && size > memory_available() && is_memory(file) {
+    if !spec.huge_pages && size > memory_available() && is_memory(file).unwrap_or(false) {
         return Err(SetupError::NoSpace { needed: size });
     }
     let failed = |source: io::Error| match source.raw_os_error() {
@@ -527,9 +527,9 @@ fn blocks(file: &File) -> Result<u64, SetupError> {
 }
 
 /// Whether the file's pages are memory that nothing else backs.
-fn is_memory(file: &File) -> bool {
-    nix::sys::statfs::fstatfs(file)
-        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
+fn is_memory(file: &File) -> io::Result<bool> {
+    let system = nix::sys::statfs::fstatfs(file)?;
+    Ok(system.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
 }
 
 /// Bytes of memory that can be had without pushing anybody out, or no limit if nobody says.

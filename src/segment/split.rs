@@ -133,7 +133,8 @@ fn open(fd: &PrivateFd, expected: &Spec) -> Result<Mapping, SetupError> {
         return Err(SetupError::NotSealed);
     }
     let metadata = fd.file().metadata().map_err(SetupError::os("fstat"))?;
-    if !metadata.file_type().is_file() || !super::is_memory(fd.file()) {
+    let is_memory = super::is_memory(fd.file()).map_err(SetupError::os("fstatfs"))?;
+    if !metadata.file_type().is_file() || !is_memory {
         return Err(SetupError::NotAFile);
     }
     let (size, actual) = (expected.size(super::header::UNIT)?, metadata.len());

@@ -86,6 +86,15 @@ pub struct SystemCall {
     pub after: usize,
 }
 
+/// A system call that the child is about to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its number.
+    pub number: i64,
+    /// What it is given.
+    pub arguments: [u64; 6],
+}
+
 /// The section, walked through once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walk {
@@ -360,6 +369,48 @@ impl Tracee {
         }
     }
 
+    /// From a mark on, runs to the entry of the next system call. `None`: that is the next mark.
+    pub fn next_call(&mut self) -> Result<Option<Request>, String> {
+        loop {
+            match self.system_call() {
+                Stop::SystemCall => {}
+                other => return Err(format!("{other:?} on the way to a system call")),
+            }
+            if let Some(request) = request(&self.info()) {
+                return Ok((request.number != libc::SYS_kill).then_some(request));
+            }
+        }
+    }
+
+    /// The word at `address` of its memory.
+    pub fn peek(&self, address: u64) -> Result<u64, String> {
+        let word = ptrace::read(self.pid, address as ptrace::AddressType);
+        word.map(|word| word as u64).map_err(|error| format!("a peek: {error}"))
+    }
+
+    /// Has the system call, at whose entry the child stands, say `errno`: without being made or, if it `is_made`,
+    /// after that.
+    #[cfg(target_arch = "x86_64")]
+    pub fn fail_call(&mut self, errno: i32, is_made: bool) -> Result<(), String> {
+        let registers = |tracee: &Self| {
+            ptrace::getregs(tracee.pid).map_err(|error| format!("PTRACE_GETREGS: {error}"))
+        };
+        let put = |tracee: &Self, registers| {
+            ptrace::setregs(tracee.pid, registers)
+                .map_err(|error| format!("PTRACE_SETREGS: {error}"))
+        };
+        if !is_made {
+            // A number that no call has.
+            put(self, libc::user_regs_struct { orig_rax: u64::MAX, ..registers(self)? })?;
+        }
+        match self.system_call() {
+            Stop::SystemCall => {}
+            other => return Err(format!("{other:?} in a system call")),
+        }
+        let result = i64::from(-errno) as u64;
+        put(self, libc::user_regs_struct { rax: result, ..registers(self)? })
+    }
+
     /// From the opening mark, runs `steps` instructions. `Ok(false)`: the section was over before that.
     pub fn step_many(
         &mut self,
@@ -500,11 +551,17 @@ impl Drop for Tracee {
     }
 }
 
-/// The number of the system call at whose entry the child is stopped.
-fn call_number(info: &libc::ptrace_syscall_info) -> u64 {
+/// The system call at whose entry the child is stopped.
+fn request(info: &libc::ptrace_syscall_info) -> Option<Request> {
     if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
-        return u64::MAX;
+        return None;
     }
     // SAFETY: `op` says that the kernel filled in the `entry` member.
-    unsafe { info.u.entry.nr }
+    let entry = unsafe { info.u.entry };
+    Some(Request { number: entry.nr as i64, arguments: entry.args })
+}
+
+/// The number of the system call at whose entry the child is stopped.
+fn call_number(info: &libc::ptrace_syscall_info) -> u64 {
+    request(info).map_or(u64::MAX, |request| request.number as u64)
 }
