@@ -143,6 +143,11 @@ pub use api::*;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// And those of the guide for users of the kernel's IPC.
+#[cfg(all(doctest, not(loom)))]
+#[doc = include_str!("../MOVING.md")]
+struct Moving;
+
 #[cfg(not(loom))]
 mod api {
     pub use crate::builder::{Attach, Builder};
