@@ -4,6 +4,7 @@ use crate::error::{Role, SetupError};
 use crate::protocol::claims;
 use crate::segment::{Expected, OwnHalf, Place, RingKind, Segment, Spec, Topology};
 use crate::split::Split;
+use bytemuck::NoUninit;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -136,6 +137,23 @@ impl<R: Kind> Builder<R> {
     /// A name for the type of the messages, up to 64 bytes, that openers can insist on. Default: none.
     pub fn label(mut self, label: &str) -> Self {
         label.clone_into(&mut self.spec.label);
+        self
+    }
+
+    /// Plain data of up to 1024 bytes for whoever opens the ring, such as a version or a rate. It is written once,
+    /// before the ring can be seen, and never changes. Default: none.
+    ///
+    /// ```
+    /// use annulus::{Place, Ring};
+    ///
+    /// let ring = Ring::<f32>::builder(4096).metadata(&48_000_u32).create(Place::memfd("samples")?)?;
+    /// let rate: u32 = ring.metadata()?;
+    /// assert_eq!(rate, 48_000);
+    /// assert!(ring.metadata::<[u16; 3]>().is_err());
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn metadata<M: NoUninit>(mut self, metadata: &M) -> Self {
+        self.spec.metadata = bytemuck::bytes_of(metadata).into();
         self
     }
 

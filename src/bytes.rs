@@ -15,6 +15,7 @@ use crate::segment::{Attached, Place, RingKind, Segment, Topology};
 use crate::stats::Stats;
 use crate::sync::Word;
 use crate::wait::{self, Wait, deadline_in};
+use bytemuck::AnyBitPattern;
 use std::convert::Infallible;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -175,6 +176,15 @@ impl ByteRing {
     /// Bytes of the longest message.
     pub fn max_message(&self) -> usize {
         records::max_message(self.capacity())
+    }
+
+    /// The [metadata](Builder::metadata) that the ring was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
     }
 
     /// The label that the ring was created with.

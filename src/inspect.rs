@@ -67,10 +67,17 @@ pub struct Snapshot {
     pub mode: u32,
     /// User id of the file's owner.
     pub owner: u32,
+    /// Group id of the file's owner.
+    pub group: u32,
+    /// Bytes of the creator's metadata, as they are.
+    pub metadata: Vec<u8>,
     /// Process id of the creator.
     pub creator: u32,
     /// Nanoseconds since 1970 when it was created.
     pub created: u64,
+    /// How many have it open for use: each opening counts, as each `shmat` does in `shm_nattch`. The kernel counts, so
+    /// those who were killed do not. `None` if `/proc/locks` cannot be read.
+    pub attached: Option<usize>,
     /// Whether anybody uses it.
     pub state: State,
     /// Its figures.
@@ -146,8 +153,11 @@ impl Snapshot {
             size,
             mode: metadata.mode() & 0o7777,
             owner: metadata.uid(),
+            group: metadata.gid(),
+            metadata: spec.metadata.into_vec(),
             creator,
             created,
+            attached: locks::count(&metadata, Byte::Users),
             state,
             stats,
         })

@@ -189,4 +189,40 @@ mod api {
     pub fn remove(place: &Place, force: bool) -> Result<(), SetupError> {
         crate::segment::remove(place, force)
     }
+
+    /// Changes who may open the ring at `place` from now on, by its permission bits. Those who have it open go on.
+    /// Only the owner may.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::InvalidMode`] for bits that a ring cannot have, [`SetupError::NotFound`],
+    /// [`SetupError::PermissionDenied`], [`SetupError::NotARing`] and others as for [`Attach::open`].
+    ///
+    /// ```
+    /// use annulus::{Place, Ring};
+    ///
+    /// let place = Place::name(&format!("example-mode-{}", std::process::id()))?;
+    /// let ring = Ring::<u64>::builder(16).create(place.clone())?;
+    /// annulus::set_mode(&place, 0o660)?;
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn set_mode(place: &Place, mode: u32) -> Result<(), SetupError> {
+        crate::segment::set_mode(place, mode)
+    }
+
+    /// Gives the ring at `place` to another user, or group, by their ids; `None` leaves it as it is. The kernel lets the
+    /// superuser do it, and an owner who gives it to a group that it is in.
+    ///
+    /// Whoever opens a ring that belongs to somebody else says so: see [`Attach::owner`].
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::NotFound`], [`SetupError::PermissionDenied`], [`SetupError::NotAFile`].
+    pub fn set_owner(
+        place: &Place,
+        user: Option<u32>,
+        group: Option<u32>,
+    ) -> Result<(), SetupError> {
+        crate::segment::set_owner(place, user, group)
+    }
 }

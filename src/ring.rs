@@ -182,6 +182,15 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
         self.segment.spec.capacity
     }
 
+    /// The [metadata](Builder::metadata) that the ring was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
+    }
+
     /// The label that the ring was created with.
     pub fn label(&self) -> &str {
         &self.segment.spec.label

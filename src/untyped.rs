@@ -10,6 +10,7 @@ use crate::segment::{Place, RingKind, Segment};
 use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
+use bytemuck::AnyBitPattern;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -96,6 +97,15 @@ impl UntypedRing {
     /// Bytes of a message.
     pub fn message_size(&self) -> usize {
         self.segment.spec.message_size
+    }
+
+    /// The [metadata](Builder::metadata) that the ring was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
     }
 
     /// The label that the ring was created with.

@@ -67,6 +67,12 @@ fn text(ring: &Report) -> String {
         format!("{}, layout version {}{pages}", units::bytes(ring.size), ring.layout_version),
     );
     line("file", format!("mode {}, owner {}", ring.mode, ring.owner()));
+    if let Some(attached) = ring.attached {
+        line("opened by", attached.to_string());
+    }
+    if !ring.metadata.is_empty() {
+        line("metadata", ring.metadata.clone());
+    }
     line("created", format!("{} by process {}", calendar::utc(ring.created_ns), ring.creator));
     line(
         "used",

@@ -27,9 +27,14 @@ pub struct Report {
     pub mode: String,
     pub owner: u32,
     pub owner_name: Option<String>,
+    pub group: u32,
+    /// In hexadecimal.
+    pub metadata: String,
     pub creator: u32,
     pub created_ns: u64,
     pub state: &'static str,
+    /// How many have it open; `null` if the kernel does not say.
+    pub attached: Option<usize>,
     pub senders: usize,
     pub receivers: usize,
     /// How many senders and receivers there can be; 0 if there is one of each.
@@ -81,9 +86,12 @@ impl Report {
             mode: format!("{:04o}", ring.mode),
             owner: ring.owner,
             owner_name: owner_name.map(|user| user.name),
+            group: ring.group,
+            metadata: ring.metadata.iter().map(|byte| format!("{byte:02x}")).collect(),
             creator: ring.creator,
             created_ns: ring.created,
             state: ring.state.name(),
+            attached: ring.attached,
             senders,
             receivers,
             table: ring.participants,

@@ -68,6 +68,13 @@ pub enum SetupError {
         /// The ring's label.
         actual: String,
     },
+    /// The ring's metadata is of another size.
+    Metadata {
+        /// Bytes of the type asked for.
+        expected: usize,
+        /// Bytes of the ring's metadata.
+        actual: usize,
+    },
     /// The file's size is not what its header says, or its size can still change.
     Truncated {
         /// Bytes that the header calls for.
@@ -184,6 +191,10 @@ impl fmt::Display for SetupError {
             Self::Label { expected, actual } => write!(
                 f,
                 "the ring's messages are labelled {actual:?}, not {expected:?}; use the type it was created with"
+            ),
+            Self::Metadata { expected, actual } => write!(
+                f,
+                "the ring's metadata has {actual} bytes, not {expected}; read it as the type it was created with"
             ),
             Self::Truncated { expected, actual } => write!(
                 f,

@@ -58,8 +58,10 @@ pub const OWN_HALF: usize = PAGE;
 pub const OWN_DATA: usize = 2 * PAGE;
 /// Bytes of a message type's label, padded with zeroes.
 pub const LABEL: usize = 64;
+/// Most bytes of metadata.
+pub const METADATA: usize = 1024;
 /// Words of the header that have no meaning yet.
-pub const RESERVED: usize = (PAGE - 112 - LABEL) / 8;
+pub const RESERVED: usize = (PAGE - 120 - LABEL - METADATA) / 8;
 /// The most participants of a ring with shared sides.
 pub const MAX_PARTICIPANTS: usize = 1024;
 
@@ -140,6 +142,10 @@ pub struct Header {
     pub participants: AtomicU64,
     /// One of [`part`].
     pub part: AtomicU64,
+    /// Bytes of metadata.
+    pub metadata_size: AtomicU64,
+    /// What the creator wanted users to know, padded with zeroes.
+    pub metadata: [AtomicU64; METADATA / 8],
     /// Zero; a segment with anything else here is refused.
     pub reserved: [AtomicU64; RESERVED],
 }
@@ -281,7 +287,9 @@ mod asserted {
         assert!(offset_of!(Header, label) == 96);
         assert!(offset_of!(Header, participants) == 160);
         assert!(offset_of!(Header, part) == 168);
-        assert!(offset_of!(Header, reserved) == 176);
+        assert!(offset_of!(Header, metadata_size) == 176);
+        assert!(offset_of!(Header, metadata) == 184);
+        assert!(offset_of!(Header, reserved) == 1208);
         assert!(offset_of!(Half, cursor) == 0);
         assert!(offset_of!(Half, released) == 128);
         assert!(offset_of!(Half, presence) == 256);

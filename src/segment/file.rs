@@ -110,7 +110,7 @@ fn publish(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SetupError> {
 }
 
 /// Opens the file at `path` without following a link, without waiting and without creating it.
-fn open_file(path: &Path, write: bool) -> Result<File, SetupError> {
+pub(super) fn open_file(path: &Path, write: bool) -> Result<File, SetupError> {
     let flags = libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     OpenOptions::new().read(true).write(write).custom_flags(flags).open(path).map_err(|source| {
         match source.raw_os_error() {

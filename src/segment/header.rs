@@ -2,11 +2,13 @@
 
 use crate::error::{Role, SetupError};
 use crate::protocol::layout::{
-    self, Entry, Header, LABEL, MAGIC, MAX_PARTICIPANTS, VERSION, flag, kind, part, topology,
+    self, Entry, Header, LABEL, MAGIC, MAX_PARTICIPANTS, METADATA, VERSION, flag, kind, part,
+    topology,
 };
 use crate::protocol::{claims, lanes, records, slots};
-use crate::sync::{Ordering, acquire};
+use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::clock;
+use bytemuck::AnyBitPattern;
 
 /// Bytes of a page of data before rounding; segments are whole pages.
 pub(crate) const UNIT: u64 = layout::PAGE as u64;
@@ -161,6 +163,8 @@ pub(crate) struct Spec {
     pub(crate) participants: usize,
     pub(crate) part: Part,
     pub(crate) label: String,
+    /// Plain data of the creator's.
+    pub(crate) metadata: Box<[u8]>,
 }
 
 /// What only the process that created a segment knows.
@@ -187,7 +191,16 @@ impl Spec {
             participants: 0,
             part: Part::Whole,
             label: String::new(),
+            metadata: Box::default(),
         }
+    }
+
+    /// The metadata as a `T`.
+    pub(crate) fn metadata<T: AnyBitPattern>(&self) -> Result<T, SetupError> {
+        bytemuck::try_pod_read_unaligned(&self.metadata).map_err(|_| SetupError::Metadata {
+            expected: size_of::<T>(),
+            actual: self.metadata.len(),
+        })
     }
 
     /// Bytes of the two files of the split form.
@@ -305,6 +318,9 @@ impl Spec {
         if self.mode & !0o666 != 0 || self.mode & 0o600 != 0o600 {
             return Err(SetupError::InvalidMode { mode: self.mode });
         }
+        if self.metadata.len() > METADATA {
+            return Err(SetupError::InvalidSize { reason: "metadata has at most 1024 bytes" });
+        }
         if self.label.len() > LABEL || self.label.contains('\0') {
             let reason = "is not a label of up to 64 bytes without zero bytes";
             return Err(SetupError::InvalidName { name: self.label.clone(), reason });
@@ -321,12 +337,8 @@ impl Spec {
             (self.ordered, flag::ORDERED),
         ];
         let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
-        let mut label = [0; LABEL];
-        label[..self.label.len()].copy_from_slice(self.label.as_bytes());
-        for (word, bytes) in header.label.iter().zip(label.chunks_exact(8)) {
-            let bytes = bytes.try_into().expect("chunks of eight");
-            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
-        }
+        write_bytes(&header.label, self.label.as_bytes());
+        write_bytes(&header.metadata, &self.metadata);
         for (field, value) in [
             (&header.version, VERSION),
             (&header.kind, self.kind.number()),
@@ -341,6 +353,7 @@ impl Spec {
             (&header.created, clock::wall_nanoseconds()),
             (&header.participants, self.participants as u64),
             (&header.part, self.part.number()),
+            (&header.metadata_size, self.metadata.len() as u64),
         ] {
             field.store(value, Ordering::Relaxed);
         }
@@ -381,23 +394,26 @@ impl Spec {
         if flags & !flag::KNOWN != 0 {
             return Err(unknown("flags", flags));
         }
-        let number = |field: &crate::sync::AtomicU64| {
+        let number = |field: &AtomicU64| {
             usize::try_from(field.load(Ordering::Relaxed)).map_err(|_| SetupError::Corrupt)
         };
         let mut label = [0; LABEL];
-        for (bytes, word) in label.chunks_exact_mut(8).zip(&header.label) {
-            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
-        }
+        read_bytes(&header.label, &mut label);
         let length = label.iter().position(|&byte| byte == 0).unwrap_or(LABEL);
-        if label[length..].iter().any(|&byte| byte != 0) {
+        let mut metadata = [0; METADATA];
+        read_bytes(&header.metadata, &mut metadata);
+        let metadata_size = number(&header.metadata_size)?;
+        let is_padding =
+            |bytes: Option<&[u8]>| bytes.is_some_and(|rest| rest.iter().all(|&b| b == 0));
+        if !is_padding(label.get(length..)) || !is_padding(metadata.get(metadata_size..)) {
             return Err(SetupError::Corrupt);
         }
         // Whoever gives these bytes a meaning in this version relies on being refused here.
-        let reserved = |word: &crate::sync::AtomicU64| word.load(Ordering::Relaxed) != 0;
+        let reserved = |word: &AtomicU64| word.load(Ordering::Relaxed) != 0;
         if let Some(at) = header.reserved.iter().position(reserved) {
             return Err(unknown("something in the reserved word", at as u64));
         }
-        let half_word = |field: &crate::sync::AtomicU64| {
+        let half_word = |field: &AtomicU64| {
             u32::try_from(field.load(Ordering::Relaxed)).map_err(|_| SetupError::Corrupt)
         };
         let spec = Self {
@@ -416,6 +432,7 @@ impl Spec {
             label: core::str::from_utf8(&label[..length])
                 .map_err(|_| SetupError::Corrupt)?
                 .to_owned(),
+            metadata: metadata[..metadata_size].into(),
         };
         spec.check().map_err(|_| SetupError::Corrupt)?;
         let size = header.size.load(Ordering::Relaxed);
@@ -432,6 +449,24 @@ impl Spec {
             created: header.created.load(Ordering::Relaxed),
         };
         Ok((spec, origin))
+    }
+}
+
+/// Stores `bytes`, padded with zeroes.
+fn write_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    for (i, word) in words.iter().enumerate() {
+        let mut padded = [0; 8];
+        let rest = bytes.get(i * 8..).unwrap_or_default();
+        let count = rest.len().min(8);
+        padded[..count].copy_from_slice(&rest[..count]);
+        word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
+    }
+}
+
+/// Loads as many bytes as there are.
+fn read_bytes(words: &[AtomicU64], bytes: &mut [u8]) {
+    for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
     }
 }
 

@@ -8,12 +8,14 @@
 mod file;
 mod header;
 mod memfd;
+mod permissions;
 mod place;
 mod split;
 
 pub(crate) use file::{open_unlocked, remove};
 pub(crate) use header::{Expected, Origin, Part, Spec};
 pub use header::{RingKind, Topology};
+pub(crate) use permissions::{set_mode, set_owner};
 pub use place::Place;
 pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
 pub(crate) use split::{Company, OwnHalf};

@@ -6,8 +6,10 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use std::fs::Metadata;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
 
 /// Offset of the lock bytes: far beyond any data, where no segment reaches.
 const BASE: i64 = 1 << 62;
@@ -30,20 +32,23 @@ pub(crate) enum Byte {
 }
 
 impl Byte {
-    fn lock(self, kind: i32) -> libc::flock {
-        let index = match self {
+    fn offset(self) -> i64 {
+        BASE + match self {
             Self::Users => 0,
             Self::Sender => 1,
             Self::Receiver => 2,
             Self::Name => 3,
             Self::Repair => 4,
             Self::Participant(entry) => 16 + i64::from(entry),
-        };
+        }
+    }
+
+    fn lock(self, kind: i32) -> libc::flock {
         // SAFETY: an all-zero `flock` is a valid value; every field that matters is set below.
         let mut lock: libc::flock = unsafe { core::mem::zeroed() };
         lock.l_type = kind as i16;
         lock.l_whence = libc::SEEK_SET as i16;
-        lock.l_start = BASE + index;
+        lock.l_start = self.offset();
         lock.l_len = 1;
         lock
     }
@@ -106,4 +111,18 @@ fn conflicts(fd: BorrowedFd<'_>, mut lock: libc::flock) -> bool {
         Ok(_) => i32::from(lock.l_type) != libc::F_UNLCK,
         Err(_) => true,
     }
+}
+
+/// How many descriptions of the file hold `byte`, as `/proc/locks` lists them; `None` if that cannot be read.
+pub(crate) fn count(file: &Metadata, byte: Byte) -> Option<usize> {
+    let (device, start) = (file.dev(), byte.offset().to_string());
+    let inode = format!("{:02x}:{:02x}:{}", libc::major(device), libc::minor(device), file.ino());
+    // A line: `7: OFDLCK ADVISORY  READ -1 00:1a:1234 start end`.
+    let is_it = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        words.next() == Some("OFDLCK")
+            && words.nth(3) == Some(inode.as_str())
+            && words.next() == Some(start.as_str())
+    };
+    Some(std::fs::read_to_string("/proc/locks").ok()?.lines().filter(|line| is_it(line)).count())
 }
