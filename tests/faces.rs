@@ -25,8 +25,13 @@ const FORMAT: Format = Format { version: 3, channels: 2, rate: 48e3 };
 
 #[test]
 fn metadata_is_there_for_whoever_opens() {
-    let (place, _) = named("metadata");
+    let (place, file) = named("metadata");
     let made = Ring::<f32>::builder(64).metadata(&FORMAT).create(place.clone()).unwrap();
+    // Where the layout says.
+    let header = fs::read(file).unwrap();
+    assert_eq!(header[176..184], 16_u64.to_le_bytes());
+    assert_eq!(header[184..200], *bytemuck::bytes_of(&FORMAT));
+    assert!(header[200..4096].iter().all(|&byte| byte == 0));
     fork(|_| {
         let ring = Ring::<f32>::open(place.clone()).unwrap();
         assert_eq!(ring.metadata::<Format>().unwrap(), FORMAT);
