@@ -25,8 +25,10 @@ fn replay(target: &str, body: fn(&[u8])) {
 fn the_kept_corpus_passes() {
     replay("attach", bodies::attach);
     replay("consume", bodies::consume);
+    replay("handshake", bodies::handshake);
     replay("operations", bodies::operations);
     replay("repair", bodies::repair);
+    replay("split", bodies::split);
 }
 
 proptest! {
@@ -50,5 +52,15 @@ proptest! {
     #[test]
     fn repairs_leave_the_living_what_they_have(data in prop::collection::vec(any::<u8>(), 0..600)) {
         bodies::repair(&data);
+    }
+
+    #[test]
+    fn a_peer_that_says_anything_is_only_answered(data in prop::collection::vec(any::<u8>(), 0..200)) {
+        bodies::handshake(&data);
+    }
+
+    #[test]
+    fn a_peer_that_scribbles_over_its_half_gets_only_errors(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::split(&data);
     }
 }

@@ -2,13 +2,15 @@
 //! uses every verb that has an end: only errors come of it, and nothing in the victim's half changes but by the
 //! victim. The victim is a process of its own, so a signal shows.
 
+#[path = "../fuzz/bodies/forged.rs"]
+#[allow(dead_code)]
+mod forged;
 mod processes;
 #[path = "support/scribble.rs"]
 mod scribble;
 
 use annulus::{Builder, ByteRing, Ring, Role, Split, UntypedRing};
-use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use forged::Forged;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap};
 use processes::fork;
 use scribble::timed;
@@ -16,7 +18,6 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,47 +31,12 @@ const DATA: usize = 2 * PAGE;
 const ASSAULT: Duration = Duration::from_millis(900);
 const SHORT: Duration = Duration::from_micros(200);
 
-/// A half that nobody but this test's processes made: a copy of a sound one, which they can write.
-struct Forged {
-    words: &'static [AtomicU64],
-    fd: OwnedFd,
-}
-
 fn map(fd: &OwnedFd, size: usize, protection: ProtFlags) -> NonNull<std::ffi::c_void> {
     // SAFETY: a new mapping of a whole file, never unmapped; its words are used as atomics only.
     unsafe {
         mmap(None, NonZeroUsize::new(size).unwrap(), protection, MapFlags::MAP_SHARED, fd, 0)
             .unwrap()
     }
-}
-
-fn forge<R>(half: &Split<R>) -> Forged
-where
-    Split<R>: Describes,
-{
-    let file = File::from(half.descriptor_of());
-    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let fd = memfd_create(c"forged", flags).unwrap();
-    fallocate(&fd, FallocateFlags::empty(), 0, bytes.len() as i64).unwrap();
-    let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    let base = map(&fd, bytes.len(), both);
-    // SAFETY: the mapping is that long, and stays.
-    let words: &'static [AtomicU64] =
-        unsafe { std::slice::from_raw_parts(base.as_ptr().cast(), bytes.len() / 8) };
-    for (word, bytes) in words.iter().zip(bytes.chunks_exact(8)) {
-        word.store(u64::from_le_bytes(bytes.try_into().unwrap()), Ordering::Relaxed);
-    }
-    let seals = SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_FUTURE_WRITE
-        | SealFlag::F_SEAL_SEAL;
-    fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).unwrap();
-    // Not even its owner can take pages out of it.
-    // SAFETY: it would put zeroes there, which words may be.
-    assert!(unsafe { madvise(base, PAGE, MmapAdvise::MADV_REMOVE) }.is_err());
-    Forged { words, fd }
 }
 
 /// Any half.
@@ -149,7 +115,11 @@ fn besiege<R: 'static>(
     let end = Instant::now() + siege();
     let mut passed = 0;
     for which in 0.. {
-        let Forged { words, fd } = forge(&split(builder(), peer));
+        let forged = Forged::of(split(builder(), peer).descriptor_of());
+        let base = NonNull::from(forged.words()).cast();
+        // Not even its owner can take pages out of it.
+        // SAFETY: it would put zeroes there, which words may be.
+        assert!(unsafe { madvise(base, PAGE, MmapAdvise::MADV_REMOVE) }.is_err());
         let until = Instant::now() + ASSAULT;
         let mut child = fork(|line| {
             let half = split(builder(), role);
@@ -159,14 +129,15 @@ fn besiege<R: 'static>(
             // SAFETY: the mapping is that long, and stays; it is only read.
             let own: &'static [AtomicU64] =
                 unsafe { std::slice::from_raw_parts(base.as_ptr().cast(), size / 8) };
-            let ring = join(half, fd.try_clone().unwrap());
+            let ring = join(half, forged.descriptor());
             // The enemy is a thread here: it has nothing but what the peer's process would have.
-            let scribbler = std::thread::spawn(move || scribble(words, own, until, which));
             let mut calls = 0_u32;
-            while Instant::now() < until {
-                calls = calls.saturating_add(victim(&ring));
-            }
-            scribbler.join().unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| scribble(forged.words(), own, until, which));
+                while Instant::now() < until {
+                    calls = calls.saturating_add(victim(&ring));
+                }
+            });
             line.say(calls.min(255) as u8);
         });
         passed += u64::from(child.line.hear());

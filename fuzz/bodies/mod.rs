@@ -3,19 +3,26 @@
 //!
 //! * [`attach`]: a file that is no ring, or almost one, is opened in every way there is.
 //! * [`consume`]: a ring whose every shared byte a peer may have written is recovered and used.
+//! * [`handshake`]: a peer says anything in a handshake, with any descriptors, to either side.
 //! * [`operations`]: sequences of calls against a queue that says what each must answer.
 //! * [`repair`]: any journals, stamps and positions of a ring with shared sides are resolved, and the living keep
 //!   what they have.
+//! * [`split`]: one role of a split ring is used while the other half changes.
 
 #![allow(dead_code, missing_docs)]
 
 mod attach;
 mod consume;
+pub mod forged;
+mod handshake;
 mod input;
 mod operations;
 mod repair;
+mod split;
 
 pub use attach::attach;
 pub use consume::consume;
+pub use handshake::handshake;
 pub use operations::operations;
 pub use repair::repair;
+pub use split::split;
