@@ -90,6 +90,22 @@ impl Builder<crate::ByteRing> {
     }
 }
 
+impl Builder<crate::Semaphore> {
+    /// How many permits are free at first. Default: all of them.
+    ///
+    /// ```
+    /// use annulus::{Place, Semaphore};
+    ///
+    /// let jobs = Semaphore::counting(1000).initial(0).create(Place::memfd("jobs")?)?;
+    /// assert_eq!(jobs.value()?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn initial(mut self, permits: u32) -> Self {
+        self.spec.message_size = permits as usize;
+        self
+    }
+}
+
 impl<R: Kind> Builder<R> {
     pub(crate) fn new(kind: RingKind, capacity: usize, message: (usize, usize)) -> Self {
         let spec = Spec::sole(kind, capacity, message);
@@ -101,7 +117,13 @@ impl<R: Kind> Builder<R> {
         self
     }
 
-    /// How many may send and receive. Default: one of each.
+    /// The same for what has no messages.
+    pub(crate) fn without_messages(kind: RingKind, capacity: usize, at_first: usize) -> Self {
+        Self { spec: Spec::without_messages(kind, capacity, at_first), ring: PhantomData }
+    }
+
+    /// How many may send and receive. Default: one of each. Of no consequence but for rings: a
+    /// [`Semaphore`](crate::Semaphore) and an [`Event`](crate::Event) are for many.
     ///
     /// With a shared side a [`Ring`](crate::Ring) holds as many messages as asked for, rounded up to a power of
     /// two. A [`ByteRing`](crate::ByteRing) can have [many senders](crate::ByteRing#many-senders), never many
@@ -122,7 +144,8 @@ impl<R: Kind> Builder<R> {
 
     /// How many senders and receivers there can be together in a ring with a shared side, at most 1024.
     /// Default: 64. Each takes 256 bytes. In a [`ByteRing`](crate::ByteRing), how many senders; default: 16, and each
-    /// takes the ring's capacity and some pages. Of no consequence with one sender and one receiver.
+    /// takes the ring's capacity and some pages. How many holders, in a [`Semaphore`](crate::Semaphore). Of no
+    /// consequence with one sender and one receiver.
     pub fn participants(mut self, participants: usize) -> Self {
         self.spec.participants = participants;
         self
@@ -235,6 +258,13 @@ impl<R: Kind> Builder<R> {
     /// The spec with what follows from the topology.
     fn complete(self) -> Spec {
         let mut spec = self.spec;
+        if !spec.kind.is_ring() {
+            spec.topology = Topology::Mpmc;
+        }
+        if spec.kind == RingKind::Event {
+            spec.participants = 0;
+            return spec;
+        }
         spec.ordered &= spec.is_laned();
         if !spec.topology.is_shared() {
             spec.participants = 0;
@@ -246,7 +276,7 @@ impl<R: Kind> Builder<R> {
             }
             return spec;
         }
-        if let 1..=claims::MAX_CAPACITY = spec.capacity {
+        if let (RingKind::Slots, 1..=claims::MAX_CAPACITY) = (spec.kind, spec.capacity) {
             spec.capacity = claims::capacity_for(spec.capacity);
         }
         if spec.participants == 0 {
@@ -258,7 +288,7 @@ impl<R: Kind> Builder<R> {
     fn expected(&self) -> Expected {
         let message = (self.spec.kind == RingKind::Slots)
             .then_some((self.spec.message_size, self.spec.message_align));
-        let topology = Some(self.spec.topology);
+        let topology = Some(self.spec.topology).filter(|_| self.spec.kind.is_ring());
         Expected { kind: Some(self.spec.kind), topology, message, ..Expected::default() }
     }
 }

@@ -11,6 +11,8 @@
 //! | [`ByteRing`] | of any length, each whole | datagram and seqpacket sockets |
 //! | [`Stream`] | none: bytes, for `Read` and `Write` | pipes, FIFOs |
 //! | [`Duplex<T>`](Duplex), [`ByteDuplex`], [`ByteStream`] | both ways, over a [`Listener`] and [`connect`] | stream and seqpacket sockets |
+//! | [`Semaphore`] | none, but permits, which come back from the dead | System V and POSIX semaphores, robust mutexes |
+//! | [`Event`] | none, but 64 flags | `eventfd`, signals |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
 //!
 //! ```no_run
@@ -43,6 +45,7 @@
 //! | room and its release | `protocol/room.rs` |
 //! | sleeping and waking; keeping a stream's sides apart | `protocol/park.rs`, `wait.rs`; `protocol/pace.rs` |
 //! | claims of shared sides, and their journal | `protocol/claims/` |
+//! | permits of a semaphore, flags of an event | `protocol/permits.rs`, `semaphore.rs`; `protocol/flags.rs`, `event.rs` |
 //! | lanes of many senders, and the doorbell | `protocol/lanes.rs`, `lanes.rs` |
 //! | who is there, who is dead | `participants.rs`, `table.rs` |
 //! | creating, publishing, checking segments | `segment/` |
@@ -92,6 +95,8 @@ mod duplex;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+mod event;
+#[cfg(not(loom))]
 mod handshake;
 #[cfg(not(loom))]
 pub mod inspect;
@@ -113,6 +118,8 @@ mod ring;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod segment;
+#[cfg(not(loom))]
+mod semaphore;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod slots;
@@ -155,13 +162,17 @@ mod api {
     pub use crate::claimed::Claimed;
     pub use crate::duplex::{ByteDuplex, Duplex};
     pub use crate::error::{
-        ByteSendError, ConnectError, RecvError, RecvIntoError, RecvTimeoutError, Refusal, Role,
-        SendAllError, SendError, SendTimeoutError, SetupError, TryRecvError, TrySendError,
+        AcquireError, AcquireTimeoutError, ByteSendError, ConnectError, EventError,
+        EventTimeoutError, RecvError, RecvIntoError, RecvTimeoutError, Refusal, ReleaseError, Role,
+        SendAllError, SendError, SendTimeoutError, SetupError, TryAcquireError, TryRecvError,
+        TrySendError,
     };
+    pub use crate::event::{Event, EventHandle};
     pub use crate::handshake::{Address, Connect, Face, Listener, ListenerOptions, Peer, connect};
     pub use crate::participants::Ending;
     pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};
     pub use crate::segment::{Place, RingKind, Topology};
+    pub use crate::semaphore::{Holder, Permit, Semaphore};
     pub use crate::split::Split;
     pub use crate::stats::{Participant, Stats};
     pub use crate::stream::{

@@ -98,13 +98,15 @@ enum Hold {
     Lock(PrivateFd),
     /// This process has the half, in the process of this generation; the segment keeps its lock.
     Half(u32),
+    /// Nothing is kept for it, in the process of this generation: whoever dies leaves nothing.
+    Nothing(u32),
 }
 
 impl Hold {
     fn is_ours(&self) -> bool {
         match self {
             Self::Lock(fd) => fd.is_ours(),
-            Self::Half(generation) => *generation == fork::generation(),
+            Self::Half(generation) | Self::Nothing(generation) => *generation == fork::generation(),
         }
     }
 }
@@ -191,6 +193,17 @@ impl Participant {
         Ok(side)
     }
 
+    /// A participant of an event, of whom nobody needs to know: as many as there are may come and go.
+    pub(crate) fn pass_by(segment: &Arc<Segment>) -> Result<Self, SetupError> {
+        if !segment.is_ours() {
+            return Err(SetupError::Forked);
+        }
+        let (attached, hold) = (Attached::new(segment), Hold::Nothing(fork::generation()));
+        let mut side = Self::holding(attached, Role::Receiver, hold);
+        side.set_wait(Wait::default());
+        Ok(side)
+    }
+
     /// The same in the split form, where a role goes with a half.
     fn join_half(segment: &Arc<Segment>, role: Role) -> Result<Self, SetupError> {
         if !segment.is_ours() {
@@ -246,6 +259,12 @@ impl Participant {
         }
         self.look_at_processors();
         self.budget = Budget::default();
+        if cfg!(target_arch = "x86_64") && !self.attached.segment().spec.kind.is_ring() {
+            // Semaphores and events publish by a locked instruction, which is a full barrier on this processor:
+            // the notifier's end of P1 is always there, and nobody needs to ask for it.
+            self.budget.barrier = Barrier::Fence;
+            return;
+        }
         // One `membarrier` a sleep is cheap beside the sleep of a spinner, who sleeps seldom. A side
         // that sleeps for every message does better to ask the peer for a fence each time.
         if (self.is_shared() && self.hub.is_none()) || self.goes_round() {
@@ -295,6 +314,35 @@ impl Participant {
         unsafe { core::mem::transmute::<Claims<'_>, Claims<'static>>(claims) }
     }
 
+    /// From now on this side waits for what the other role waits for, and has others notified of that.
+    pub(crate) fn face(&mut self, role: Role) {
+        self.role = role;
+        self.set_wait(self.wait);
+    }
+
+    /// A memory of announcements on its own side: for one who has something for those that have the same role. They
+    /// may sleep since before it came, so it rings the first time.
+    pub(crate) fn answered_on_own_side(&self) -> Answered {
+        let mut answered = Answered::up_to_now(self.own(), !membarrier::is_registered());
+        answered.woke(true);
+        answered
+    }
+
+    /// Wakes up to `count` of those who have the same role, if any sleep that `answered` has not heard of.
+    #[inline(always)]
+    pub(crate) fn notify_own_side(&self, answered: &mut Answered, count: u32) {
+        if answered.must_wake(self.own()) {
+            self.answer_own_side(answered, count);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn answer_own_side(&self, answered: &mut Answered, count: u32) {
+        let woken = futex::wake(park::ring(self.peer()), count);
+        answered.woke(woken >= count);
+    }
+
     /// Its entry in the table.
     pub(crate) fn entry(&self) -> usize {
         self.entry.map_or(0, usize::from)
@@ -336,6 +384,11 @@ impl Participant {
         if self.sleeps() != sleeps && is_plenty() {
             futex::wake(park::ring(self.peer()), 1);
         }
+    }
+
+    /// Called when an attempt of a `try_` call found nothing, where nobody's end ends anything.
+    pub(crate) fn count_empty_poll(&mut self) {
+        self.empty_polls = self.empty_polls.wrapping_add(1);
     }
 
     /// Called when an attempt of a `try_` call found nothing: looks now and then, if somebody's claim is in the
@@ -587,7 +640,7 @@ impl Drop for Participant {
             return;
         }
         if let Some(entry) = self.entry {
-            table::leave(&self.attached.table()[usize::from(entry)]);
+            table::leave(&self.attached, entry.into());
         }
         let others = || {
             let mut entries = self.attached.table().iter();

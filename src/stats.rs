@@ -2,7 +2,9 @@
 
 use crate::error::Role;
 use crate::protocol::claims;
+use crate::protocol::flags::Flags;
 use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
+use crate::protocol::permits::Permits;
 use crate::segment::{RingKind, Spec, waiting};
 use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::locks::{self, Byte};
@@ -38,6 +40,8 @@ pub struct Stats {
     /// With shared sides: messages that were handed out another time, because the receiver that had them died
     /// or gave them back.
     pub redelivered: u64,
+    /// Of a semaphore: the permits that are free. Of an event: the flags that are raised. 0 otherwise.
+    pub value: u64,
     /// Who is there, and who was there last.
     pub participants: Vec<Participant>,
 }
@@ -61,6 +65,8 @@ pub struct Participant {
     /// In a ring with a shared side: the positions that it claimed last, or was about to claim. It need not
     /// have them any more.
     pub claim: Option<Range<u64>>,
+    /// Of a semaphore: the permits that it holds, or died with and that are not returned yet.
+    pub held: u32,
 }
 
 impl Stats {
@@ -77,13 +83,24 @@ impl Stats {
         let count = |half: &Half| match spec.kind {
             RingKind::Slots => half.cursor.position.load(Ordering::Relaxed),
             RingKind::Bytes => half.cursor.messages.load(Ordering::Relaxed),
+            RingKind::Semaphore | RingKind::Event => 0,
         };
         let sum = |figures: &mut dyn Iterator<Item = u64>| figures.fold(0, u64::wrapping_add);
         // The receiver first: what it has read by now was sent by the time the sender is looked at.
         let received = sum(&mut halves.clone().map(|(_, receiver)| count(receiver)));
         fence(Ordering::Acquire);
         let sent = sum(&mut halves.clone().map(|(sender, _)| count(sender)));
+        let is_ring = spec.kind.is_ring();
+        let waiting = |halves| if is_ring { waiting(halves) } else { 0 };
         let length = halves.clone().map(waiting).fold(0, u64::saturating_add);
+        let word = &sender.cursor.position;
+        let permits = Permits { word, table, maximum: spec.capacity as u32 };
+        let is_semaphore = spec.kind == RingKind::Semaphore;
+        let value = match spec.kind {
+            RingKind::Semaphore => permits.look().map_or(0, |state| state.free().into()),
+            RingKind::Event => Flags { word }.value(),
+            RingKind::Slots | RingKind::Bytes => 0,
+        };
         let meeting = spec.is_laned().then_some((sender, receiver));
         let sides = || halves.clone().chain(meeting).flat_map(|(one, other)| [one, other]);
         let both = |figure: fn(&Half) -> &AtomicU64| {
@@ -95,7 +112,13 @@ impl Stats {
             participants.extend(Participant::of_half(Role::Sender, sender, is_held));
         }
         let entries = (0..).zip(table);
-        participants.extend(entries.filter_map(|(i, entry)| Participant::of_entry(i, entry, fd)));
+        participants.extend(entries.filter_map(|(i, entry)| {
+            let participant = Participant::of_entry(i, entry, fd)?;
+            Some(match is_semaphore {
+                true => participant.as_holder(&permits, i),
+                false => participant,
+            })
+        }));
         if !spec.topology.is_shared() || spec.is_laned() {
             participants.extend(Participant::of_half(Role::Receiver, receiver, is_held));
         }
@@ -112,12 +135,19 @@ impl Stats {
             repairs: both(|half| &half.counters.takeovers)
                 .wrapping_add(all(|entry| entry.card.resolved.load(Ordering::Relaxed))),
             redelivered: all(|entry| entry.journal.redelivered.load(Ordering::Relaxed)),
+            value,
             participants,
         }
     }
 }
 
 impl Participant {
+    /// The same in a semaphore, where the journal is a ledger.
+    fn as_holder(self, permits: &Permits<'_>, index: u16) -> Self {
+        let held = if self.left { 0 } else { permits.held(index.into()) };
+        Self { claim: None, held, ..self }
+    }
+
     fn of_half(role: Role, half: &Half, is_held: &dyn Fn(Role) -> bool) -> Option<Self> {
         let state = acquire(&half.presence.state);
         (state != 0).then(|| Self {
@@ -128,6 +158,7 @@ impl Participant {
             since: half.presence.since.load(Ordering::Relaxed),
             incarnation: state >> 1,
             claim: None,
+            held: 0,
         })
     }
 
@@ -141,6 +172,7 @@ impl Participant {
             since: entry.card.since.load(Ordering::Relaxed),
             incarnation: state / INCARNATION,
             claim: claims::last_claim(entry),
+            held: 0,
         })
     }
 }

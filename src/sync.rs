@@ -74,6 +74,18 @@ pub enum Edge {
     OrphanStore,
     /// C5, load end: a receiver's load of it.
     OrphanLoad,
+    /// M1, store end: a change of a semaphore's word that frees permits.
+    PermitStore,
+    /// M1, load end: the change that takes them, and a look.
+    PermitLoad,
+    /// M2, store end: the change that takes permits, after the witness of the one before.
+    WitnessStore,
+    /// M2, load end: a repairer's look at the word, before that at the witness.
+    WitnessLoad,
+    /// F1, store end: a flag is raised.
+    RaiseStore,
+    /// F1, load end: it is found, or taken.
+    RaiseLoad,
     /// P2, store end: the bump of a side's epoch. The load end is the waiter's barrier of P1, behind a
     /// relaxed load.
     RingStore,
@@ -82,7 +94,7 @@ pub enum Edge {
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 28] = [
+    pub const ALL: [Edge; 34] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
@@ -108,6 +120,12 @@ impl Edge {
         Edge::EmptyLoad,
         Edge::OrphanStore,
         Edge::OrphanLoad,
+        Edge::PermitStore,
+        Edge::PermitLoad,
+        Edge::WitnessStore,
+        Edge::WitnessLoad,
+        Edge::RaiseStore,
+        Edge::RaiseLoad,
         Edge::ParkNotify,
         Edge::ParkAnnounce,
         Edge::RingStore,
@@ -460,6 +478,10 @@ pub mod model {
                 /// Sets the bits of `value`, and gives the value from before.
                 pub fn fetch_or(&self, value: $int, ordering: Ordering) -> $int {
                     if step() { self.0.fetch_or(value, ordering) } else { 0 }
+                }
+                /// Keeps the bits of `value` only, and gives the value from before.
+                pub fn fetch_and(&self, value: $int, ordering: Ordering) -> $int {
+                    if step() { self.0.fetch_and(value, ordering) } else { 0 }
                 }
                 /// Puts `value` there, and gives the value from before.
                 pub fn swap(&self, value: $int, ordering: Ordering) -> $int {

@@ -8,9 +8,10 @@
 
 use crate::error::{Role, SetupError};
 use crate::protocol::claims::{self, Claims, Outcome};
-use crate::protocol::layout::{ACTIVE, Entry, INCARNATION, RECEIVES};
+use crate::protocol::layout::{ACTIVE, INCARNATION, RECEIVES};
+use crate::protocol::permits::{self, Permits};
 use crate::protocol::slots::Untyped;
-use crate::segment::{Attached, role_of};
+use crate::segment::{Attached, RingKind, role_of};
 use crate::sync::Ordering;
 use crate::sys::clock;
 use crate::sys::locks::{self, Byte, Outcome as Lock};
@@ -26,6 +27,16 @@ pub(crate) fn memory(attached: &Attached, own: u16) -> Claims<'_> {
         table,
         own: &table[usize::from(own)],
         words: attached.words(),
+    }
+}
+
+/// The memory of the semaphore.
+#[inline(always)]
+pub(crate) fn permits(attached: &Attached) -> Permits<'_> {
+    Permits {
+        word: &attached.half(Role::Sender).cursor.position,
+        table: attached.table(),
+        maximum: attached.segment().spec.capacity as u32,
     }
 }
 
@@ -62,10 +73,13 @@ pub(crate) fn join(attached: &Attached, fd: BorrowedFd<'_>, role: Role) -> Resul
     Ok(entry as u16)
 }
 
-/// Gives an entry up; its owner has no claims. The lock goes later.
-pub(crate) fn leave(entry: &Entry) {
-    // The last claim is done: whoever takes the entry next has none.
-    entry.journal.intent.store(0, Ordering::Release);
+/// Gives an entry up; its owner has no claims, and holds nothing. The lock goes later.
+pub(crate) fn leave(attached: &Attached, entry: usize) {
+    let entry = &attached.table()[entry];
+    if attached.segment().spec.kind != RingKind::Semaphore {
+        // The last claim is done: whoever takes the entry next has none. A ledger goes on.
+        entry.journal.intent.store(0, Ordering::Release);
+    }
     let state = &entry.card.state;
     state.store(state.load(Ordering::Relaxed) & !ACTIVE, Ordering::Release);
 }
@@ -97,6 +111,11 @@ pub(crate) fn resolve_the_dead(attached: &Attached, fd: BorrowedFd<'_>, own: Opt
 /// Whether a receiver other than that of entry `own` has a message that it is not done with, and may be dead.
 pub(crate) fn are_others_at_work(attached: &Attached, own: u16) -> bool {
     let spec = &attached.segment().spec;
+    if spec.kind == RingKind::Semaphore {
+        // Whoever is there may hold a permit.
+        let mut entries = attached.table().iter().enumerate();
+        return entries.any(|(i, entry)| i != usize::from(own) && role_of(entry).is_some());
+    }
     let (mem, shape) = (memory(attached, own), Untyped(spec.message_size));
     claims::are_others_at_work(&mem, shape, spec.capacity, own.into())
 }
@@ -106,15 +125,22 @@ fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool)
     let spec = &attached.segment().spec;
     if spec.is_laned() {
         // A lane is a ring of its own: its next sender goes on where this one stopped.
-        leave(&attached.table()[victim]);
+        leave(attached, victim);
         return true;
+    }
+    if spec.kind == RingKind::Semaphore {
+        let is_resolved = permits::resolve(&permits(attached), victim).is_some();
+        if is_resolved {
+            leave(attached, victim);
+        }
+        return is_resolved;
     }
     // A repairer writes no journal but the victim's.
     let mem = &memory(attached, victim as u16);
     let shape = Untyped(spec.message_size);
     match claims::resolve(mem, shape, spec.capacity, victim, is_alive) {
         Outcome::Resolved(_) => {
-            leave(&attached.table()[victim]);
+            leave(attached, victim);
             true
         }
         Outcome::Busy => false,

@@ -13,8 +13,10 @@
 pub mod crowd;
 pub mod exchange;
 pub mod explore;
+pub mod flags;
 pub mod futex;
 pub mod herd;
 pub mod lanes;
 pub mod models;
+pub mod permits;
 pub mod ring;

@@ -7,7 +7,7 @@
 #![cfg(loom)]
 
 use annulus::sync::{Edge, model};
-use annulus_loom_tests::models;
+use annulus_loom_tests::{flags, models, permits};
 use std::process::Command;
 
 const WEAKENED: &str = "ANNULUS_WEAKENED_EDGE";
@@ -60,6 +60,18 @@ fn models_with_a_weakened_edge() {
     let edge = Edge::ALL.into_iter().find(|edge| format!("{edge:?}") == name);
     model::weaken(edge.expect("there is such an edge"));
     // The models of what has the edge go first: the sooner it is caught the better.
+    match edge {
+        Some(Edge::PermitStore | Edge::PermitLoad) => {
+            return permits::UNDISTURBED.iter().for_each(permits::Trade::run);
+        }
+        Some(Edge::WitnessStore | Edge::WitnessLoad) => {
+            return permits::DEATHS.iter().for_each(permits::Trade::run);
+        }
+        Some(Edge::RaiseStore | Edge::RaiseLoad) => {
+            return flags::UNDISTURBED.iter().for_each(flags::Signals::run);
+        }
+        _ => {}
+    }
     let claims = matches!(
         edge,
         Some(

@@ -1,13 +1,17 @@
 //! What can go wrong: one error for setting a ring up ([`setup`]), one for meeting a peer ([`connect`]), and a small one for each hot operation
-//! ([`send`], [`recv`]). All of the latter are made from one private [`Failure`], and what they have in
+//! ([`send`], [`recv`], [`permits`], [`event`]). All of the latter are made from one private [`Failure`], and what they have in
 //! common they say in the words of this file.
 
 mod connect;
+mod event;
+mod permits;
 mod recv;
 mod send;
 mod setup;
 
 pub use connect::{ConnectError, Refusal};
+pub use event::{EventError, EventTimeoutError};
+pub use permits::{AcquireError, AcquireTimeoutError, ReleaseError, TryAcquireError};
 pub use recv::{RecvError, RecvIntoError, RecvTimeoutError, TryRecvError};
 pub use send::{ByteSendError, SendAllError, SendError, SendTimeoutError, TrySendError};
 pub use setup::SetupError;

@@ -74,7 +74,7 @@ impl Messages {
     fn spec(self, capacity: usize, label: &str) -> Spec {
         let message = match self.kind {
             RingKind::Slots => self.message,
-            RingKind::Bytes => (records::max_message(capacity), 1),
+            _ => (records::max_message(capacity), 1),
         };
         let mut spec = Spec::sole(self.kind, capacity, message);
         label.clone_into(&mut spec.label);
@@ -85,7 +85,7 @@ impl Messages {
     fn said(self) -> (u64, u64) {
         match self.kind {
             RingKind::Slots => (self.message.0 as u64, self.message.1 as u64),
-            RingKind::Bytes => (0, 1),
+            _ => (0, 1),
         }
     }
 
@@ -93,7 +93,7 @@ impl Messages {
     fn capacity(self) -> usize {
         match self.kind {
             RingKind::Slots => 1024,
-            RingKind::Bytes => 64 * 1024,
+            _ => 64 * 1024,
         }
     }
 }

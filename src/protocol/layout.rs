@@ -24,6 +24,9 @@
 //! next page      for each lane: records, in whole pages           (only its sender writes)
 //! ```
 //!
+//! A semaphore has the table and no data, and an event neither. Their one word is in the sender's half, and those who
+//! wait do it as receivers; who waits until all permits are taken does it as a sender.
+//!
 //! In the **split** form each role has a file of its own, which the other side maps read-only. Both start with the
 //! same header, but for its `part` and `size`:
 //!
@@ -83,6 +86,10 @@ pub mod kind {
     pub const SLOTS: u64 = 1;
     /// Records of variable size.
     pub const BYTES: u64 = 2;
+    /// The permits of a semaphore.
+    pub const SEMAPHORE: u64 = 16;
+    /// The flags of an event.
+    pub const EVENT: u64 = 17;
 }
 
 /// Which part of the ring a file holds, in [`Header::part`].
@@ -124,9 +131,9 @@ pub struct Header {
     pub flags: AtomicU64,
     /// Bytes of the whole segment.
     pub size: AtomicU64,
-    /// Slots: messages that fit. Bytes: bytes of records that fit.
+    /// Slots: messages that fit. Bytes: bytes of records that fit. Semaphore: the most free permits. Event: 64.
     pub capacity: AtomicU64,
-    /// Slots: bytes of a message. Bytes: bytes of the largest message.
+    /// Slots: bytes of a message. Bytes: bytes of the largest message. Semaphore: permits at first. Event: 0.
     pub message_size: AtomicU64,
     /// Slots: alignment of a message in bytes. Bytes: 1.
     pub message_align: AtomicU64,
@@ -181,7 +188,8 @@ pub struct Doorbell {
 #[repr(C, align(128))]
 pub struct Cursor {
     /// Slots: messages sent or received. Bytes: bytes of records sent or received. Where the senders of a ring
-    /// with lanes meet: messages that were given a number, if they are.
+    /// with lanes meet: messages that were given a number, if they are. The sender's half of a semaphore: its word; of
+    /// an event: its flags.
     pub position: AtomicU64,
     /// Bytes: messages sent or received. Slots: unused.
     pub messages: AtomicU64,
@@ -241,7 +249,8 @@ pub struct Entry {
 /// A participant's claim, on a line that nobody else touches while all goes well.
 #[repr(C, align(128))]
 pub struct Journal {
-    /// `{ position:56 | count:8 }`: positions that it may have claimed; count 0 says none.
+    /// `{ position:56 | count:8 }`: positions that it may have claimed; count 0 says none. Semaphores: the ledger,
+    /// `{ change:32 | held before:16 | held after:16 }`.
     pub intent: AtomicU64,
     /// Messages that it received after somebody else had not finished receiving them, for people.
     pub redelivered: AtomicU64,
@@ -256,8 +265,10 @@ pub struct Card {
     pub pid: AtomicU64,
     /// Nanoseconds since 1970 when the entry was taken, for people.
     pub since: AtomicU64,
-    /// Positions that this entry's owners died with, and that were resolved, for people.
+    /// Positions that this entry's owners died with, and that were resolved, for people. Semaphores: permits.
     pub resolved: AtomicU64,
+    /// Semaphores: the last change of this participant's that somebody else has replaced. Written by others.
+    pub witness: AtomicU64,
 }
 
 /// `state` of a participant that receives.
@@ -307,6 +318,7 @@ mod asserted {
         assert!(offset_of!(Card, pid) == 8);
         assert!(offset_of!(Card, since) == 16);
         assert!(offset_of!(Card, resolved) == 24);
+        assert!(offset_of!(Card, witness) == 32);
     };
     static_assertions::assert_impl_all!(Header: Send, Sync);
     static_assertions::assert_impl_all!(Half: Send, Sync);
@@ -356,6 +368,7 @@ impl Entry {
                 pid: AtomicU64::new(0),
                 since: AtomicU64::new(0),
                 resolved: AtomicU64::new(0),
+                witness: AtomicU64::new(0),
             },
         }
     }

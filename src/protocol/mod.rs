@@ -23,6 +23,14 @@
 //!   ^ head                                             ^ tail: the header there is always 0
 //! ```
 //!
+//! The **permits** of a semaphore ([`permits`]), of which killed holders leave none behind:
+//!
+//! ```text
+//! word { who changed it last, in which change | free permits }   ledgers { change | held before | held after }
+//! ```
+//!
+//! The **flags** of an event ([`flags`]): one word.
+//!
 //! **Park** ([`park`]): each side has a word `asleep` that it changes before it sleeps and a futex
 //! word `epoch` that it changes before it wakes the other.
 //!
@@ -45,6 +53,9 @@
 //! | C3 fill | sender: stamp `FULL(p)`, Release; repairer: `TOMB(p)`, `ORPHAN(p)`; receiver that gives back: `ORPHAN(p)` | receiver: stamp, Acquire | the message of `p` |
 //! | C4 empty | receiver: stamp `FREE(p + N)`, Release | sender: stamp, Acquire | the receiver has read all it will ever read of the slot |
 //! | C5 orphans | repairer, or who gives back: the number of changes, Release | receiver: the same, Acquire | the stamp `ORPHAN(p)` |
+//! | M1 permit | who frees permits: the word, Release | who gets them, and who looks: the same, Acquire | what the holder did |
+//! | M2 witness | who replaces another's change: the word, Release | repairer: the same, Acquire | that the change was made |
+//! | F1 raise | raiser: the flags, Release | who finds or takes them: the same, Acquire | what the raiser did before |
 //! | P1 park | notifier: barrier between publish and load of `asleep` | waiter: barrier between store of `asleep` and the last look | of the two loads at least one sees the other side's store |
 //! | P2 ring | notifier: bump of its `epoch`, Release | waiter: relaxed load of it, then the barrier of P1 | what the notifier published, or said of itself, before it rang |
 //!
@@ -59,10 +70,12 @@
 //!   it read, and is the acquire of P2.
 
 pub mod claims;
+pub mod flags;
 pub mod lanes;
 pub mod layout;
 pub mod pace;
 pub mod park;
+pub mod permits;
 pub mod records;
 pub mod room;
 pub mod slots;

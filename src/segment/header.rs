@@ -5,13 +5,16 @@ use crate::protocol::layout::{
     self, Entry, Header, LABEL, MAGIC, MAX_PARTICIPANTS, METADATA, VERSION, flag, kind, part,
     topology,
 };
-use crate::protocol::{claims, lanes, records, slots};
+use crate::protocol::{claims, lanes, permits, records, slots};
 use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::clock;
 use bytemuck::AnyBitPattern;
 
 /// Bytes of a page of data before rounding; segments are whole pages.
 pub(crate) const UNIT: u64 = layout::PAGE as u64;
+
+/// Flags of an event.
+pub(crate) const FLAGS: usize = u64::BITS as usize;
 
 /// How many may send and how many may receive.
 ///
@@ -78,6 +81,10 @@ pub enum RingKind {
     Slots,
     /// Messages of any size: [`ByteRing`](crate::ByteRing).
     Bytes,
+    /// No messages but permits: [`Semaphore`](crate::Semaphore).
+    Semaphore,
+    /// No messages but flags: [`Event`](crate::Event).
+    Event,
 }
 
 impl RingKind {
@@ -85,6 +92,8 @@ impl RingKind {
         match self {
             Self::Slots => kind::SLOTS,
             Self::Bytes => kind::BYTES,
+            Self::Semaphore => kind::SEMAPHORE,
+            Self::Event => kind::EVENT,
         }
     }
 
@@ -92,6 +101,8 @@ impl RingKind {
         match number {
             kind::SLOTS => Some(Self::Slots),
             kind::BYTES => Some(Self::Bytes),
+            kind::SEMAPHORE => Some(Self::Semaphore),
+            kind::EVENT => Some(Self::Event),
             _ => None,
         }
     }
@@ -101,13 +112,22 @@ impl RingKind {
         match self {
             Self::Slots => "slots",
             Self::Bytes => "bytes",
+            Self::Semaphore => "semaphore",
+            Self::Event => "event",
         }
+    }
+
+    /// Whether it carries messages, from senders to receivers.
+    pub fn is_ring(self) -> bool {
+        matches!(self, Self::Slots | Self::Bytes)
     }
 
     fn describe(self) -> &'static str {
         match self {
             Self::Slots => "messages of one size",
             Self::Bytes => "messages of any size",
+            Self::Semaphore => "a semaphore",
+            Self::Event => "an event",
         }
     }
 }
@@ -209,9 +229,20 @@ impl Spec {
         Ok(of(Role::Sender)?.saturating_add(of(Role::Receiver)?))
     }
 
+    /// What has no messages: many take part, each in the same way.
+    pub(crate) fn without_messages(kind: RingKind, capacity: usize, at_first: usize) -> Self {
+        Self { topology: Topology::Mpmc, ..Self::sole(kind, capacity, (at_first, 1)) }
+    }
+
     /// Words of data, or why the sizes cannot be.
     pub(crate) fn data_words(&self) -> Result<usize, SetupError> {
         let invalid = |reason| SetupError::InvalidSize { reason };
+        match self.kind {
+            RingKind::Semaphore => return self.semaphore_words(),
+            RingKind::Event if (self.capacity, self.message_size) == (FLAGS, 0) => return Ok(0),
+            RingKind::Event => return Err(invalid("an event has 64 flags")),
+            RingKind::Slots | RingKind::Bytes => {}
+        }
         if self.capacity == 0 {
             return Err(invalid("a ring needs room for something; give a capacity of at least 1"));
         }
@@ -254,7 +285,20 @@ impl Spec {
                 .filter(|&words| words < 1 << 45)
                 .ok_or(invalid(too_large)),
             RingKind::Bytes => Ok(records::words_for(self.capacity)),
+            RingKind::Semaphore | RingKind::Event => Ok(0),
         }
+    }
+
+    /// A semaphore has no data, but limits.
+    fn semaphore_words(&self) -> Result<usize, SetupError> {
+        let reason = if !(1..=permits::MOST as usize).contains(&self.capacity) {
+            "a semaphore has 1 to 65535 permits"
+        } else if self.message_size > self.capacity {
+            "a semaphore begins with at most as many permits as it may have"
+        } else {
+            return Ok(0);
+        };
+        Err(SetupError::InvalidSize { reason })
     }
 
     /// Whether each sender has a lane of its own.
@@ -309,10 +353,14 @@ impl Spec {
                 reason: "a split ring has one sender and one receiver, ends with them, and has no huge pages",
             });
         }
-        let most = if self.topology.is_shared() { 1..=MAX_PARTICIPANTS } else { 0..=0 };
+        if !self.kind.is_ring() && self.topology != Topology::Mpmc {
+            let reason = "semaphores and events are for many; their topology is mpmc";
+            return Err(SetupError::InvalidSize { reason });
+        }
+        let has_table = self.topology.is_shared() && self.kind != RingKind::Event;
+        let most = if has_table { 1..=MAX_PARTICIPANTS } else { 0..=0 };
         if !most.contains(&self.participants) {
-            let reason =
-                "a ring with shared sides has a table of 1 to 1024 participants; others have none";
+            let reason = "a ring with shared sides, or a semaphore, has a table of 1 to 1024 participants; others have none";
             return Err(SetupError::InvalidSize { reason });
         }
         if self.mode & !0o666 != 0 || self.mode & 0o600 != 0o600 {
@@ -439,6 +487,9 @@ impl Spec {
         let computed = spec.size(if spec.huge_pages { unit } else { UNIT })?;
         if size != actual || computed != actual {
             return Err(SetupError::Truncated { expected: computed, actual });
+        }
+        if !kind.is_ring() && spec.message_align != 1 {
+            return Err(SetupError::Corrupt);
         }
         let longest = (records::max_message(spec.capacity), 1);
         if kind == RingKind::Bytes && (spec.message_size, spec.message_align) != longest {

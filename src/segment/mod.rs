@@ -13,7 +13,7 @@ mod place;
 mod split;
 
 pub(crate) use file::{open_unlocked, remove};
-pub(crate) use header::{Expected, Origin, Part, Spec};
+pub(crate) use header::{Expected, FLAGS, Origin, Part, Spec};
 pub use header::{RingKind, Topology};
 pub(crate) use permissions::{set_mode, set_owner};
 pub use place::Place;
@@ -25,6 +25,7 @@ use crate::protocol::claims::Claims;
 use crate::protocol::layout::{
     ACTIVE, DATA, Entry, Half, Header, OWN_DATA, OWN_HALF, PAGE, RECEIVER, RECEIVES, SENDER,
 };
+use crate::protocol::permits::Permits;
 use crate::protocol::slots::{Slots, Untyped};
 use crate::stats::Stats;
 use crate::sync::{Word, acquire};
@@ -107,6 +108,11 @@ impl Segment {
             } else {
                 Slots { sender, receiver, words }.initialise(shape, capacity);
             }
+        }
+        if segment.spec.kind == RingKind::Semaphore {
+            let word = &segment.half(Role::Sender).cursor.position;
+            // Checked with the spec: at most 65535.
+            Permits::initialise(word, segment.spec.message_size as u32);
         }
         segment.spec.write(header(&segment.mapping), size);
         Ok(segment)
@@ -204,6 +210,7 @@ impl Segment {
         let most = match self.spec.kind {
             RingKind::Slots => self.spec.capacity,
             RingKind::Bytes => self.words * size_of::<Word>(),
+            RingKind::Semaphore | RingKind::Event => return 0,
         };
         self.halves().map(waiting).fold(0, u64::saturating_add).min(most as u64)
     }

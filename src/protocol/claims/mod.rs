@@ -188,7 +188,7 @@ impl Geometry {
 
 /// Pauses that get longer, for those who lost a claim.
 #[derive(Debug, Default)]
-struct Backoff {
+pub(super) struct Backoff {
     rounds: u32,
 }
 
@@ -197,7 +197,7 @@ impl Backoff {
     const LONGEST: u32 = 6;
 
     #[cold]
-    fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         (0..1_u32 << self.rounds).for_each(|_| spin_hint());
         self.rounds = (self.rounds + 1).min(Self::LONGEST);
     }

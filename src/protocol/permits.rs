@@ -1,0 +1,397 @@
+//! The permits of a semaphore, of which a killed process loses none and keeps none.
+//!
+//! All free permits are one word that everybody changes by compare-and-swap. What each participant holds is in
+//! its ledger, which only it writes. A change concerns both, and a process can be killed between the two, so
+//! whoever comes after must be able to tell whether the swap was made. That is the problem of a recoverable
+//! compare-and-swap (Attiya, Ben-Baruch, Hendler, PODC 2018), and the answer is theirs: the word names who changed
+//! it last and in which of its changes, and whoever replaces that says so to its author first. What is ours: one
+//! word of the ledger says what was held before and after, so that a change is one store and one swap; a witness
+//! only moves forward, so that each participant needs one and not one for each pair; and a repairer goes on in the
+//! name of the dead, with its ledger, so that a repairer that is killed is one more dead participant in the same
+//! state.
+//!
+//! ```text
+//! word     { change:32 | author:10 | closed:1 | abandoned:1 | many:1 | 0:3 | free permits:16 }
+//! ledger   { change:32 | held before:16 | held after:16 }      of each participant, its own
+//! witness  { change:32 }                                       of each participant, written by the others
+//!
+//! participant i:  ledger = (c, h, h')   -->   word: free + h - h', (c, i)   -->   next change: ledger = (c + 1, h', h")
+//! others:         find (c, i) in the word   -->   witness of i = c, at least   -->   word: ..., (d, j)
+//!
+//!                             killed here          and here
+//! word says (c, i)                 h                  h'
+//! witness of i is c                -                  h'
+//! neither                          h                  -
+//! ```
+//!
+//! That the three cases are told apart: `c` was never used before, so the word says `(c, i)` only after the swap. If
+//! it does not say so any more, somebody has replaced it, and has set the witness before. Nobody sets it to `c`
+//! sooner. It only moves forward, so nobody who was slow sets it back.
+//!
+//! Changes are counted by 32 bits. Two things would go wrong if a process stood still between two instructions
+//! while one and the same other made 2^31 changes or more, the last of them left the word exactly as it had been,
+//! and it was killed in the few instructions after that: then it could be taken for one whose swap was not made.
+
+use super::claims::Backoff;
+use super::layout::{Entry, MAX_PARTICIPANTS};
+use crate::sync::{AtomicU64, Edge, Ordering};
+
+/// The most permits of a semaphore.
+pub const MOST: u32 = u16::MAX as u32;
+
+const CHANGE_SHIFT: u32 = 32;
+const AUTHOR_SHIFT: u32 = 22;
+const AUTHOR: u64 = (MAX_PARTICIPANTS as u64 - 1) << AUTHOR_SHIFT;
+/// Nobody gets a permit any more.
+const CLOSED: u64 = 1 << 21;
+/// Somebody died with a permit, and nobody has got one since.
+const ABANDONED: u64 = 1 << 20;
+/// Somebody has slept, or is about to, until there are several permits: to wake one at a time is not enough.
+const MANY: u64 = 1 << 19;
+const NOTHING: u64 = 7 << 16;
+const FREE: u64 = MOST as u64;
+
+/// After so many changes a participant sees to it that its witness is not left behind by half of the numbers.
+const REFRESH: u32 = 1 << 30;
+/// Races lost one after the other after which the word is being scribbled on.
+const MOST_LOSSES: u32 = 1 << 20;
+
+/// Why a change was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Too few permits are free now.
+    NotReady,
+    /// Nobody gets a permit any more.
+    Closed,
+    /// There would be more free permits than there may be.
+    TooMany,
+    /// The word says what no correct participant writes.
+    Corrupt,
+}
+
+/// The word, or a value of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State(u64);
+
+impl State {
+    /// Permits that are free.
+    #[inline(always)]
+    pub fn free(self) -> u32 {
+        (self.0 & FREE) as u32
+    }
+
+    /// Whether nobody gets a permit any more.
+    #[inline(always)]
+    pub fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    /// Whether somebody died with a permit, and nobody has got one since.
+    #[inline(always)]
+    pub fn is_abandoned(self) -> bool {
+        self.0 & ABANDONED != 0
+    }
+
+    /// Whether somebody may sleep until there are several.
+    #[inline(always)]
+    pub fn is_many(self) -> bool {
+        self.0 & MANY != 0
+    }
+
+    #[inline(always)]
+    fn author(self) -> usize {
+        ((self.0 & AUTHOR) >> AUTHOR_SHIFT) as usize
+    }
+
+    #[inline(always)]
+    fn change(self) -> u32 {
+        (self.0 >> CHANGE_SHIFT) as u32
+    }
+
+    #[inline(always)]
+    fn with_free(self, free: u32) -> Self {
+        debug_assert!(free <= MOST);
+        Self(self.0 & !FREE | u64::from(free))
+    }
+
+    #[inline(always)]
+    fn by(self, author: usize, change: u32) -> Self {
+        let rest = self.0 & (CLOSED | ABANDONED | MANY | FREE);
+        Self(u64::from(change) << CHANGE_SHIFT | (author as u64) << AUTHOR_SHIFT | rest)
+    }
+}
+
+/// A participant's ledger, or a value of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ledger {
+    change: u32,
+    before: u32,
+    after: u32,
+}
+
+impl Ledger {
+    #[inline(always)]
+    fn of(entry: &Entry) -> Self {
+        let word = entry.journal.intent.load(Ordering::Relaxed);
+        let half = |shift: u32| (word >> shift) as u32 & MOST;
+        Self { change: (word >> CHANGE_SHIFT) as u32, before: half(16), after: half(0) }
+    }
+
+    /// Release: a ledger that speaks of the next change tells that the last one is over, so it must not come before
+    /// the swap. The readers come when its owner is dead, by a lock of the kernel: it is the compiler that is told.
+    #[inline(always)]
+    fn note(self, entry: &Entry) {
+        let held = self.before << 16 | self.after;
+        let word = u64::from(self.change) << CHANGE_SHIFT | u64::from(held);
+        entry.journal.intent.store(word, Ordering::Release);
+    }
+}
+
+/// Says to the author of `change` that it was made, unless that is said already.
+#[inline(always)]
+fn bear_witness(author: &Entry, change: u32) {
+    let witness = &author.card.witness;
+    let mut said = witness.load(Ordering::Relaxed);
+    // Forward only: whoever is late here must not undo what another has said since. Few can come between.
+    for _ in 0..MOST_LOSSES {
+        if change.wrapping_sub(said as u32) as i32 <= 0 {
+            return;
+        }
+        // Relaxed, and M2 carries it: the swap that replaces the change comes after it.
+        let to = u64::from(change);
+        match witness.compare_exchange(said, to, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(other) => said = other,
+        }
+    }
+}
+
+/// The shared memory of a semaphore.
+#[derive(Clone, Copy)]
+pub struct Permits<'a> {
+    /// The word.
+    pub word: &'a AtomicU64,
+    /// The table of participants.
+    pub table: &'a [Entry],
+    /// The most permits that may be free.
+    pub maximum: u32,
+}
+
+impl Permits<'_> {
+    /// Writes down that `free` permits are there and that nobody has been.
+    pub fn initialise(word: &AtomicU64, free: u32) {
+        word.store(State(0).with_free(free).0, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn check(&self, word: u64) -> Result<State, Refused> {
+        let state = State(word);
+        let sound = word & NOTHING == 0
+            && state.free() <= self.maximum
+            && state.author() < self.table.len();
+        if sound { Ok(state) } else { Err(Refused::Corrupt) }
+    }
+
+    #[inline(always)]
+    fn load(&self, order: Ordering) -> Result<State, Refused> {
+        self.check(self.word.load(order))
+    }
+
+    /// What the word says, for who only looks. M1 permit: what those did who have changed it lies before.
+    #[inline(always)]
+    pub fn look(&self) -> Result<State, Refused> {
+        self.load(Edge::PermitLoad.load())
+    }
+
+    /// Whether `count` permits could be had.
+    #[inline(always)]
+    pub fn find(&self, count: u32) -> Result<(), Refused> {
+        // Relaxed: the swap that takes them looks again.
+        is_there(self.load(Ordering::Relaxed)?, count)
+    }
+
+    /// No permit is given out from now on. The caller wakes everybody.
+    pub fn close(&self) {
+        // The author stays: it is no change that a participant could die in.
+        self.word.fetch_or(CLOSED, Edge::PermitStore.store());
+    }
+
+    /// Has everybody woken when permits come free: the caller is about to sleep until there are several, and one
+    /// who is woken for what does not do for him would keep the wake from another. For good.
+    pub fn wait_for_many(&self) {
+        if self.word.load(Ordering::Relaxed) & MANY == 0 {
+            self.word.fetch_or(MANY, Ordering::Relaxed);
+        }
+    }
+
+    /// What the participant of entry `i` holds, as far as can be told without stopping it.
+    #[cfg(not(loom))]
+    pub fn held(&self, i: usize) -> u32 {
+        let ledger = Ledger::of(&self.table[i]);
+        if self.is_made(i, ledger.change) { ledger.after } else { ledger.before }
+    }
+
+    /// Whether `change` of the participant of entry `i`, its last, was made.
+    fn is_made(&self, i: usize, change: u32) -> bool {
+        // M2 witness: if it was replaced, by whomever and how often, the witness is visible.
+        let state = State(self.word.load(Edge::WitnessLoad.load()));
+        let said = self.table[i].card.witness.load(Ordering::Relaxed);
+        (state.author(), state.change()) == (i, change) || said == u64::from(change)
+    }
+}
+
+#[inline(always)]
+fn is_there(state: State, count: u32) -> Result<(), Refused> {
+    if state.is_closed() {
+        return Err(Refused::Closed);
+    }
+    if state.free() >= count { Ok(()) } else { Err(Refused::NotReady) }
+}
+
+/// What somebody got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Permits that are free still.
+    pub left: u32,
+    /// Somebody died with a permit, and this is the first grant since.
+    pub abandoned: bool,
+}
+
+/// What a participant knows of itself.
+#[derive(Debug)]
+pub struct Account {
+    me: usize,
+    change: u32,
+    held: u32,
+}
+
+impl Account {
+    /// The account of who has just taken entry `me`, which holds nothing.
+    pub fn open(mem: &Permits<'_>, me: usize) -> Self {
+        // It goes on counting where its predecessor stopped, so that no change has a number twice.
+        Self { me, change: Ledger::of(&mem.table[me]).change, held: 0 }
+    }
+
+    /// Permits that it holds.
+    #[inline(always)]
+    pub fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// Takes `count` permits, if as many are free.
+    #[inline(always)]
+    pub fn try_acquire(&mut self, mem: &Permits<'_>, count: u32) -> Result<Grant, Refused> {
+        let after = self.held + count;
+        debug_assert!(after <= MOST);
+        // M1 permit, and M2 witness.
+        let won = Edge::PermitLoad.load_and(Edge::WitnessStore);
+        let found = self.change(mem, after, won, |state| {
+            is_there(state, count)?;
+            Ok(State(state.0 & !ABANDONED).with_free(state.free() - count))
+        })?;
+        Ok(Grant { left: found.free() - count, abandoned: found.is_abandoned() })
+    }
+
+    /// Gives back `count` of those that it holds; what the word said before.
+    #[inline(always)]
+    pub fn release(&mut self, mem: &Permits<'_>, count: u32) -> Result<State, Refused> {
+        debug_assert!(count <= self.held);
+        self.free(mem, self.held - count, count)
+    }
+
+    /// Makes `count` permits that nobody held; what the word said before.
+    pub fn post(&mut self, mem: &Permits<'_>, count: u32) -> Result<State, Refused> {
+        self.free(mem, self.held, count)
+    }
+
+    /// Does away with `count` of those that it holds.
+    pub fn consume(&mut self, mem: &Permits<'_>, count: u32) {
+        debug_assert!(count <= self.held);
+        self.held -= count;
+        // The same whether or not the last change was made, and it was: so this is one store.
+        let (before, after) = (self.held, self.held);
+        Ledger { change: self.change, before, after }.note(&mem.table[self.me]);
+    }
+
+    /// Gives back all that it holds.
+    pub fn leave(&mut self, mem: &Permits<'_>) -> Result<(), Refused> {
+        self.give_all_back(mem, 0)
+    }
+
+    /// The same, and sets the bits of `mark`.
+    fn give_all_back(&mut self, mem: &Permits<'_>, mark: u64) -> Result<(), Refused> {
+        let held = self.held;
+        if held == 0 {
+            return Ok(());
+        }
+        // M1 permit. With permits that were posted there may be more than may be free: what is beyond that is lost.
+        self.change(mem, 0, Edge::PermitStore.store(), |state| {
+            let free = state.free().saturating_add(held).min(mem.maximum);
+            Ok(State(state.0 | mark).with_free(free))
+        })
+        .map(drop)
+    }
+
+    #[inline(always)]
+    fn free(&mut self, mem: &Permits<'_>, after: u32, count: u32) -> Result<State, Refused> {
+        // M1 permit. The same Release is the store end of M2.
+        self.change(mem, after, Edge::PermitStore.store(), |state| {
+            let free = state.free() + count;
+            if free <= mem.maximum { Ok(state.with_free(free)) } else { Err(Refused::TooMany) }
+        })
+    }
+
+    /// Changes the word by `step`, after which this participant holds `after`; what the word said before.
+    #[inline(always)]
+    fn change(
+        &mut self,
+        mem: &Permits<'_>,
+        after: u32,
+        won: Ordering,
+        step: impl Fn(State) -> Result<State, Refused>,
+    ) -> Result<State, Refused> {
+        // Relaxed: the swap looks again.
+        let mut found = mem.load(Ordering::Relaxed)?;
+        let mut next = step(found)?;
+        self.change = self.change.wrapping_add(1);
+        let entry = &mem.table[self.me];
+        Ledger { change: self.change, before: self.held, after }.note(entry);
+        if self.change.is_multiple_of(REFRESH) {
+            // Whether the one before was made is not asked any more.
+            bear_witness(entry, self.change.wrapping_sub(1));
+        }
+        let mut backoff = Backoff::default();
+        for _ in 0..MOST_LOSSES {
+            if found.author() != self.me {
+                bear_witness(&mem.table[found.author()], found.change());
+            }
+            let to = next.by(self.me, self.change);
+            if mem.word.compare_exchange(found.0, to.0, won, Ordering::Relaxed).is_ok() {
+                self.held = after;
+                return Ok(found);
+            }
+            backoff.pause();
+            // Who gives up here leaves a ledger that speaks of a change which was not made, and never will be.
+            found = mem.load(Ordering::Relaxed)?;
+            next = step(found)?;
+        }
+        Err(Refused::Corrupt)
+    }
+}
+
+/// Gives back what the participant of entry `victim` died with, and says how much that was; `None` if the word
+/// is damaged.
+///
+/// The caller is the only repairer, and keeps the entry from being taken, both by locks that the kernel releases.
+/// It does what the victim could have done next, with its ledger: if it is killed, the next one finds a victim that
+/// died a little later.
+pub fn resolve(mem: &Permits<'_>, victim: usize) -> Option<u32> {
+    let ledger = Ledger::of(&mem.table[victim]);
+    let is_made = mem.is_made(victim, ledger.change);
+    let held = if is_made { ledger.after } else { ledger.before };
+    let mut account = Account { me: victim, change: ledger.change, held };
+    account.give_all_back(mem, ABANDONED).ok()?;
+    let total = &mem.table[victim].card.resolved;
+    total.store(total.load(Ordering::Relaxed).wrapping_add(held.into()), Ordering::Relaxed);
+    Some(held)
+}
