@@ -12,12 +12,15 @@
 mod support;
 
 mod company;
+mod flags;
 mod harness;
 mod leave;
+mod lock;
 mod message;
 mod operation;
 mod paths;
 mod pause;
+mod permits;
 mod random;
 mod shape;
 mod site;
