@@ -15,6 +15,8 @@ const ATTEMPTS: usize = 64;
 const DEFAULT_PARTICIPANTS: usize = 64;
 /// The same where each is a sender with a lane of its own, which takes the ring's capacity.
 const DEFAULT_LANES: usize = 16;
+/// The same where each is a reader with a buffer of its own, which takes the value's size.
+const DEFAULT_READERS: usize = 16;
 
 /// The kinds of ring; sealed by being out of reach.
 pub trait Kind: Sized {
@@ -108,7 +110,10 @@ impl Builder<crate::Semaphore> {
 
 impl<R: Kind> Builder<R> {
     pub(crate) fn new(kind: RingKind, capacity: usize, message: (usize, usize)) -> Self {
-        let spec = Spec::sole(kind, capacity, message);
+        let mut spec = Spec::sole(kind, capacity, message);
+        if kind.is_one_to_all() {
+            spec.topology = Topology::Spmc;
+        }
         Self { spec, ring: PhantomData }
     }
 
@@ -144,7 +149,8 @@ impl<R: Kind> Builder<R> {
 
     /// How many senders and receivers there can be together in a ring with a shared side, at most 1024.
     /// Default: 64. Each takes 256 bytes. In a [`ByteRing`](crate::ByteRing), how many senders; default: 16, and each
-    /// takes the ring's capacity and some pages. How many holders, in a [`Semaphore`](crate::Semaphore). Of no
+    /// takes the ring's capacity and some pages. How many holders, in a [`Semaphore`](crate::Semaphore). In a
+    /// [`Latest`](crate::Latest), how many readers; default: 16, and each takes the size of the value. Of no
     /// consequence with one sender and one receiver.
     pub fn participants(mut self, participants: usize) -> Self {
         self.spec.participants = participants;
@@ -276,6 +282,12 @@ impl<R: Kind> Builder<R> {
             }
             return spec;
         }
+        if spec.kind.is_one_to_all() {
+            if spec.participants == 0 {
+                spec.participants = DEFAULT_READERS;
+            }
+            return spec;
+        }
         if let (RingKind::Slots, 1..=claims::MAX_CAPACITY) = (spec.kind, spec.capacity) {
             spec.capacity = claims::capacity_for(spec.capacity);
         }
@@ -286,7 +298,8 @@ impl<R: Kind> Builder<R> {
     }
 
     fn expected(&self) -> Expected {
-        let message = (self.spec.kind == RingKind::Slots)
+        let kind = self.spec.kind;
+        let message = (kind == RingKind::Slots || kind.is_one_to_all())
             .then_some((self.spec.message_size, self.spec.message_align));
         let topology = Some(self.spec.topology).filter(|_| self.spec.kind.is_ring());
         Expected { kind: Some(self.spec.kind), topology, message, ..Expected::default() }

@@ -10,6 +10,7 @@
 //! | [`Ring<T>`](Ring) | of one plain type | in-process queues, work queues, market data |
 //! | [`ByteRing`] | of any length, each whole | datagram and seqpacket sockets |
 //! | [`Stream`] | none: bytes, for `Read` and `Write` | pipes, FIFOs |
+//! | [`Latest<T>`](Latest) | one value, of which each reader gets the latest | a variable under a lock in shared memory |
 //! | [`Duplex<T>`](Duplex), [`ByteDuplex`], [`ByteStream`] | both ways, over a [`Listener`] and [`connect`] | stream and seqpacket sockets |
 //! | [`Semaphore`] | none, but permits, which come back from the dead | System V and POSIX semaphores, robust mutexes |
 //! | [`Event`] | none, but 64 flags | `eventfd`, signals |
@@ -46,6 +47,7 @@
 //! | sleeping and waking; keeping a stream's sides apart | `protocol/park.rs`, `wait.rs`; `protocol/pace.rs` |
 //! | claims of shared sides, and their journal | `protocol/claims/` |
 //! | permits of a semaphore, flags of an event | `protocol/permits.rs`, `semaphore.rs`; `protocol/flags.rs`, `event.rs` |
+//! | the latest value, its buffers and who reads them | `protocol/latest.rs`, `latest.rs` |
 //! | lanes of many senders, and the doorbell | `protocol/lanes.rs`, `lanes.rs` |
 //! | who is there, who is dead | `participants.rs`, `table.rs` |
 //! | creating, publishing, checking segments | `segment/` |
@@ -103,6 +105,9 @@ pub mod inspect;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod lanes;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod latest;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod participants;
@@ -163,12 +168,13 @@ mod api {
     pub use crate::duplex::{ByteDuplex, Duplex};
     pub use crate::error::{
         AcquireError, AcquireTimeoutError, ByteSendError, ConnectError, EventError,
-        EventTimeoutError, RecvError, RecvIntoError, RecvTimeoutError, Refusal, ReleaseError, Role,
-        SendAllError, SendError, SendTimeoutError, SetupError, TryAcquireError, TryRecvError,
-        TrySendError,
+        EventTimeoutError, LatestError, RecvError, RecvIntoError, RecvTimeoutError, Refusal,
+        ReleaseError, Role, SendAllError, SendError, SendTimeoutError, SetupError, TryAcquireError,
+        TryRecvError, TrySendError,
     };
     pub use crate::event::{Event, EventHandle};
     pub use crate::handshake::{Address, Connect, Face, Listener, ListenerOptions, Peer, connect};
+    pub use crate::latest::{Latest, LatestReader, LatestWriter};
     pub use crate::participants::Ending;
     pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};
     pub use crate::segment::{Place, RingKind, Topology};

@@ -172,8 +172,7 @@ impl Participant {
         }
         let mut attached = Attached::new(segment);
         let is_laned = segment.spec.is_laned();
-        // The receiver of all lanes needs no entry.
-        let entry = match topology.is_shared() && (!is_laned || role == Role::Sender) {
+        let entry = match segment.spec.has_entry(role) {
             true => Some(take_entry(&attached, fd, role)?),
             false => None,
         };
@@ -353,8 +352,7 @@ impl Participant {
     #[cold]
     pub(crate) fn tend(&self) -> bool {
         // A dead sender leaves nothing in its lane that its successor does not find.
-        let has_claims = self.entry.is_some() && self.hub.is_none();
-        let lock = self.lock.as_ref().filter(|_| has_claims && self.is_ours());
+        let lock = self.lock.as_ref().filter(|_| self.has_table() && self.is_ours());
         let Some(Hold::Lock(lock)) = lock else { return false };
         let resolved = table::resolve_the_dead(&self.attached, lock.as_fd(), self.entry);
         if resolved {
@@ -404,13 +402,13 @@ impl Participant {
     /// at every attempt: it reads what the others write for each message.
     #[cold]
     pub(crate) fn are_others_at_work(&self) -> bool {
-        let shared = self.role == Role::Receiver && self.is_shared();
+        let shared = self.role == Role::Receiver && self.is_shared() && self.has_table();
         shared && self.entry.is_some_and(|own| table::are_others_at_work(&self.attached, own))
     }
 
     /// Whether somebody who dies may leave claims.
     pub(crate) fn has_table(&self) -> bool {
-        self.entry.is_some()
+        self.attached.segment().spec.has_claims()
     }
 
     /// Tells the peer which processor this thread is bound to, if it is bound to one.
@@ -561,6 +559,10 @@ impl Participant {
         if segment.own_role().is_some() {
             // Who has the half may say that it has left the role; and when it is gone, nobody follows.
             return has_left(self.peer()) || !segment.is_held(peer);
+        }
+        if self.role == Role::Sender && segment.spec.kind.is_one_to_all() {
+            // It goes on whether anybody listens or not.
+            return false;
         }
         let was_there = acquire(&self.peer().presence.state) != 0;
         was_there && !segment.spec.persistent && !segment.is_held(peer)

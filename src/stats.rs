@@ -1,10 +1,10 @@
 //! Figures of a ring, for people and programs that watch it.
 
 use crate::error::Role;
-use crate::protocol::claims;
 use crate::protocol::flags::Flags;
 use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
 use crate::protocol::permits::Permits;
+use crate::protocol::{claims, latest};
 use crate::segment::{RingKind, Spec, waiting};
 use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::locks::{self, Byte};
@@ -84,14 +84,18 @@ impl Stats {
             RingKind::Slots => half.cursor.position.load(Ordering::Relaxed),
             RingKind::Bytes => half.cursor.messages.load(Ordering::Relaxed),
             RingKind::Semaphore | RingKind::Event => 0,
+            // Readers take nothing, and leave the position alone.
+            RingKind::Latest => latest::version(half.cursor.position.load(Ordering::Relaxed)),
         };
         let sum = |figures: &mut dyn Iterator<Item = u64>| figures.fold(0, u64::wrapping_add);
         // The receiver first: what it has read by now was sent by the time the sender is looked at.
         let received = sum(&mut halves.clone().map(|(_, receiver)| count(receiver)));
         fence(Ordering::Acquire);
         let sent = sum(&mut halves.clone().map(|(sender, _)| count(sender)));
-        let is_ring = spec.kind.is_ring();
-        let waiting = |halves| if is_ring { waiting(halves) } else { 0 };
+        let waiting = |halves| match spec.kind {
+            RingKind::Slots | RingKind::Bytes => waiting(halves),
+            _ => 0,
+        };
         let length = halves.clone().map(waiting).fold(0, u64::saturating_add);
         let word = &sender.cursor.position;
         let permits = Permits { word, table, maximum: spec.capacity as u32 };
@@ -99,7 +103,7 @@ impl Stats {
         let value = match spec.kind {
             RingKind::Semaphore => permits.look().map_or(0, |state| state.free().into()),
             RingKind::Event => Flags { word }.value(),
-            RingKind::Slots | RingKind::Bytes => 0,
+            _ => 0,
         };
         let meeting = spec.is_laned().then_some((sender, receiver));
         let sides = || halves.clone().chain(meeting).flat_map(|(one, other)| [one, other]);
@@ -108,18 +112,18 @@ impl Stats {
         };
         let all = |figure: fn(&Entry) -> u64| sum(&mut table.iter().map(figure));
         let mut participants = Vec::new();
-        if !spec.topology.is_shared() {
+        if !spec.has_entry(Role::Sender) {
             participants.extend(Participant::of_half(Role::Sender, sender, is_held));
         }
         let entries = (0..).zip(table);
         participants.extend(entries.filter_map(|(i, entry)| {
-            let participant = Participant::of_entry(i, entry, fd)?;
+            let participant = Participant::of_entry(spec, i, entry, fd)?;
             Some(match is_semaphore {
                 true => participant.as_holder(&permits, i),
                 false => participant,
             })
         }));
-        if !spec.topology.is_shared() || spec.is_laned() {
+        if !spec.has_entry(Role::Receiver) {
             participants.extend(Participant::of_half(Role::Receiver, receiver, is_held));
         }
         let high_water = halves.clone().map(|(sender, _)| &sender.counters.high_water);
@@ -162,7 +166,7 @@ impl Participant {
         })
     }
 
-    fn of_entry(index: u16, entry: &Entry, fd: BorrowedFd<'_>) -> Option<Self> {
+    fn of_entry(spec: &Spec, index: u16, entry: &Entry, fd: BorrowedFd<'_>) -> Option<Self> {
         let state = entry.card.state.load(Ordering::Acquire);
         (state != 0).then(|| Self {
             role: if state & RECEIVES == 0 { Role::Sender } else { Role::Receiver },
@@ -171,7 +175,7 @@ impl Participant {
             left: state & ACTIVE == 0,
             since: entry.card.since.load(Ordering::Relaxed),
             incarnation: state / INCARNATION,
-            claim: claims::last_claim(entry),
+            claim: spec.has_claims().then(|| claims::last_claim(entry)).flatten(),
             held: 0,
         })
     }

@@ -89,12 +89,32 @@ pub enum Edge {
     /// P2, store end: the bump of a side's epoch. The load end is the waiter's barrier of P1, behind a
     /// relaxed load.
     RingStore,
+    /// L1, store end: the writer's word that says which buffer has the latest value.
+    ValueStore,
+    /// L1, load end: a reader's load of that word.
+    ValueLoad,
+    /// L2, store end: the writer's choice for a reader that is choosing.
+    HelpStore,
+    /// L2, load end: the reader's load of what was chosen for it.
+    HelpLoad,
+    /// L3, store end: a reader's word that it chooses, and reads its last buffer no more.
+    LeaveStore,
+    /// L3, load end: the writer's load of it.
+    LeaveLoad,
+    /// L4, writer's end: the barrier between publishing and looking at what readers have.
+    ChooseWriter,
+    /// L4, reader's end: the barrier between saying that it chooses and choosing.
+    ChooseReader,
+    /// L5, store end: the barrier between a buffer's new stamp and its new content.
+    OverwriteStore,
+    /// L5, load end: the barrier between an observer's copy and its second look at the stamp.
+    OverwriteLoad,
 }
 
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 34] = [
+    pub const ALL: [Edge; 44] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
@@ -129,6 +149,16 @@ impl Edge {
         Edge::ParkNotify,
         Edge::ParkAnnounce,
         Edge::RingStore,
+        Edge::ValueStore,
+        Edge::ValueLoad,
+        Edge::HelpStore,
+        Edge::HelpLoad,
+        Edge::LeaveStore,
+        Edge::LeaveLoad,
+        Edge::ChooseWriter,
+        Edge::ChooseReader,
+        Edge::OverwriteStore,
+        Edge::OverwriteLoad,
     ];
 
     /// The ordering of the edge's load end.
@@ -177,14 +207,21 @@ impl Edge {
         if model::is_weakened(self) { Ordering::Relaxed } else { ordering }
     }
 
-    /// A sequentially consistent fence, the strong form of both ends of a park edge.
+    /// A sequentially consistent fence: either end of an edge between two sides that each store and then load
+    /// what the other stores.
     #[inline(always)]
     pub fn fence(self) {
+        self.order(Ordering::SeqCst);
+    }
+
+    /// A fence of this ordering.
+    #[inline(always)]
+    pub fn order(self, ordering: Ordering) {
         #[cfg(loom)]
         if model::is_weakened(self) {
             return;
         }
-        fence(Ordering::SeqCst);
+        fence(ordering);
     }
 }
 
@@ -354,6 +391,8 @@ pub mod model {
         dead: bool,
         /// Whether its notifiers do without the light barrier.
         without_light_barrier: bool,
+        /// Whether it reads payload that may be overwritten meanwhile, and finds out afterwards.
+        reads_at_risk: bool,
         /// From where to where the memory lies that only this thread's role writes.
         own: [(usize, usize); 2],
     }
@@ -363,6 +402,7 @@ pub mod model {
         allowed: usize::MAX,
         dead: false,
         without_light_barrier: false,
+        reads_at_risk: false,
         own: [(0, 0); 2],
     };
 
@@ -388,6 +428,12 @@ pub mod model {
     /// being told to fence by the waiter.
     pub fn without_light_barrier() {
         LIFE.with(|life| life.set(Life { without_light_barrier: true, ..life.get() }));
+    }
+
+    /// Lets this thread read payload that somebody overwrites meanwhile: it looks afterwards whether that was so,
+    /// and a word that is torn shows by its value.
+    pub fn reads_at_risk(at_risk: bool) {
+        LIFE.with(|life| life.set(Life { reads_at_risk: at_risk, ..life.get() }));
     }
 
     /// Says which memory only this thread writes: a half, and the data if it is the sender.
@@ -545,7 +591,9 @@ pub mod model {
                 return 0;
             }
             let value = self.atomic.load(Ordering::Relaxed);
-            self.tracked.with(|_| ());
+            if !LIFE.with(Cell::get).reads_at_risk {
+                self.tracked.with(|_| ());
+            }
             value
         }
         /// Writes eight bytes of payload.

@@ -26,6 +26,7 @@ fn the_kept_corpus_passes() {
     replay("attach", bodies::attach);
     replay("consume", bodies::consume);
     replay("handshake", bodies::handshake);
+    replay("latest", bodies::latest);
     replay("operations", bodies::operations);
     replay("repair", bodies::repair);
     replay("split", bodies::split);
@@ -47,6 +48,11 @@ proptest! {
     #[test]
     fn calls_answer_as_a_queue_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
         bodies::operations(&data);
+    }
+
+    #[test]
+    fn a_variable_answers_as_a_plain_one_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::latest(&data);
     }
 
     #[test]

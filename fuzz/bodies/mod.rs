@@ -4,6 +4,7 @@
 //! * [`attach`]: a file that is no ring, or almost one, is opened in every way there is.
 //! * [`consume`]: a ring whose every shared byte a peer may have written is recovered and used.
 //! * [`handshake`]: a peer says anything in a handshake, with any descriptors, to either side.
+//! * [`latest`]: a variable's calls against a plain one, and then whatever words others may write.
 //! * [`operations`]: sequences of calls against a queue that says what each must answer.
 //! * [`repair`]: any journals, stamps and positions of a ring with shared sides are resolved, and the living keep
 //!   what they have.
@@ -16,6 +17,7 @@ mod consume;
 pub mod forged;
 mod handshake;
 mod input;
+mod latest;
 mod operations;
 mod repair;
 mod split;
@@ -23,6 +25,7 @@ mod split;
 pub use attach::attach;
 pub use consume::consume;
 pub use handshake::handshake;
+pub use latest::latest;
 pub use operations::operations;
 pub use repair::repair;
 pub use split::split;

@@ -17,6 +17,7 @@ pub mod flags;
 pub mod futex;
 pub mod herd;
 pub mod lanes;
+pub mod latest;
 pub mod models;
 pub mod permits;
 pub mod ring;

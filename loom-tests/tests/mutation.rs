@@ -7,6 +7,7 @@
 #![cfg(loom)]
 
 use annulus::sync::{Edge, model};
+use annulus_loom_tests::latest::{LATEST_UNDISTURBED, Variable};
 use annulus_loom_tests::{flags, models, permits};
 use std::process::Command;
 
@@ -97,6 +98,24 @@ fn models_with_a_weakened_edge() {
             lists.rotate_left(1);
         }
         return lists.into_iter().flatten().for_each(models::Meeting::run);
+    }
+    let latest = matches!(
+        edge,
+        Some(
+            Edge::ValueStore
+                | Edge::ValueLoad
+                | Edge::HelpStore
+                | Edge::HelpLoad
+                | Edge::LeaveStore
+                | Edge::LeaveLoad
+                | Edge::ChooseWriter
+                | Edge::ChooseReader
+                | Edge::OverwriteStore
+                | Edge::OverwriteLoad
+        )
+    );
+    if latest {
+        return LATEST_UNDISTURBED.iter().for_each(Variable::run);
     }
     let lists = [models::SLOTS_UNDISTURBED, models::RECORDS_UNDISTURBED, models::PARK_UNDISTURBED];
     let first = match edge {

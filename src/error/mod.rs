@@ -4,6 +4,7 @@
 
 mod connect;
 mod event;
+mod latest;
 mod permits;
 mod recv;
 mod send;
@@ -11,6 +12,7 @@ mod setup;
 
 pub use connect::{ConnectError, Refusal};
 pub use event::{EventError, EventTimeoutError};
+pub use latest::LatestError;
 pub use permits::{AcquireError, AcquireTimeoutError, ReleaseError, TryAcquireError};
 pub use recv::{RecvError, RecvIntoError, RecvTimeoutError, TryRecvError};
 pub use send::{ByteSendError, SendAllError, SendError, SendTimeoutError, TrySendError};

@@ -90,6 +90,8 @@ pub mod kind {
     pub const SEMAPHORE: u64 = 16;
     /// The flags of an event.
     pub const EVENT: u64 = 17;
+    /// Buffers of one value, of which the latest is read.
+    pub const LATEST: u64 = 18;
 }
 
 /// Which part of the ring a file holds, in [`Header::part`].

@@ -31,6 +31,14 @@
 //!
 //! The **flags** of an event ([`flags`]): one word.
 //!
+//! The **latest** value ([`latest`]). Buffers, one of which has it; each reader says which one it reads:
+//!
+//! ```text
+//!   value = { version 7, buffer 2 }
+//!   | 0: version 5 | 1: version 6 | 2: version 7 | 3: free | ...
+//!     ^ held by a reader that is slow, or dead
+//! ```
+//!
 //! **Park** ([`park`]): each side has a word `asleep` that it changes before it sleeps and a futex
 //! word `epoch` that it changes before it wakes the other.
 //!
@@ -57,6 +65,11 @@
 //! | M2 witness | who replaces another's change: the word, Release | repairer: the same, Acquire | that the change was made |
 //! | F1 raise | raiser: the flags, Release | who finds or takes them: the same, Acquire | what the raiser did before |
 //! | P1 park | notifier: barrier between publish and load of `asleep` | waiter: barrier between store of `asleep` and the last look | of the two loads at least one sees the other side's store |
+//! | L1 value | writer: the word of the latest value, Release | reader, observer: the same, Acquire | the content of its buffer |
+//! | L2 help | writer: its choice for a reader that is choosing, Release | that reader, Acquire | the same |
+//! | L3 leave | reader: its word that it chooses, Release | writer: what readers hold, Acquire | the reader has read all it will ever read of the buffer it held |
+//! | L4 choose | writer: barrier between publishing a value and its look at what readers hold | reader: barrier between saying that it chooses and its load of the latest value | of the two loads at least one sees the other side's store |
+//! | L5 overwrite | writer: barrier between a buffer's stamp and its content | observer: barrier between its copy and its look at the stamp | the stamp that says that the content is another |
 //! | P2 ring | notifier: bump of its `epoch`, Release | waiter: relaxed load of it, then the barrier of P1 | what the notifier published, or said of itself, before it rang |
 //!
 //! Relaxed, and why that is enough:
@@ -72,6 +85,7 @@
 pub mod claims;
 pub mod flags;
 pub mod lanes;
+pub mod latest;
 pub mod layout;
 pub mod pace;
 pub mod park;

@@ -5,7 +5,7 @@ use crate::protocol::layout::{
     self, Entry, Header, LABEL, MAGIC, MAX_PARTICIPANTS, METADATA, VERSION, flag, kind, part,
     topology,
 };
-use crate::protocol::{claims, lanes, permits, records, slots};
+use crate::protocol::{claims, lanes, latest, permits, records, slots};
 use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::clock;
 use bytemuck::AnyBitPattern;
@@ -85,6 +85,8 @@ pub enum RingKind {
     Semaphore,
     /// No messages but flags: [`Event`](crate::Event).
     Event,
+    /// One value, of which the latest is read: [`Latest`](crate::Latest).
+    Latest,
 }
 
 impl RingKind {
@@ -94,6 +96,7 @@ impl RingKind {
             Self::Bytes => kind::BYTES,
             Self::Semaphore => kind::SEMAPHORE,
             Self::Event => kind::EVENT,
+            Self::Latest => kind::LATEST,
         }
     }
 
@@ -103,6 +106,7 @@ impl RingKind {
             kind::BYTES => Some(Self::Bytes),
             kind::SEMAPHORE => Some(Self::Semaphore),
             kind::EVENT => Some(Self::Event),
+            kind::LATEST => Some(Self::Latest),
             _ => None,
         }
     }
@@ -114,12 +118,18 @@ impl RingKind {
             Self::Bytes => "bytes",
             Self::Semaphore => "semaphore",
             Self::Event => "event",
+            Self::Latest => "latest",
         }
     }
 
     /// Whether it carries messages, from senders to receivers.
     pub fn is_ring(self) -> bool {
-        matches!(self, Self::Slots | Self::Bytes)
+        !matches!(self, Self::Semaphore | Self::Event)
+    }
+
+    /// Whether one side sends to all of the other, which may come and go.
+    pub(crate) fn is_one_to_all(self) -> bool {
+        matches!(self, Self::Latest)
     }
 
     fn describe(self) -> &'static str {
@@ -128,6 +138,7 @@ impl RingKind {
             Self::Bytes => "messages of any size",
             Self::Semaphore => "a semaphore",
             Self::Event => "an event",
+            Self::Latest => "the latest value of a variable",
         }
     }
 }
@@ -241,28 +252,39 @@ impl Spec {
             RingKind::Semaphore => return self.semaphore_words(),
             RingKind::Event if (self.capacity, self.message_size) == (FLAGS, 0) => return Ok(0),
             RingKind::Event => return Err(invalid("an event has 64 flags")),
-            RingKind::Slots | RingKind::Bytes => {}
+            _ => {}
         }
         if self.capacity == 0 {
             return Err(invalid("a ring needs room for something; give a capacity of at least 1"));
         }
         let too_large = "a ring of that size cannot be addressed; give a smaller capacity";
+        if self.kind.is_one_to_all() && self.topology != Topology::Spmc {
+            return Err(invalid("what is for all receivers has one sender and many receivers"));
+        }
+        if self.kind != RingKind::Bytes {
+            if self.message_size == 0 {
+                return Err(invalid("a message needs at least one byte"));
+            }
+            if !self.message_align.is_power_of_two()
+                || !self.message_size.is_multiple_of(self.message_align)
+            {
+                return Err(invalid(
+                    "a message's alignment is a power of two that divides its size",
+                ));
+            }
+            if self.capacity > slots::MAX_CAPACITY || self.message_size > slots::MAX_CAPACITY {
+                return Err(invalid(too_large));
+            }
+        }
+        let shape = slots::Untyped(self.message_size);
         match self.kind {
+            RingKind::Latest if self.capacity != 1 => {
+                Err(invalid("a variable has one latest value"))
+            }
+            RingKind::Latest => latest::words_for(shape, self.participants)
+                .filter(|&words| words < 1 << 45)
+                .ok_or(invalid(too_large)),
             RingKind::Slots => {
-                if self.message_size == 0 {
-                    return Err(invalid("a message needs at least one byte"));
-                }
-                if !self.message_align.is_power_of_two()
-                    || !self.message_size.is_multiple_of(self.message_align)
-                {
-                    return Err(invalid(
-                        "a message's alignment is a power of two that divides its size",
-                    ));
-                }
-                if self.capacity > slots::MAX_CAPACITY || self.message_size > slots::MAX_CAPACITY {
-                    return Err(invalid(too_large));
-                }
-                let shape = slots::Untyped(self.message_size);
                 let words = if self.topology.is_shared() {
                     if !self.capacity.is_power_of_two() {
                         return Err(invalid(
@@ -299,6 +321,23 @@ impl Spec {
             return Ok(0);
         };
         Err(SetupError::InvalidSize { reason })
+    }
+
+    /// Whether a participant with `role` has an entry in the table.
+    pub(crate) fn has_entry(&self, role: Role) -> bool {
+        match self.kind {
+            RingKind::Slots => self.topology.is_shared(),
+            // The receiver of all lanes needs none.
+            RingKind::Bytes => self.is_laned() && role == Role::Sender,
+            RingKind::Latest => role == Role::Receiver,
+            RingKind::Semaphore => true,
+            RingKind::Event => false,
+        }
+    }
+
+    /// Whether somebody who dies may leave a claim that keeps others waiting.
+    pub(crate) fn has_claims(&self) -> bool {
+        self.kind == RingKind::Slots && self.topology.is_shared()
     }
 
     /// Whether each sender has a lane of its own.

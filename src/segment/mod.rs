@@ -209,6 +209,7 @@ impl Segment {
         // Never more than there is room for, whatever a peer writes: callers allocate by it.
         let most = match self.spec.kind {
             RingKind::Slots => self.spec.capacity,
+            RingKind::Latest => 0,
             RingKind::Bytes => self.words * size_of::<Word>(),
             RingKind::Semaphore | RingKind::Event => return 0,
         };

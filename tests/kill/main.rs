@@ -14,6 +14,7 @@ mod support;
 mod company;
 mod flags;
 mod harness;
+mod latest;
 mod leave;
 mod lock;
 mod message;

@@ -1,0 +1,354 @@
+//! The latest value: one writer, many readers, whole values of any size, and nobody waits for anybody.
+//!
+//! The buffers and the help that a reader gets are Chen and Burns's ("A fully asynchronous reader/writer
+//! mechanism for multiprocessor real-time systems", University of York, 1997); that one buffer for each reader
+//! and two more are enough was known from Peterson's register (TOPLAS 1983). What is ours: a reader keeps its
+//! buffer, so that reading an unchanged value is one load and a copy; the writer looks at what readers have once
+//! for several values; a reader that is killed leaves a word that pins one buffer, which its entry has anyhow, so
+//! there is nothing to repair; and observers, who have no entry.
+//!
+//! ```text
+//! value (the sender's position)   { version:53 | buffer:11 }   the latest one
+//! held  (a reader's journal)      { version:53 | buffer:11 }   the writer keeps off this buffer
+//!                                 CHOOSING                     the writer may choose for the reader
+//!
+//! write:  no free buffer known? barrier L4; for each reader: CHOOSING becomes value (L2), by compare-and-swap;
+//!           free = all buffers but that of value and those that are held (L3)
+//!         stamp of a free buffer = version + 1; barrier L5; content; value = { version + 1, buffer } (L1)
+//! read:   is value what I hold? copy it. Else
+//!         held = CHOOSING (L3); barrier L4; load value (L1); CHOOSING becomes that, by compare-and-swap,
+//!           or the writer has chosen a later one (L2); copy it
+//!
+//!         held of a reader:   v --reader--> CHOOSING --reader, or the writer for it--> w >= v
+//! ```
+//!
+//! **A buffer that is read is not written.** Take a reader that has chosen `w` by itself. It loaded `value` after
+//! its barrier. If the writer's barrier came later than the reader's, the writer's look that follows sees
+//! `CHOOSING`, or what came of it: then it either chooses for the reader, whose own choice fails, or it finds `w` held
+//! and keeps off. If the writer's barrier came first, the reader sees the `value` from before that look, or a
+//! later one: not one that the look found free, but one that was published since, or is the latest. Each buffer that a look
+//! finds free is published at most once before the next look, and after that never written before the next.
+//!
+//! **How many.** Each entry holds one buffer at most, and the latest value has one: so of `readers + 2` at least one
+//! is free, whoever is killed, stopped, or slow.
+//!
+//! **Nobody waits.** A write is a look at each entry, at most one compare-and-swap for each, and a copy; a read at most
+//! one compare-and-swap and a copy.
+//!
+//! **Observers** have no entry. They copy the latest value and then look whether its buffer was given a new stamp
+//! meanwhile (L5); if so they try again. That is lock-free: each failure is a value that was written. The check is that of a
+//! sequence lock, but a writer that is killed in the middle leaves no buffer locked that anybody reads.
+//!
+//! A writer's successor finds the latest value in `value`, and looks at all readers before it writes. What its
+//! predecessor had begun to write is in a buffer that nobody holds.
+
+use super::Blocked;
+use super::layout::{Entry, Half};
+use super::slots::Shape;
+use crate::payload::{self, LINE};
+use crate::sync::{AtomicU64, Edge, Ordering, Word};
+
+/// A reader that chooses: the writer may do it for it. No value's word, for no version gets that far.
+const CHOOSING: u64 = u64::MAX;
+/// Bits of a buffer's number: enough for the largest table of readers, and two more.
+const BUFFER_BITS: u32 = 11;
+/// Words between the starts of two buffers are a multiple of these: processors fetch cache lines in pairs.
+const APART: usize = 2 * LINE;
+/// The most free buffers that the writer remembers from one look, and the most words of them: to walk through
+/// memory that is in no cache would cost more than another look.
+const REMEMBERED: usize = 8;
+const REMEMBERED_WORDS: usize = 512;
+/// Sets of 64 buffers, as bits.
+const SETS: usize = (1 << BUFFER_BITS) / 64;
+
+/// The word of the value of `version` in `buffer`.
+const fn word(version: u64, buffer: usize) -> u64 {
+    version << BUFFER_BITS | buffer as u64
+}
+
+/// The version of a value's word.
+pub const fn version(word: u64) -> u64 {
+    word >> BUFFER_BITS
+}
+
+/// The buffer of a value's word.
+const fn buffer(word: u64) -> usize {
+    (word & ((1 << BUFFER_BITS) - 1)) as usize
+}
+
+/// Buffers for so many readers.
+const fn buffers_for(readers: usize) -> usize {
+    readers + 2
+}
+
+/// Words of the stamps, in whole lines.
+const fn stamps_for(readers: usize) -> usize {
+    buffers_for(readers).next_multiple_of(APART)
+}
+
+/// Words between the starts of two buffers.
+#[inline(always)]
+fn stride(shape: impl Shape) -> usize {
+    shape.words().next_multiple_of(APART)
+}
+
+/// Words of data for `readers` readers; `None` if that is beyond counting.
+pub fn words_for(shape: impl Shape, readers: usize) -> Option<usize> {
+    buffers_for(readers).checked_mul(stride(shape))?.checked_add(stamps_for(readers))
+}
+
+/// The memory that all see, as long as they borrow it.
+#[derive(Clone, Copy)]
+pub struct Latest<'a> {
+    /// The writer's half: its position is the word of the latest value.
+    pub writer: &'a Half,
+    /// The readers' entries: what each holds is where others have their intent.
+    pub readers: &'a [Entry],
+    /// Stamps, then buffers.
+    pub words: &'a [Word],
+}
+
+impl<'a> Latest<'a> {
+    /// The word of the latest value.
+    #[inline(always)]
+    fn value(&self) -> &'a AtomicU64 {
+        &self.writer.cursor.position
+    }
+
+    fn held(&self, reader: usize) -> &'a AtomicU64 {
+        &self.readers[reader].journal.intent
+    }
+
+    /// The words of a buffer that `Geometry::check` has seen.
+    #[inline(always)]
+    fn content(&self, geometry: Geometry, shape: impl Shape, buffer: usize) -> &'a [Word] {
+        let start = geometry.first + buffer * stride(shape);
+        debug_assert!(start + shape.words() <= self.words.len());
+        // SAFETY: `buffer` was checked against the number of buffers, all of which `Geometry::new` has seen to
+        // lie inside `words`.
+        unsafe { self.words.get_unchecked(start..start + shape.words()) }
+    }
+
+    /// The latest value's version, as of a moment ago.
+    #[inline(always)]
+    pub fn version(&self) -> u64 {
+        // L1 value, though no content is read: who waits for this version reads it next.
+        version(self.value().load(Edge::ValueLoad.load()))
+    }
+}
+
+impl core::fmt::Debug for Latest<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Latest").finish_non_exhaustive()
+    }
+}
+
+/// What nobody changes: read once and checked at attach.
+#[derive(Clone, Copy, Debug)]
+struct Geometry {
+    buffers: usize,
+    /// The first buffer's first word.
+    first: usize,
+}
+
+impl Geometry {
+    fn new(mem: Latest<'_>, shape: impl Shape) -> Self {
+        let readers = mem.readers.len();
+        assert!(buffers_for(readers) <= 1 << BUFFER_BITS);
+        assert!(words_for(shape, readers).is_some_and(|needed| needed <= mem.words.len()));
+        Self { buffers: buffers_for(readers), first: stamps_for(readers) }
+    }
+
+    /// The word, if a correct process can have stored it.
+    #[inline(always)]
+    fn check(self, word: u64) -> Result<u64, Blocked> {
+        if buffer(word) < self.buffers { Ok(word) } else { Err(Blocked::Corrupt) }
+    }
+}
+
+/// The writer's private state.
+#[derive(Debug)]
+pub struct WriteCursor {
+    /// The word of the latest value.
+    latest: u64,
+    /// Buffers that were free at the last look, and have not been used since.
+    free: [u16; REMEMBERED],
+    /// How many of them.
+    left: usize,
+    geometry: Geometry,
+}
+
+impl WriteCursor {
+    /// Goes on after the last value that was published.
+    pub fn recover(mem: Latest<'_>, shape: impl Shape) -> Result<Self, Blocked> {
+        let geometry = Geometry::new(mem, shape);
+        // Relaxed: the lock of the role orders what the last writer did before this.
+        let latest = geometry.check(mem.value().load(Ordering::Relaxed))?;
+        Ok(Self { latest, free: [0; REMEMBERED], left: 0, geometry })
+    }
+
+    /// The version that was written last.
+    pub fn version(&self) -> u64 {
+        version(self.latest)
+    }
+
+    /// Writes a value, and gives its version.
+    #[inline(always)]
+    pub fn write(
+        &mut self,
+        mem: Latest<'_>,
+        shape: impl Shape,
+        value: &[u8],
+    ) -> Result<u64, Blocked> {
+        if self.left == 0 {
+            self.look(mem, shape)?;
+        }
+        let version = version(self.latest) + 1;
+        // Taken off the list first: a panic in between would leave a buffer unused, not used twice.
+        self.left -= 1;
+        let buffer = usize::from(self.free[self.left]);
+        mem.words[buffer].store(version, Ordering::Relaxed);
+        // L5 overwrite: whoever sees any of the new content sees that the stamp has changed.
+        Edge::OverwriteStore.order(Ordering::Release);
+        payload::write_message(mem.content(self.geometry, shape, buffer), value);
+        self.latest = word(version, buffer);
+        // L1 value.
+        mem.value().store(self.latest, Edge::ValueStore.store());
+        Ok(version)
+    }
+
+    /// Finds buffers that nobody holds and nobody can come to hold before they are published.
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self, mem: Latest<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        // L4 choose: the latest value was published before this, the looks come after it.
+        Edge::ChooseWriter.fence();
+        let mut held = [0_u64; SETS];
+        let mut hold = |word| held[buffer(word) / 64] |= 1 << (buffer(word) % 64);
+        hold(self.latest);
+        for reader in mem.readers {
+            let word = &reader.journal.intent;
+            // L3 leave: whoever holds another buffer now has read its last one for the last time.
+            let mut now = word.load(Edge::LeaveLoad.load());
+            if now == CHOOSING {
+                // L2 help. Or it has just chosen by itself, and what it left is left by L3.
+                let (won, lost) = (Edge::HelpStore.store(), Edge::LeaveLoad.load());
+                now = match word.compare_exchange(CHOOSING, self.latest, won, lost) {
+                    Ok(_) => self.latest,
+                    Err(chosen) => chosen,
+                };
+            }
+            hold(self.geometry.check(now)?);
+        }
+        let is_free = |&buffer: &usize| held[buffer / 64] & 1 << (buffer % 64) == 0;
+        let most = (REMEMBERED_WORDS / stride(shape)).clamp(1, REMEMBERED);
+        for buffer in (0..self.geometry.buffers).filter(is_free).take(most) {
+            self.free[self.left] = buffer as u16;
+            self.left += 1;
+        }
+        // One for the latest and one for each reader are not all.
+        debug_assert!(self.left > 0);
+        Ok(())
+    }
+}
+
+/// A reader's private state.
+#[derive(Debug)]
+pub struct ReadCursor {
+    /// What this reader holds.
+    held: u64,
+    me: usize,
+    geometry: Geometry,
+}
+
+impl ReadCursor {
+    /// Starts with the latest value, for the owner of the entry `me`.
+    pub fn new(mem: Latest<'_>, shape: impl Shape, me: usize) -> Result<Self, Blocked> {
+        let mut cursor = Self { held: 0, me, geometry: Geometry::new(mem, shape) };
+        cursor.choose(mem)?;
+        Ok(cursor)
+    }
+
+    /// The version that is held.
+    #[inline(always)]
+    pub fn version(&self) -> u64 {
+        version(self.held)
+    }
+
+    /// Whether what is held is the latest value.
+    #[inline(always)]
+    pub fn is_latest(&self, mem: Latest<'_>) -> bool {
+        // Relaxed: what is held was acquired when it was chosen.
+        mem.value().load(Ordering::Relaxed) == self.held
+    }
+
+    /// Holds the latest value instead of what is held.
+    pub fn choose(&mut self, mem: Latest<'_>) -> Result<(), Blocked> {
+        let held = mem.held(self.me);
+        // L3 leave: the last buffer has been read for the last time.
+        held.store(CHOOSING, Edge::LeaveStore.store());
+        // L4 choose: said before this, chosen after it.
+        Edge::ChooseReader.fence();
+        // L1 value.
+        let latest = mem.value().load(Edge::ValueLoad.load());
+        // Won: relaxed, as it continues the release sequence of L3. Lost: L2 help.
+        let lost = Edge::HelpLoad.load();
+        let chosen = match held.compare_exchange(CHOOSING, latest, Ordering::Relaxed, lost) {
+            Ok(_) => latest,
+            Err(helped) => helped,
+        };
+        if version(self.geometry.check(chosen)?) < self.version() {
+            return Err(Blocked::Corrupt);
+        }
+        self.held = chosen;
+        Ok(())
+    }
+
+    /// Copies what is held to `to`.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    #[inline(always)]
+    pub unsafe fn copy(&self, mem: Latest<'_>, shape: impl Shape, to: *mut u8) {
+        let content = mem.content(self.geometry, shape, buffer(self.held));
+        // SAFETY: the caller's promise.
+        unsafe { payload::read_message(content, to, shape.size()) };
+    }
+}
+
+/// What looks at the value without an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Observer {
+    geometry: Geometry,
+}
+
+impl Observer {
+    /// One that looks at `mem`.
+    pub fn new(mem: Latest<'_>, shape: impl Shape) -> Self {
+        Self { geometry: Geometry::new(mem, shape) }
+    }
+
+    /// Copies the latest value to `to`, and gives its version; [`Blocked::NotReady`] if it was written over
+    /// meanwhile, and `to` has bytes of several.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    pub unsafe fn try_copy(
+        &self,
+        mem: Latest<'_>,
+        shape: impl Shape,
+        to: *mut u8,
+    ) -> Result<u64, Blocked> {
+        // L1 value: the stamp is its own, or a later one.
+        let latest = self.geometry.check(mem.value().load(Edge::ValueLoad.load()))?;
+        let content = mem.content(self.geometry, shape, buffer(latest));
+        // SAFETY: the caller's promise.
+        unsafe { payload::read_message(content, to, shape.size()) };
+        // L5 overwrite.
+        Edge::OverwriteLoad.order(Ordering::Acquire);
+        let stamp = mem.words[buffer(latest)].load(Ordering::Relaxed);
+        if stamp == version(latest) { Ok(stamp) } else { Err(Blocked::NotReady) }
+    }
+}
