@@ -123,7 +123,7 @@ pub(crate) fn are_others_at_work(attached: &Attached, own: u16) -> bool {
 /// Resolves what the dead participant of entry `victim` has left, and frees the entry.
 fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool) -> bool {
     let spec = &attached.segment().spec;
-    if !spec.has_claims() && spec.kind != RingKind::Semaphore {
+    if !spec.has_claims() {
         // A lane is a ring of its own: its next sender goes on where this one stopped. What a reader held, it holds
         // until somebody else has its entry.
         leave(attached, victim);

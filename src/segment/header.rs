@@ -335,9 +335,13 @@ impl Spec {
         }
     }
 
-    /// Whether somebody who dies may leave a claim that keeps others waiting.
+    /// Whether somebody who dies may leave what keeps others waiting: a claim, or a permit.
     pub(crate) fn has_claims(&self) -> bool {
-        self.kind == RingKind::Slots && self.topology.is_shared()
+        match self.kind {
+            RingKind::Slots => self.topology.is_shared(),
+            RingKind::Semaphore => true,
+            _ => false,
+        }
     }
 
     /// Whether each sender has a lane of its own.
