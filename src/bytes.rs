@@ -247,7 +247,7 @@ impl ByteRing {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct ByteSender {
-    side: Participant,
+    pub(crate) side: Participant,
     cursor: SendCursor,
     /// The longest message, in bytes.
     max: usize,
@@ -591,7 +591,7 @@ impl Grant<'_> {
 #[repr(align(128))]
 pub struct ByteReceiver {
     // Dropped first: see `LanesReceiver`.
-    side: Participant,
+    pub(crate) side: Participant,
     cursor: Cursor,
     ring: ByteRing,
 }
@@ -639,6 +639,12 @@ impl ByteReceiver {
             Ok(span) => Ok(span),
             Err(blocked) => Err(self.refused(blocked)),
         }
+    }
+
+    /// Whether a message is there now.
+    #[inline]
+    pub(crate) fn poll(&mut self) -> Result<(), Failure> {
+        self.try_span().map(drop)
     }
 
     #[inline(always)]

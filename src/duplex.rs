@@ -28,9 +28,9 @@ use std::time::Duration;
 /// same when the peer was killed. [`ending`](Self::ending) tells which it was.
 #[derive(Debug)]
 pub struct Duplex<T> {
-    sender: Option<Sender<T>>,
-    receiver: Option<Receiver<T>>,
-    common: Common,
+    pub(crate) sender: Option<Sender<T>>,
+    pub(crate) receiver: Option<Receiver<T>>,
+    pub(crate) common: Common,
 }
 
 /// What every kind of connection has.
@@ -48,6 +48,10 @@ impl Common {
 
     pub(crate) fn peer(&self) -> &Peer {
         self.link.peer()
+    }
+
+    pub(crate) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
     }
 
     pub(crate) fn ending(&self) -> Option<Ending> {

@@ -11,7 +11,7 @@
 //! | [`ByteRing`] | of any length, each whole | datagram and seqpacket sockets |
 //! | [`Stream`] | none: bytes, for `Read` and `Write` | pipes, FIFOs |
 //! | [`Latest<T>`](Latest) | one value, of which each reader gets the latest | a variable under a lock in shared memory |
-//! | [`Duplex<T>`](Duplex), [`ByteDuplex`], [`ByteStream`] | both ways, over a [`Listener`] and [`connect`] | stream and seqpacket sockets |
+//! | [`Duplex<T>`](Duplex), [`ByteDuplex`], [`ByteStream`] | both ways, over a [`Listener`] and [`connect`]; many clients by a [`Hub`] | stream and seqpacket sockets |
 //! | [`Semaphore`] | none, but permits, which come back from the dead | System V and POSIX semaphores, robust mutexes |
 //! | [`Event`] | none, but 64 flags | `eventfd`, signals |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
@@ -53,7 +53,7 @@
 //! | creating, publishing, checking segments | `segment/` |
 //! | a ring in two halves that only their owners write | `segment/split.rs`, `split.rs` |
 //! | how processes meet by a socket | `handshake/` |
-//! | a connection | `duplex.rs` |
+//! | a connection; many of them | `duplex.rs`; `hub/` |
 //! | bytes without boundaries, one way and both ways | `stream/` |
 //! | a system call | `sys/` |
 //! | atomics, loom | `sync.rs` |
@@ -100,6 +100,8 @@ mod error;
 mod event;
 #[cfg(not(loom))]
 mod handshake;
+#[cfg(not(loom))]
+mod hub;
 #[cfg(not(loom))]
 pub mod inspect;
 #[cfg(not(loom))]
@@ -174,6 +176,7 @@ mod api {
     };
     pub use crate::event::{Event, EventHandle};
     pub use crate::handshake::{Address, Connect, Face, Listener, ListenerOptions, Peer, connect};
+    pub use crate::hub::{ClientId, Hub, HubEvent, Member, Turn};
     pub use crate::latest::{Latest, LatestReader, LatestWriter};
     pub use crate::participants::Ending;
     pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};

@@ -40,6 +40,8 @@ pub enum Ending {
     Closed,
     /// Without a word: its process was killed, or ended without closing anything.
     Died,
+    /// By breaking the rules: its half is damaged. Only a [`Hub`](crate::Hub) says so, which lets go of it for that.
+    Corrupt,
 }
 
 /// Whether who had this half's role says that it has left it.
@@ -427,6 +429,18 @@ impl Participant {
         own != 0 && own == self.peer().presence.pinned.load(Ordering::Relaxed)
     }
 
+    /// Says that this side is about to sleep, where several rings are waited for at once. The barrier is the caller's.
+    pub(crate) fn announce_sleep(&self) {
+        if self.is_ours() {
+            park::announce(&self.own().presence);
+        }
+    }
+
+    /// Where the peer says that it is, for those who only compare it.
+    pub(crate) fn position_of_peer(&self) -> u64 {
+        if self.is_ours() { self.peer().cursor.position.load(Ordering::Relaxed) } else { 0 }
+    }
+
     /// The half that this side writes.
     #[inline(always)]
     pub(crate) fn own(&self) -> &Half {
@@ -544,6 +558,7 @@ impl Participant {
             None => self.own(),
         };
         futex::wake_all(park::ring(half));
+        self.attached.segment().ring_company();
     }
 
     /// A hint: whether the peer says that it has left, or somebody says it of the peer. One that was killed says
@@ -557,8 +572,14 @@ impl Participant {
     pub(crate) fn is_peer_gone(&self) -> bool {
         let (segment, peer) = (self.attached.segment(), self.role.peer());
         if segment.own_role().is_some() {
+            // Forgotten before the question, so that what is said meanwhile is heard; said again if it is true.
+            let was_rumoured = segment.forget_rumour();
             // Who has the half may say that it has left the role; and when it is gone, nobody follows.
-            return has_left(self.peer()) || !segment.is_held(peer);
+            let gone = has_left(self.peer()) || !segment.is_held(peer);
+            if gone && was_rumoured {
+                segment.hear_of_death();
+            }
+            return gone;
         }
         if self.role == Role::Sender && segment.spec.kind.is_one_to_all() {
             // It goes on whether anybody listens or not.

@@ -278,7 +278,7 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
 /// has come, and always in a persistent ring, nothing says `Disconnected`.
 #[derive(Debug)]
 pub struct Sender<T> {
-    slots: SlotSender<Typed<T>>,
+    pub(crate) slots: SlotSender<Typed<T>>,
     ring: Ring<T>,
 }
 

@@ -664,6 +664,16 @@ impl<S: Shape> SlotReceiver<S> {
         }
     }
 
+    /// Whether a message is there now, as [`try_recv`](Self::try_recv) would find.
+    #[inline]
+    pub(crate) fn poll(&mut self) -> Result<(), Failure> {
+        self.side.admit()?;
+        match self.look() {
+            Err(Failure::NotReady) => Err(self.refused(Blocked::NotReady)),
+            found => found,
+        }
+    }
+
     fn look(&mut self) -> Result<(), Failure> {
         let Self { side, cursor, shape, .. } = self;
         look(side, cursor, *shape)

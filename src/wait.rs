@@ -50,7 +50,7 @@ const SHORTEST_SPIN: Duration = Duration::from_micros(3);
 /// about to write to it.
 const HINTS: u32 = 4;
 /// Attempts between two looks at the clock.
-const ATTEMPTS_PER_LOOK: u32 = 64;
+pub(crate) const ATTEMPTS_PER_LOOK: u32 = 64;
 /// How long a spinner trusts that its peer lives.
 const TRUST: Duration = Duration::from_millis(10);
 /// Times that a side which shares its only processor with the peer hands it over before it sleeps: one
@@ -79,11 +79,18 @@ impl Budget {
         self.sleeps
     }
 
-    fn paid(&mut self) {
+    /// The longest to spin before a sleep.
+    pub(crate) fn spin(&self) -> Duration {
+        self.spin
+    }
+
+    /// Called when spinning brought something.
+    pub(crate) fn paid(&mut self) {
         self.spin = (self.spin * 2).min(LONGEST_SPIN);
     }
 
-    fn wasted(&mut self) {
+    /// Called when it did not.
+    pub(crate) fn wasted(&mut self) {
         self.spin = (self.spin / 2).max(SHORTEST_SPIN);
     }
 }

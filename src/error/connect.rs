@@ -85,10 +85,12 @@ pub enum Refusal {
     NoRoom,
     /// It did not understand, or not accept, what it got.
     Malformed,
+    /// It has as many clients as it takes.
+    Crowded,
 }
 
 impl Refusal {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Untrusted,
         Self::Version,
         Self::Messages,
@@ -96,6 +98,7 @@ impl Refusal {
         Self::TooLarge,
         Self::NoRoom,
         Self::Malformed,
+        Self::Crowded,
     ];
 
     /// Its number on the wire.
@@ -120,6 +123,7 @@ impl fmt::Display for Refusal {
             Self::Label => "the label is another one; use the same on both sides",
             Self::TooLarge => "the rings are too large; ask for less, or raise the limit",
             Self::NoRoom => "there was no room for the rings; ask for less, or make room",
+            Self::Crowded => "there are as many clients as are taken; connect again later",
             Self::Malformed => "the handshake is damaged; connect to an annulus listener",
         })
     }

@@ -1,8 +1,9 @@
 //! The side that connects.
 
-use super::messages::{FEATURES, Hello, Message, VERSION};
+use super::messages::{BELL_PLEASE, FEATURES, Hello, Message, VERSION};
 use super::{
-    Address, Authorize, Channel, Face, Own, PATIENCE, Peer, label_of, receive_by, refuse, send, two,
+    Address, Authorize, Channel, Face, Link, Own, PATIENCE, Peer, label_of, receive_by, refuse,
+    send, two,
 };
 use crate::error::{ConnectError, Refusal};
 use crate::sys::clock::Monotonic;
@@ -12,6 +13,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -149,7 +151,7 @@ impl Connect {
         let (size, align) = messages.said();
         let hello = Hello {
             version: VERSION,
-            features: FEATURES,
+            features: 0,
             kind: messages.kind.number(),
             size,
             align,
@@ -159,9 +161,13 @@ impl Connect {
         };
         send(socket.as_fd(), Message::Hello(hello), &[])?;
         let (answer, fds) = receive_by(socket.as_fd(), deadline)?;
+        let asked = match answer {
+            Message::Answer { features, .. } => features & FEATURES,
+            _ => 0,
+        };
         let wanted = Message::Answer {
             version: VERSION,
-            features: FEATURES,
+            features: asked,
             there: hello.there,
             back: hello.back,
         };
@@ -180,7 +186,10 @@ impl Connect {
             (Message::Done, _) => {}
             _ => return Err(ConnectError::Protocol { reason: "says something out of turn" }),
         }
-        Ok(F::over(Channel::new(socket, peer, sends, receives))?)
+        let (sends, receives) = (Arc::new(sends), Arc::new(receives));
+        let link = Link::new(socket, peer, [&sends, &receives], asked & BELL_PLEASE != 0);
+        link.watch();
+        Ok(F::over(Channel { sends, receives, link })?)
     }
 }
 

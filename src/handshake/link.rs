@@ -1,6 +1,8 @@
 //! What two connected processes know of each other beside their rings: the control socket, and who is there.
 
-use super::watch;
+use super::messages::Message;
+use super::{receive, send, watch};
+use crate::error::ConnectError;
 use crate::participants;
 use crate::segment::{Company, Segment};
 use crate::sys::fork::PrivateFd;
@@ -52,33 +54,74 @@ impl Peer {
     }
 }
 
+/// What was heard at the socket of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Nothing.
+    Silence,
+    /// That this side should look at its rings.
+    Bell,
+    /// What no correct peer says.
+    Nonsense,
+    /// That the peer is gone from the socket.
+    End,
+}
+
 /// The control socket of a connection. It lives as long as one of the two rings: when it closes, the peer knows
 /// that this side has neither.
 #[derive(Debug)]
 pub(crate) struct Link {
-    _socket: PrivateFd,
+    socket: PrivateFd,
     peer: Peer,
     rings: [Weak<Segment>; 2],
     watched: OnceLock<u64>,
+    /// Whether the peer sleeps where a message on the socket wakes it.
+    has_bell: bool,
 }
 
 impl Link {
-    /// The link of `rings`, which keep it.
-    pub(super) fn new(socket: PrivateFd, peer: Peer, rings: [&Arc<Segment>; 2]) -> Arc<Self> {
+    /// The link of `rings`, which keep it; `has_bell` says that the peer wants to be rung for.
+    pub(super) fn new(
+        socket: PrivateFd,
+        peer: Peer,
+        rings: [&Arc<Segment>; 2],
+        has_bell: bool,
+    ) -> Arc<Self> {
         let weak = rings.map(Arc::downgrade);
-        let link = Self { _socket: socket, peer, rings: weak, watched: OnceLock::new() };
+        let link = Self { socket, peer, rings: weak, watched: OnceLock::new(), has_bell };
         let link = Arc::new(link);
-        if let Some(name) = watch::watch(link._socket.as_fd(), Arc::downgrade(&link)) {
-            let _ = link.watched.set(name);
-        }
         for ring in rings {
             ring.keep_with(Arc::<Self>::clone(&link));
         }
         link
     }
 
+    /// Has a thread of this process's hear when the peer is gone.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        if self.watched.get().is_none() && self.socket.is_ours() {
+            if let Some(name) = watch::watch(self.socket.as_fd(), Arc::downgrade(self)) {
+                let _ = self.watched.set(name);
+            }
+        }
+    }
+
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// The socket, for whoever waits for many of them.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// What the peer says on the socket, one message at a time. Descriptors that come with it are closed.
+    pub(crate) fn hear(&self) -> Heard {
+        match receive(self.socket.as_fd()) {
+            Ok(None) => Heard::Silence,
+            Ok(Some((Message::Bell, _))) => Heard::Bell,
+            Err(ConnectError::Closed) => Heard::End,
+            _ => Heard::Nonsense,
+        }
     }
 
     /// Has those who wait for the peer ask whether it lives.
@@ -89,11 +132,18 @@ impl Link {
     }
 }
 
-impl Company for Link {}
+impl Company for Link {
+    fn ring(&self) {
+        if self.has_bell && self.socket.is_ours() {
+            // Where there is no room for more, it has enough to hear already; and where it is gone, nobody listens.
+            let _ = send(self.socket.as_fd(), Message::Bell, &[]);
+        }
+    }
+}
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if let Some(&name) = self.watched.get().filter(|_| self._socket.is_ours()) {
+        if let Some(&name) = self.watched.get().filter(|_| self.socket.is_ours()) {
             watch::forget(name);
         }
     }

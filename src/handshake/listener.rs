@@ -3,26 +3,35 @@
 //! Handshakes run side by side, each with its own deadline, so a client that connects and says nothing holds up
 //! nobody but itself.
 
-use super::messages::{FEATURES, Hello, Message, VERSION};
+use super::messages::{BELL_PLEASE, Hello, Message, VERSION};
 use super::{
-    Address, Authorize, Channel, Face, Messages, Own, PATIENCE, Peer, label_of, receive, refuse,
-    send, two,
+    Address, Authorize, Channel, Face, Link, Messages, Own, PATIENCE, Peer, label_of, receive,
+    refuse, send, two,
 };
 use crate::error::{ConnectError, Refusal, SetupError};
+use crate::segment::Spec;
 use crate::sys::clock::Monotonic;
 use crate::sys::fork::PrivateFd;
-use crate::sys::socket;
+use crate::sys::{epoll, socket};
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Handshakes under way at a time. When there are as many, the oldest makes room.
 const MOST_PENDING: usize = 64;
+/// Handshakes may together have made rings of so many times what one client may ask for. When they would have made
+/// more, the oldest of those that have made any makes room.
+const PENDING_SHARES: u64 = 2;
+/// Steps of handshakes that are made in one go.
+const STEPS: usize = 8;
+/// The name of the listening socket among those that are waited for; those of clients are higher.
+const LISTENING: u64 = 0;
 /// Bytes of both rings that a client may ask for, if nobody says.
 const MOST_BYTES: u64 = 64 << 20;
 /// How long to wait for another process that is just binding in the same directory.
@@ -112,8 +121,23 @@ impl ListenerOptions {
                 None
             }
         };
-        let pending = Vec::new();
-        Ok(Listener { socket, bound, address, options: self, pending, refused: 0, last: None })
+        let set = PrivateFd::open(|| epoll::new().map(File::from));
+        let set = set.map_err(ConnectError::os("epoll_create"))?;
+        let added = epoll::add_for_reading(set.as_fd(), socket.as_fd(), LISTENING);
+        added.map_err(ConnectError::os("epoll_ctl"))?;
+        Ok(Listener {
+            socket,
+            set,
+            bound,
+            address,
+            options: self,
+            pending: Vec::new(),
+            next: LISTENING + 1,
+            has_bell: false,
+            is_crowded: false,
+            refused: 0,
+            last: None,
+        })
     }
 }
 
@@ -212,10 +236,18 @@ struct Bound {
 #[derive(Debug)]
 pub struct Listener {
     socket: PrivateFd,
+    /// This socket, and those of the clients whose handshakes are under way.
+    set: PrivateFd,
     bound: Option<Bound>,
     address: Address,
     options: ListenerOptions,
     pending: Vec<Pending>,
+    /// The name of the next client in `set`.
+    next: u64,
+    /// Whether clients are to ring at the socket.
+    has_bell: bool,
+    /// Whether clients are turned away.
+    is_crowded: bool,
     refused: u64,
     last: Option<ConnectError>,
 }
@@ -223,11 +255,14 @@ pub struct Listener {
 /// A client whose handshake is under way.
 #[derive(Debug)]
 struct Pending {
+    name: u64,
     socket: PrivateFd,
     peer: Peer,
     deadline: Monotonic,
     /// What was made for it, once it has said what it wants.
     own: Option<Box<Own>>,
+    /// The bytes that its rings take.
+    bytes: u64,
 }
 
 impl Listener {
@@ -299,60 +334,174 @@ impl Listener {
     }
 
     fn accept_by<F: Face>(&mut self, deadline: Option<Monotonic>) -> Result<F, ConnectError> {
-        if !self.socket.is_ours() {
-            return Err(ConnectError::Forked);
-        }
         loop {
-            let now = Monotonic::now();
-            while let Some(late) = self.pending.iter().position(|client| client.deadline <= now) {
-                let late = self.pending.swap_remove(late);
-                refuse(late.socket.as_fd(), Refusal::Malformed);
-                self.pass_over(ConnectError::Timeout);
-            }
-            let next = self.pending.iter().map(|client| client.deadline).chain(deadline).min();
-            let sockets: Vec<_> = std::iter::once(&self.socket)
-                .chain(self.pending.iter().map(|client| &client.socket))
-                .map(AsFd::as_fd)
-                .collect();
-            let ready = socket::wait(&sockets, next).map_err(ConnectError::os("poll"))?;
-            // From the last, so that what is removed moves nobody who is still to come.
-            for i in (0..self.pending.len()).rev().filter(|&i| ready[i + 1]) {
-                let mut client = self.pending.swap_remove(i);
-                match client.step(F::messages(), &self.options) {
-                    Ok(None) => self.pending.push(client),
-                    Ok(Some((sends, receives))) => {
-                        let Pending { socket, peer, .. } = client;
-                        return Ok(F::over(Channel::new(socket, peer, sends, receives))?);
-                    }
-                    Err(error) => {
-                        client.say_why(&error);
-                        self.pass_over(error);
-                    }
+            if let Some(channel) = self.advance(F::messages())? {
+                channel.link.watch();
+                match F::over(channel) {
+                    Ok(connection) => return Ok(connection),
+                    // What it has written meanwhile makes no sense.
+                    Err(error) => self.pass_over(error.into()),
                 }
-            }
-            if ready[0] {
-                self.welcome()?;
             }
             if deadline.is_some_and(|deadline| deadline <= Monotonic::now()) {
                 return Err(ConnectError::Timeout);
             }
+            let next = self.next_deadline().into_iter().chain(deadline).min();
+            socket::wait(&[self.set.as_fd()], next).map_err(ConnectError::os("poll"))?;
         }
     }
 
-    fn pass_over(&mut self, error: ConnectError) {
+    /// Whether it is this process's.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.socket.is_ours()
+    }
+
+    /// Counts a client that was not connected for this.
+    pub(crate) fn pass_over(&mut self, error: ConnectError) {
         self.refused += 1;
         self.last = Some(error);
     }
 
-    /// Takes a connection that somebody has made.
-    fn welcome(&mut self) -> Result<(), ConnectError> {
+    /// What has something to read when [`advance`](Self::advance) has something to do before
+    /// [`next_deadline`](Self::next_deadline).
+    pub(crate) fn set(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+
+    /// When the next handshake has taken too long.
+    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+        self.pending.iter().map(|client| client.deadline).min()
+    }
+
+    /// From now on clients are asked to ring at the socket when this side sleeps.
+    pub(crate) fn ask_for_bells(&mut self) {
+        self.has_bell = true;
+    }
+
+    /// Whether clients are turned away from now on.
+    pub(crate) fn set_crowded(&mut self, is_crowded: bool) {
+        self.is_crowded = is_crowded;
+    }
+
+    /// Goes on with the handshakes for which there is something to do now; the next connection, if one is made.
+    pub(crate) fn advance(&mut self, messages: Messages) -> Result<Option<Channel>, ConnectError> {
+        if !self.socket.is_ours() {
+            return Err(ConnectError::Forked);
+        }
+        let now = Monotonic::now();
+        while let Some(late) = self.pending.iter().position(|client| client.deadline <= now) {
+            let late = self.pending.swap_remove(late);
+            refuse(late.socket.as_fd(), Refusal::Malformed);
+            self.pass_over(ConnectError::Timeout);
+        }
+        let names = epoll::wait(self.set.as_fd(), Some(Duration::ZERO), STEPS);
+        // What is not come to here is reported again.
+        for name in names.map_err(ConnectError::os("epoll_wait"))? {
+            let client = match self.pending.iter().position(|client| client.name == name) {
+                Some(at) => self.pending.swap_remove(at),
+                None if name == LISTENING => match self.welcome()? {
+                    Some(client) => client,
+                    None => continue,
+                },
+                // It has made room since.
+                None => continue,
+            };
+            if let Some(channel) = self.go_on(client, messages)? {
+                return Ok(Some(channel));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Goes on with a client, which may have said something; the connection, if it was the last thing.
+    fn go_on(
+        &mut self,
+        mut client: Pending,
+        messages: Messages,
+    ) -> Result<Option<Channel>, ConnectError> {
+        match self.step(&mut client, messages) {
+            Ok(None) => {
+                self.pending.push(client);
+                Ok(None)
+            }
+            Ok(Some((sends, receives))) => {
+                let Pending { socket, peer, .. } = client;
+                epoll::remove(self.set.as_fd(), socket.as_fd());
+                let (sends, receives) = (Arc::new(sends), Arc::new(receives));
+                // A listener's clients never ask to be rung for.
+                let link = Link::new(socket, peer, [&sends, &receives], false);
+                Ok(Some(Channel { sends, receives, link }))
+            }
+            Err(error) => {
+                client.say_why(&error);
+                self.pass_over(error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Goes on by one message, if it is there; the rings when it was the last.
+    fn step(
+        &mut self,
+        client: &mut Pending,
+        messages: Messages,
+    ) -> Result<Option<Rings>, ConnectError> {
+        let Some((message, fds)) = receive(client.socket.as_fd())? else { return Ok(None) };
+        match (message, client.own.take()) {
+            (Message::Hello(hello), None) => {
+                let (sends, receives, bytes) = grant(&hello, messages, &self.options)?;
+                self.make_room_for(bytes);
+                let own = Own::create(sends, receives)?;
+                let answer = Message::Answer {
+                    version: VERSION,
+                    features: if self.has_bell { BELL_PLEASE } else { 0 },
+                    there: hello.there,
+                    back: hello.back,
+                };
+                send(client.socket.as_fd(), answer, &own.descriptors(false)?)?;
+                (client.own, client.bytes) = (Some(Box::new(own)), bytes);
+                Ok(None)
+            }
+            (Message::Offer, Some(own)) => {
+                let rings = own.join(false, two(fds)?)?;
+                send(client.socket.as_fd(), Message::Done, &[])?;
+                Ok(Some(rings))
+            }
+            _ => Err(ConnectError::Protocol { reason: "says something out of turn" }),
+        }
+    }
+
+    /// Lets go of the oldest handshakes that have taken memory, until there may be one with `bytes` more.
+    fn make_room_for(&mut self, bytes: u64) {
+        let most = self.options.most_bytes.saturating_mul(PENDING_SHARES);
+        while self.pending.iter().map(|client| client.bytes).sum::<u64>().saturating_add(bytes)
+            > most
+        {
+            if !self.drop_oldest(|client| client.bytes > 0) {
+                return;
+            }
+        }
+    }
+
+    /// Lets go of the oldest handshake of those that are `eligible`; whether there was one.
+    fn drop_oldest(&mut self, eligible: impl Fn(&Pending) -> bool) -> bool {
+        let all = (0..self.pending.len()).filter(|&i| eligible(&self.pending[i]));
+        let Some(oldest) = all.min_by_key(|&i| self.pending[i].name) else { return false };
+        let client = self.pending.swap_remove(oldest);
+        refuse(client.socket.as_fd(), Refusal::Crowded);
+        self.pass_over(ConnectError::Timeout);
+        true
+    }
+
+    /// Takes a connection that somebody has made, if it is welcome.
+    fn welcome(&mut self) -> Result<Option<Pending>, ConnectError> {
         let accepted = PrivateFd::open(|| socket::accept(self.socket.as_fd()).map(File::from));
         let socket = match accepted {
             Ok(socket) => socket,
             Err(error) => match error.raw_os_error() {
                 // It went away again, or it was a signal.
                 Some(libc::EAGAIN | libc::ECONNABORTED | libc::EINTR | libc::EPROTO) => {
-                    return Ok(());
+                    return Ok(None);
                 }
                 _ => return Err(ConnectError::os("accept")(error)),
             },
@@ -361,24 +510,28 @@ impl Listener {
             Ok(peer) => peer,
             Err(error) => {
                 self.pass_over(ConnectError::os("asking for the peer")(error));
-                return Ok(());
+                return Ok(None);
             }
         };
         if !(self.options.authorize)(&peer) {
             refuse(socket.as_fd(), Refusal::Untrusted);
             self.pass_over(ConnectError::Untrusted { uid: peer.uid() });
-            return Ok(());
+            return Ok(None);
+        }
+        if self.is_crowded {
+            refuse(socket.as_fd(), Refusal::Crowded);
+            self.pass_over(ConnectError::Unwanted { refusal: Refusal::Crowded });
+            return Ok(None);
         }
         if self.pending.len() >= MOST_PENDING {
-            let oldest = (0..self.pending.len()).min_by_key(|&i| self.pending[i].deadline);
-            if let Some(oldest) = oldest {
-                self.pending.swap_remove(oldest);
-                self.pass_over(ConnectError::Timeout);
-            }
+            self.drop_oldest(|_| true);
         }
+        let name = self.next;
+        self.next += 1;
+        epoll::add_for_reading(self.set.as_fd(), socket.as_fd(), name)
+            .map_err(ConnectError::os("epoll_ctl"))?;
         let deadline = Monotonic::now() + self.options.timeout;
-        self.pending.push(Pending { socket, peer, deadline, own: None });
-        Ok(())
+        Ok(Some(Pending { name, socket, peer, deadline, own: None, bytes: 0 }))
     }
 }
 
@@ -386,35 +539,6 @@ impl Listener {
 type Rings = (crate::segment::Segment, crate::segment::Segment);
 
 impl Pending {
-    /// Goes on by one message, if it is there; the rings when it was the last.
-    fn step(
-        &mut self,
-        messages: Messages,
-        options: &ListenerOptions,
-    ) -> Result<Option<Rings>, ConnectError> {
-        let Some((message, fds)) = receive(self.socket.as_fd())? else { return Ok(None) };
-        match (message, self.own.take()) {
-            (Message::Hello(hello), None) => {
-                let own = grant(&hello, messages, options)?;
-                let answer = Message::Answer {
-                    version: VERSION,
-                    features: FEATURES,
-                    there: hello.there,
-                    back: hello.back,
-                };
-                send(self.socket.as_fd(), answer, &own.descriptors(false)?)?;
-                self.own = Some(Box::new(own));
-                Ok(None)
-            }
-            (Message::Offer, Some(own)) => {
-                let rings = own.join(false, two(fds)?)?;
-                send(self.socket.as_fd(), Message::Done, &[])?;
-                Ok(Some(rings))
-            }
-            _ => Err(ConnectError::Protocol { reason: "says something out of turn" }),
-        }
-    }
-
     /// Tells the client why there will be no connection.
     fn say_why(&self, error: &ConnectError) {
         let refusal = match error {
@@ -429,12 +553,12 @@ impl Pending {
     }
 }
 
-/// Makes this side's halves for a client, if what it asks for is granted.
+/// What this side sends into and receives from, and the bytes of both rings, if what a client asks for is granted.
 fn grant(
     hello: &Hello,
     messages: Messages,
     options: &ListenerOptions,
-) -> Result<Own, ConnectError> {
+) -> Result<(Spec, Spec, u64), ConnectError> {
     let unwanted = |refusal| Err(ConnectError::Unwanted { refusal });
     if hello.version != VERSION {
         return Err(ConnectError::Version { ours: VERSION, theirs: hello.version });
@@ -456,10 +580,11 @@ fn grant(
     let (Some((there, one)), Some((back, other))) = (spec(hello.there), spec(hello.back)) else {
         return unwanted(Refusal::TooLarge);
     };
-    if one.saturating_add(other) > options.most_bytes {
+    let bytes = one.saturating_add(other);
+    if bytes > options.most_bytes {
         return unwanted(Refusal::TooLarge);
     }
-    Ok(Own::create(back, there)?)
+    Ok((back, there, bytes))
 }
 
 impl Drop for Listener {

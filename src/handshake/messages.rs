@@ -7,7 +7,10 @@
 //! REFUSE magic    3     refusal          version
 //! OFFER  magic    4                                                                             + 2 descriptors
 //! DONE   magic    5
+//! BELL   magic    6
 //! ```
+//!
+//! `features` are what the side that says it asks of the other one. A BELL comes after the handshake.
 
 use crate::error::{ConnectError, Refusal};
 use crate::protocol::layout::LABEL;
@@ -16,14 +19,17 @@ use crate::protocol::layout::LABEL;
 const MAGIC: u64 = u64::from_le_bytes(*b"annulus>");
 /// The handshake's version. It goes with the layout's: who changes one of them changes this.
 pub(crate) const VERSION: u32 = 1;
-/// Bits of what both sides may do beside what the version says: nothing yet.
-pub(crate) const FEATURES: u64 = 0;
+/// A bit of the features: whoever said so sleeps where no futex wakes it, and is to be rung for by a BELL as well.
+pub(crate) const BELL_PLEASE: u64 = 1;
+/// All bits that there are.
+pub(crate) const FEATURES: u64 = BELL_PLEASE;
 
 const HELLO: u64 = 1;
 const ANSWER: u64 = 2;
 const REFUSE: u64 = 3;
 const OFFER: u64 = 4;
 const DONE: u64 = 5;
+const BELL: u64 = 6;
 
 /// Words of the longest message.
 const LONGEST: usize = 9 + LABEL / 8;
@@ -66,6 +72,8 @@ pub(crate) enum Message {
     Offer,
     /// The listener has accepted them.
     Done,
+    /// Look: there is something in a ring, or room, since you said that you are about to sleep.
+    Bell,
 }
 
 impl Message {
@@ -95,6 +103,7 @@ impl Message {
             }
             Self::Offer => vec![MAGIC, OFFER],
             Self::Done => vec![MAGIC, DONE],
+            Self::Bell => vec![MAGIC, BELL],
         };
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
@@ -135,6 +144,7 @@ impl Message {
             REFUSE => (Self::Refuse { refusal: Refusal::of(word(2)?), version: version(3)? }, 4),
             OFFER => (Self::Offer, 2),
             DONE => (Self::Done, 2),
+            BELL => (Self::Bell, 2),
             _ => return Err(broken("sends a message of no known kind")),
         };
         if bytes.len() != words * 8 {
@@ -148,7 +158,7 @@ impl Message {
 mod tests {
     use super::*;
 
-    fn all() -> [Message; 5] {
+    fn all() -> [Message; 6] {
         let hello = Hello {
             version: 1,
             features: 2,
@@ -165,6 +175,7 @@ mod tests {
             Message::Refuse { refusal: Refusal::TooLarge, version: 9 },
             Message::Offer,
             Message::Done,
+            Message::Bell,
         ]
     }
 

@@ -12,8 +12,9 @@
 //! ```
 //!
 //! Either side may say REFUSE instead and hang up. Each step has one message that may come, of one length, with one
-//! number of descriptors; anything else ends the connection. All of it has one deadline. Once it is done there is
-//! nothing more to say: the socket stays open for as long as either ring, and tells by closing that this side is gone.
+//! number of descriptors; anything else ends the connection. All of it has one deadline. The socket stays open for as
+//! long as either ring, and tells by closing that this side is gone. Nothing more is said on it but to a listener that
+//! has asked for it in its ANSWER: BELL, when it has said in a ring that it is about to sleep, and should look.
 //!
 //! A side's halves are locked before their descriptors are sent, so whoever has been given one can ask the kernel
 //! from the start whether the other lives.
@@ -36,8 +37,8 @@ use crate::protocol::layout::LABEL;
 use crate::protocol::records;
 use crate::segment::{OwnHalf, RingKind, Segment, Spec};
 use crate::sys::clock::Monotonic;
-use crate::sys::fork::PrivateFd;
 use crate::sys::socket;
+pub(crate) use link::Heard;
 use messages::{BUFFER, Message, VERSION};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -104,14 +105,6 @@ pub struct Channel {
     pub(crate) sends: Arc<Segment>,
     pub(crate) receives: Arc<Segment>,
     pub(crate) link: Arc<Link>,
-}
-
-impl Channel {
-    fn new(socket: PrivateFd, peer: Peer, sends: Segment, receives: Segment) -> Self {
-        let (sends, receives) = (Arc::new(sends), Arc::new(receives));
-        let link = Link::new(socket, peer, [&sends, &receives]);
-        Self { sends, receives, link }
-    }
 }
 
 /// One side's halves, before the other's are there.

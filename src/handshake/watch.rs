@@ -47,7 +47,7 @@ pub(super) fn watch(socket: BorrowedFd<'_>, link: Weak<Link>) -> Option<u64> {
         links.all.insert(name, link);
         name
     };
-    if epoll::add(watcher.set.as_fd(), socket, name).is_err() {
+    if epoll::add_for_end(watcher.set.as_fd(), socket, name).is_err() {
         watcher.links().all.remove(&name);
         return None;
     }
@@ -84,7 +84,7 @@ impl Watcher {
         while generation == fork::generation() {
             let now = Instant::now();
             let next = due.iter().map(|&(at, ..)| at.saturating_duration_since(now)).min();
-            let Ok(names) = epoll::wait(self.set.as_fd(), next) else { return };
+            let Ok(names) = epoll::wait(self.set.as_fd(), next, epoll::EVENTS) else { return };
             let now = Instant::now();
             due.extend(names.into_iter().map(|name| (now, name, 0)));
             let (ripe, later) = due.into_iter().partition(|&(at, ..)| at <= now);

@@ -29,7 +29,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What lives as long as a ring. It has the traits that handles of rings have, too.
-pub(crate) trait Company: Debug + Send + Sync + UnwindSafe + RefUnwindSafe {}
+pub(crate) trait Company: Debug + Send + Sync + UnwindSafe + RefUnwindSafe {
+    /// Has the peer look, who has said that it is about to sleep and may not be asleep on a futex.
+    fn ring(&self);
+}
 
 /// What a segment in two files has beside its own half.
 #[derive(Debug)]
@@ -219,6 +222,18 @@ impl Segment {
     /// Whether somebody said that the peer may be gone.
     pub(crate) fn is_rumoured_dead(&self) -> bool {
         self.halves_of().is_some_and(|split| split.rumour.load(Ordering::Relaxed))
+    }
+
+    /// Takes back what was noted of the peer's death, before the kernel is asked; whether there was something.
+    pub(crate) fn forget_rumour(&self) -> bool {
+        self.halves_of().is_some_and(|split| split.rumour.swap(false, Ordering::Relaxed))
+    }
+
+    /// Has the peer's process look, beside waking those who sleep on a word of this half.
+    pub(crate) fn ring_company(&self) {
+        if let Some(kept) = self.halves_of().and_then(|split| split.kept.get()) {
+            kept.ring();
+        }
     }
 
     /// Keeps `what` for as long as the ring; the first thing only.
