@@ -160,6 +160,8 @@ impl Connect {
             label,
         };
         send(socket.as_fd(), Message::Hello(hello), &[])?;
+        // While the listener makes its own.
+        let own = Own::create(there, back);
         let (answer, fds) = receive_by(socket.as_fd(), deadline)?;
         let asked = match answer {
             Message::Answer { features, .. } => features & FEATURES,
@@ -172,7 +174,7 @@ impl Connect {
             back: hello.back,
         };
         let joined = if answer == wanted {
-            let own = Own::create(there, back)?;
+            let own = own?;
             let ours = own.descriptors(true)?;
             own.join(true, two(fds)?).map(|rings| (ours, rings)).map_err(ConnectError::from)
         } else {

@@ -42,6 +42,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Bytes that are taken without a look at how much memory there is, which costs as much as all the rest of a small
+/// segment.
+const SMALL: u64 = 1 << 20;
+
 /// A segment that this process has mapped.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -500,7 +504,8 @@ fn allocate(file: &File, spec: &Spec) -> Result<u64, SetupError> {
     nix::sys::stat::fchmod(file, mode)
         .map_err(io::Error::from)
         .map_err(SetupError::os("fchmod"))?;
-    if !spec.huge_pages && size > memory_available() && is_memory(file).unwrap_or(false) {
+    let is_large = !spec.huge_pages && size > SMALL;
+    if is_large && size > memory_available() && is_memory(file).unwrap_or(false) {
         return Err(SetupError::NoSpace { needed: size });
     }
     let failed = |source: io::Error| match source.raw_os_error() {
