@@ -1,6 +1,7 @@
 //! Creating and opening rings: the same options for every kind.
 
-use crate::error::{Role, SetupError};
+use crate::error::{ConnectError, Role, SetupError};
+use crate::handshake::{self, Invitation};
 use crate::protocol::claims;
 use crate::segment::{Expected, OwnHalf, Place, RingKind, Segment, Spec, Topology};
 use crate::split::Split;
@@ -232,6 +233,38 @@ impl<R: Kind> Builder<R> {
         Ok(Split::new(OwnHalf::create(self.complete(), role)?))
     }
 
+    /// Makes a ring of which this process has one role and whoever has the ticket the other one, `role`, and nothing
+    /// else: both sides make their own halves, as by [`split`](Self::split). The ticket is a descriptor for another
+    /// process, which takes the role by [`Attach::from_ticket`]: a child that inherits it across `exec` (it is not
+    /// close-on-exec; drop it here when the child is started), or whoever it is sent to over a Unix socket.
+    /// It can be used once.
+    ///
+    /// What is enforced, and against whom, is said in `SECURITY.md` on split rings. A ring that is not split has no such
+    /// tickets: whoever has a descriptor of it can write all of it, whatever role was meant.
+    ///
+    /// # Errors
+    ///
+    /// As for [`split`](Self::split), in [`ConnectError::Ring`]; others as the kernel answers.
+    ///
+    /// ```
+    /// use annulus::{Ring, Role};
+    /// use std::time::Duration;
+    ///
+    /// let (invitation, ticket) = Ring::<u64>::builder(64).hand_over(Role::Sender)?;
+    /// // The ticket's descriptor goes to another process, which does this:
+    /// let there = Ring::<u64>::attach().from_ticket(ticket)?;
+    /// let mut sender = there.sender()?;
+    /// // Meanwhile:
+    /// let here = invitation.join(Duration::from_secs(1))?;
+    /// sender.send(42)?;
+    /// assert_eq!(here.receiver()?.recv()?, 42);
+    /// assert!(there.receiver().is_err() && here.sender().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn hand_over(self, role: Role) -> Result<(Invitation<R>, OwnedFd), ConnectError> {
+        handshake::invite(OwnHalf::create(self.complete(), role.peer())?)
+    }
+
     /// Opens the ring if it exists, and creates it if it does not; whichever of several processes comes
     /// first creates it. A ring that exists keeps its own capacity, mode and lifetime, but must have
     /// this kind, this topology, this message type, and this label unless that is empty.
@@ -378,5 +411,19 @@ impl<R: Kind> Attach<R> {
     pub fn from_fd(self, fd: OwnedFd) -> Result<R, SetupError> {
         let segment = Segment::from_fd(fd, &self.expected)?;
         Ok(R::in_segment(Sealed(Arc::new(segment))))
+    }
+
+    /// Takes the role of a split ring that was handed over by
+    /// [`Builder::hand_over`](crate::Builder::hand_over): makes the half for it, as large as who invites says.
+    /// [`owner`](Self::owner) and [`mode`](Self::mode) are of no consequence.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Protocol`] if it is no ticket, or was used already; [`ConnectError::Closed`] if nobody waits for
+    /// it any more; [`ConnectError::Ring`] with [`SetupError::Kind`], [`SetupError::Payload`] or [`SetupError::Label`]
+    /// if it is for another kind of ring, and for others as [`Split::join`](crate::Split::join) and
+    /// [`Builder::split`](crate::Builder::split).
+    pub fn from_ticket(self, ticket: OwnedFd) -> Result<R, ConnectError> {
+        handshake::take(ticket, &self.expected)
     }
 }

@@ -175,7 +175,9 @@ mod api {
         TryRecvError, TrySendError,
     };
     pub use crate::event::{Event, EventHandle};
-    pub use crate::handshake::{Address, Connect, Face, Listener, ListenerOptions, Peer, connect};
+    pub use crate::handshake::{
+        Address, Connect, Face, Invitation, Listener, ListenerOptions, Peer, connect,
+    };
     pub use crate::hub::{ClientId, Hub, HubEvent, Member, Turn};
     pub use crate::latest::{Latest, LatestReader, LatestWriter};
     pub use crate::participants::Ending;

@@ -8,11 +8,14 @@
 //! OFFER  magic    4                                                                             + 2 descriptors
 //! DONE   magic    5
 //! BELL   magic    6
+//! INVITE magic    7     role                                                                    + 1 descriptor
+//! TAKEN  magic    8                                                                             + 1 descriptor
 //! ```
 //!
 //! `features` are what the side that says it asks of the other one. A BELL comes after the handshake.
+//! INVITE and TAKEN are another one, for a single ring (`ticket.rs`); roles are 1, sender, and 2, receiver.
 
-use crate::error::{ConnectError, Refusal};
+use crate::error::{ConnectError, Refusal, Role};
 use crate::protocol::layout::LABEL;
 
 /// The first word of every message.
@@ -30,6 +33,8 @@ const REFUSE: u64 = 3;
 const OFFER: u64 = 4;
 const DONE: u64 = 5;
 const BELL: u64 = 6;
+const INVITE: u64 = 7;
+const TAKEN: u64 = 8;
 
 /// Words of the longest message.
 const LONGEST: usize = 9 + LABEL / 8;
@@ -74,6 +79,12 @@ pub(crate) enum Message {
     Done,
     /// Look: there is something in a ring, or room, since you said that you are about to sleep.
     Bell,
+    /// There is a role to take: here is the other half.
+    Invite {
+        role: Role,
+    },
+    /// It is taken: here is its half.
+    Taken,
 }
 
 impl Message {
@@ -81,6 +92,7 @@ impl Message {
     pub(crate) fn fds(&self) -> usize {
         match self {
             Self::Answer { .. } | Self::Offer => 2,
+            Self::Invite { .. } | Self::Taken => 1,
             _ => 0,
         }
     }
@@ -104,6 +116,9 @@ impl Message {
             Self::Offer => vec![MAGIC, OFFER],
             Self::Done => vec![MAGIC, DONE],
             Self::Bell => vec![MAGIC, BELL],
+            Self::Invite { role: Role::Sender } => vec![MAGIC, INVITE, 1],
+            Self::Invite { role: Role::Receiver } => vec![MAGIC, INVITE, 2],
+            Self::Taken => vec![MAGIC, TAKEN],
         };
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
@@ -145,6 +160,12 @@ impl Message {
             OFFER => (Self::Offer, 2),
             DONE => (Self::Done, 2),
             BELL => (Self::Bell, 2),
+            INVITE => match word(2)? {
+                1 => (Self::Invite { role: Role::Sender }, 3),
+                2 => (Self::Invite { role: Role::Receiver }, 3),
+                _ => return Err(broken("invites to no known role")),
+            },
+            TAKEN => (Self::Taken, 2),
             _ => return Err(broken("sends a message of no known kind")),
         };
         if bytes.len() != words * 8 {
@@ -158,7 +179,7 @@ impl Message {
 mod tests {
     use super::*;
 
-    fn all() -> [Message; 6] {
+    fn all() -> [Message; 9] {
         let hello = Hello {
             version: 1,
             features: 2,
@@ -176,6 +197,9 @@ mod tests {
             Message::Offer,
             Message::Done,
             Message::Bell,
+            Message::Invite { role: Role::Sender },
+            Message::Invite { role: Role::Receiver },
+            Message::Taken,
         ]
     }
 

@@ -24,6 +24,7 @@ mod client;
 mod link;
 mod listener;
 mod messages;
+mod ticket;
 mod watch;
 
 pub use address::Address;
@@ -31,6 +32,8 @@ pub use client::{Connect, connect};
 pub(crate) use link::Link;
 pub use link::Peer;
 pub use listener::{Listener, ListenerOptions};
+pub use ticket::Invitation;
+pub(crate) use ticket::{invite, take};
 
 use crate::error::{ConnectError, Refusal, Role, SetupError};
 use crate::protocol::layout::LABEL;
@@ -205,6 +208,12 @@ fn receive_by(
         }
         socket::wait(&[socket], Some(deadline)).map_err(ConnectError::os("poll"))?;
     }
+}
+
+/// The descriptor of a message that has one.
+fn one(mut fds: Vec<OwnedFd>) -> Result<OwnedFd, ConnectError> {
+    let reason = "sends a wrong number of descriptors";
+    fds.pop().filter(|_| fds.is_empty()).ok_or(ConnectError::Protocol { reason })
 }
 
 /// The two descriptors of a message that has two.

@@ -95,6 +95,26 @@ impl OwnHalf {
         Ok(Self { mapping, lock, fd, spec, role })
     }
 
+    /// The half that `role` writes of the ring whose other half is behind `theirs` and is as `expected`.
+    pub(crate) fn like(
+        theirs: &OwnedFd,
+        role: Role,
+        expected: &Expected,
+    ) -> Result<Self, SetupError> {
+        let file = File::from(theirs.try_clone().map_err(SetupError::os("dup"))?);
+        let size = check(&file)?;
+        if size < OWN_DATA as u64 {
+            return Err(SetupError::NotARing);
+        }
+        let unit = blocks(&file)?;
+        // The header is all that is looked at.
+        let mapping = Mapping::read_only(&file, OWN_DATA).map_err(SetupError::os("mmap"))?;
+        let part = Part::Half(role.peer());
+        let (spec, _) = Spec::read(super::header_of_part(&mapping), part, size, unit)?;
+        expected.check(&spec)?;
+        Self::create(Spec { mode: 0o600, prefault: true, ..spec }, role)
+    }
+
     /// A new description of the half that can only read, for the peer.
     pub(crate) fn descriptor(&self) -> Result<OwnedFd, SetupError> {
         if !self.fd.is_ours() {
@@ -129,23 +149,28 @@ impl OwnHalf {
     }
 }
 
-/// Maps the peer's half, which must be as `expected` says.
-fn open(fd: &PrivateFd, expected: &Spec) -> Result<Mapping, SetupError> {
+/// The size of a peer's file, which cannot change: it is sealed memory without holes.
+fn check(file: &File) -> Result<u64, SetupError> {
     // Seals first: with them the size is final.
-    if !memfd::is_sealed(fd.as_fd(), memfd::half()) {
+    if !memfd::is_sealed(file.as_fd(), memfd::half()) {
         return Err(SetupError::NotSealed);
     }
-    let metadata = fd.file().metadata().map_err(SetupError::os("fstat"))?;
-    let is_memory = super::is_memory(fd.file()).map_err(SetupError::os("fstatfs"))?;
+    let metadata = file.metadata().map_err(SetupError::os("fstat"))?;
+    let is_memory = super::is_memory(file).map_err(SetupError::os("fstatfs"))?;
     if !metadata.file_type().is_file() || !is_memory {
         return Err(SetupError::NotAFile);
     }
-    let (size, actual) = (expected.size(super::header::UNIT)?, metadata.len());
+    if metadata.blocks().saturating_mul(512) < metadata.len() {
+        return Err(SetupError::Sparse);
+    }
+    Ok(metadata.len())
+}
+
+/// Maps the peer's half, which must be as `expected` says.
+fn open(fd: &PrivateFd, expected: &Spec) -> Result<Mapping, SetupError> {
+    let (size, actual) = (expected.size(super::header::UNIT)?, check(fd.file())?);
     if actual != size {
         return Err(SetupError::Truncated { expected: size, actual });
-    }
-    if metadata.blocks().saturating_mul(512) < actual {
-        return Err(SetupError::Sparse);
     }
     let unit = blocks(fd.file())?;
     let mapping = Mapping::read_only(fd.file(), super::length(size)?);

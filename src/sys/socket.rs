@@ -75,6 +75,21 @@ pub(crate) fn new() -> io::Result<OwnedFd> {
     own(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })
 }
 
+/// Two sockets that are connected to each other.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let mut fds = [-1; 2];
+    // SAFETY: `fds` is valid for writes of two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
+    Ok((own(fds[0])?, own(fds[1])?))
+}
+
+/// Lets the descriptor survive `exec`.
+pub(crate) fn keep_across_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes three numbers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) }).map(|_| ())
+}
+
 /// Gives the socket its address. A file has the mode `mode` at most from the start.
 pub(crate) fn bind(fd: BorrowedFd<'_>, address: &Address, mode: u32) -> io::Result<()> {
     // SAFETY: takes two numbers. The file that `bind` makes has this mode, less the umask.
