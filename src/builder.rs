@@ -222,8 +222,8 @@ impl<R: Kind> Builder<R> {
     }
 
     /// Makes the half of the ring that `role` writes, in a memory file of its own, for a peer that makes the
-    /// other one: see [`Split`]. Both must ask for the same messages, capacity and label. Options for named rings
-    /// are of no consequence.
+    /// other one: see [`Split`]. Both must ask for the same messages, capacity, label and
+    /// metadata. Options for named rings are of no consequence.
     ///
     /// # Errors
     ///

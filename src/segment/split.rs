@@ -188,6 +188,10 @@ fn open(fd: &PrivateFd, expected: &Spec) -> Result<Mapping, SetupError> {
         let reason = "the two halves are of different capacities; agree on one first";
         return Err(SetupError::InvalidSize { reason });
     }
+    if spec.metadata != expected.metadata {
+        let reason = "the two halves have different metadata; agree on it first";
+        return Err(SetupError::InvalidSize { reason });
+    }
     if expected.prefault {
         mapping.populate_for_reading().map_err(SetupError::os("madvise"))?;
     }

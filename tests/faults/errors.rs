@@ -187,9 +187,10 @@ pub fn errors(request: &Request, child: &Tracee) -> Option<Errors> {
         }
         libc::SYS_getsockopt => &[(ENOPROTOOPT, Answer), (ENOMEM, Answer)],
         libc::SYS_poll | libc::SYS_ppoll => &[(EINTR, GoOn), (ENOMEM, Answer), (EINVAL, Answer)],
-        // All that serves to hear of a death sooner.
-        libc::SYS_epoll_create1 => &[(EMFILE, GoOn), (ENFILE, GoOn), (ENOMEM, GoOn)],
-        libc::SYS_epoll_ctl => &[(ENOMEM, GoOn), (ENOSPC, GoOn), (EPERM, GoOn)],
+        // A connection goes on without: there it serves to hear of a death sooner. A listener waits by it.
+        libc::SYS_epoll_create1 => &[(EMFILE, Answer), (ENFILE, Answer), (ENOMEM, Answer)],
+        libc::SYS_epoll_ctl => &[(ENOMEM, Answer), (ENOSPC, Answer), (EPERM, Answer)],
+        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => &[(EINTR, GoOn)],
         libc::SYS_clone | libc::SYS_clone3 => {
             &[(EAGAIN, GoOn), (ENOMEM, GoOn), (EPERM, GoOn), (ENOSYS, GoOn)]
         }
