@@ -13,10 +13,12 @@ mod support;
 
 mod company;
 mod flags;
+mod halves;
 mod harness;
 mod latest;
 mod leave;
 mod lock;
+mod meet;
 mod message;
 mod operation;
 mod paths;

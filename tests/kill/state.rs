@@ -92,8 +92,13 @@ pub fn fill<S: Shape>(
         }
         drain::<S>(rx, &mut sequence)?;
     }
-    let mut next = state.passed;
-    match state.holds {
+    let next = fill_in::<S>(state.holds, tx, state.passed)?;
+    Ok(state.passed..next)
+}
+
+/// Sends the tags from `next` on that an empty ring is to hold: the tag after the last.
+pub fn fill_in<S: Shape>(holds: Holds, tx: &mut S::Sender, mut next: u64) -> Result<u64, String> {
+    match holds {
         Holds::Messages(count) => {
             for _ in 0..count {
                 if S::try_send(tx, next)? != Sent::Yes {
@@ -101,11 +106,11 @@ pub fn fill<S: Shape>(
                 }
                 next += 1;
             }
+            Ok(next)
         }
-        Holds::Full | Holds::Rest(_) => next = fill_up::<S>(tx, next)?,
-        Holds::Drained => {}
+        Holds::Full | Holds::Rest(_) => fill_up::<S>(tx, next),
+        Holds::Drained => Ok(next),
     }
-    Ok(state.passed..next)
 }
 
 /// Sends the tags from `next` on until the ring is full: the tag that did not fit.

@@ -370,6 +370,7 @@ impl Tracee {
     }
 
     /// From a mark on, runs to the entry of the next system call. `None`: that is the next mark.
+    #[allow(dead_code, reason = "for the faults")]
     pub fn next_call(&mut self) -> Result<Option<Request>, String> {
         loop {
             match self.system_call() {
@@ -383,6 +384,7 @@ impl Tracee {
     }
 
     /// The word at `address` of its memory.
+    #[allow(dead_code, reason = "for the faults")]
     pub fn peek(&self, address: u64) -> Result<u64, String> {
         let word = ptrace::read(self.pid, address as ptrace::AddressType);
         word.map(|word| word as u64).map_err(|error| format!("a peek: {error}"))
@@ -391,6 +393,7 @@ impl Tracee {
     /// Has the system call, at whose entry the child stands, say `errno`: without being made or, if it `is_made`,
     /// after that.
     #[cfg(target_arch = "x86_64")]
+    #[allow(dead_code, reason = "for the faults")]
     pub fn fail_call(&mut self, errno: i32, is_made: bool) -> Result<(), String> {
         let registers = |tracee: &Self| {
             ptrace::getregs(tracee.pid).map_err(|error| format!("PTRACE_GETREGS: {error}"))
