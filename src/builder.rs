@@ -2,7 +2,7 @@
 
 use crate::error::{ConnectError, Role, SetupError};
 use crate::handshake::{self, Invitation};
-use crate::protocol::claims;
+use crate::protocol::{claims, mailbox};
 use crate::segment::{Expected, OwnHalf, Place, RingKind, Segment, Spec, Topology};
 use crate::split::Split;
 use bytemuck::NoUninit;
@@ -18,12 +18,20 @@ const DEFAULT_PARTICIPANTS: usize = 64;
 const DEFAULT_LANES: usize = 16;
 /// The same where each is a reader with a buffer of its own, which takes the value's size.
 const DEFAULT_READERS: usize = 16;
+/// The same of a mailbox, where each has a journal in every lane.
+const DEFAULT_CORRESPONDENTS: usize = 32;
 
 /// The kinds of ring; sealed by being out of reach.
 pub trait Kind: Sized {
     /// The ring in `segment`, which is of this kind.
     #[doc(hidden)]
     fn in_segment(segment: Sealed) -> Self;
+
+    /// The same of a segment that somebody else has made.
+    #[doc(hidden)]
+    fn opened(segment: Sealed) -> Result<Self, SetupError> {
+        Ok(Self::in_segment(segment))
+    }
 }
 
 /// A segment, in a coat that only this crate can open.
@@ -109,6 +117,32 @@ impl Builder<crate::Semaphore> {
     }
 }
 
+impl Builder<crate::Mailbox> {
+    /// How many types of messages there are, 1 to 64, numbered from 1. Default: 64. Each takes the memory of its lane:
+    /// the capacity, and some pages.
+    ///
+    /// ```
+    /// use annulus::{Mailbox, Place};
+    ///
+    /// let mailbox = Mailbox::builder(16, 128).types(3).create(Place::memfd("orders")?)?;
+    /// assert_eq!(mailbox.types(), 3);
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn types(mut self, types: usize) -> Self {
+        self.spec.types = types;
+        self
+    }
+
+    pub(crate) fn mailbox(capacity: usize, longest: usize) -> Self {
+        let mut builder = Self::new(RingKind::Mailbox, capacity, (longest, 1));
+        builder.spec.topology = Topology::Mpmc;
+        builder.spec.types = mailbox::MOST_TYPES;
+        builder.spec.participants = DEFAULT_CORRESPONDENTS;
+        builder.spec.persistent = true;
+        builder
+    }
+}
+
 impl<R: Kind> Builder<R> {
     pub(crate) fn new(kind: RingKind, capacity: usize, message: (usize, usize)) -> Self {
         let mut spec = Spec::sole(kind, capacity, message);
@@ -151,8 +185,9 @@ impl<R: Kind> Builder<R> {
     /// How many senders and receivers there can be together in a ring with a shared side, at most 1024.
     /// Default: 64. Each takes 256 bytes. In a [`ByteRing`](crate::ByteRing), how many senders; default: 16, and each
     /// takes the ring's capacity and some pages. How many holders, in a [`Semaphore`](crate::Semaphore). In a
-    /// [`Latest`](crate::Latest), how many readers; default: 16, and each takes the size of the value. Of no
-    /// consequence with one sender and one receiver.
+    /// [`Latest`](crate::Latest), how many readers; default: 16, and each takes the size of the value. In a
+    /// [`Mailbox`](crate::Mailbox) default 32, and each takes 256 bytes for each type. Of no consequence with one sender
+    /// and one receiver.
     pub fn participants(mut self, participants: usize) -> Self {
         self.spec.participants = participants;
         self
@@ -202,7 +237,7 @@ impl<R: Kind> Builder<R> {
     }
 
     /// Whether the ring outlives its users: its name stays when the last of them leaves, and an absent
-    /// peer never ends a conversation, so nothing says `Disconnected`. Default: no.
+    /// peer never ends a conversation, so nothing says `Disconnected`. Default: no; yes for a [`Mailbox`](crate::Mailbox).
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.spec.persistent = persistent;
         self
@@ -281,9 +316,10 @@ impl<R: Kind> Builder<R> {
             match place.file().map(|_| Segment::open(&place, &expected)) {
                 // Or its last user has just left: try to be the one who makes it anew.
                 None | Some(Err(SetupError::NotFound)) => {}
-                Some(done) => {
-                    return done.map(|segment| R::in_segment(Sealed(Arc::new(segment))));
-                }
+                Some(done) => match done.and_then(|segment| R::opened(Sealed(Arc::new(segment)))) {
+                    Err(SetupError::NotFound) => {}
+                    done => return done,
+                },
             }
             match Segment::create(&place, spec.clone()) {
                 // Somebody was faster.
@@ -398,7 +434,7 @@ impl<R: Kind> Attach<R> {
     /// stopped in the middle of that.
     pub fn open(self, place: Place) -> Result<R, SetupError> {
         let segment = Segment::open(&place, &self.expected)?;
-        Ok(R::in_segment(Sealed(Arc::new(segment))))
+        R::opened(Sealed(Arc::new(segment)))
     }
 
     /// Opens the ring behind a descriptor: one that was inherited, or came over a Unix socket. The
@@ -410,7 +446,7 @@ impl<R: Kind> Attach<R> {
     /// still change, [`SetupError::NoProc`] if `/proc` is not mounted.
     pub fn from_fd(self, fd: OwnedFd) -> Result<R, SetupError> {
         let segment = Segment::from_fd(fd, &self.expected)?;
-        Ok(R::in_segment(Sealed(Arc::new(segment))))
+        R::opened(Sealed(Arc::new(segment)))
     }
 
     /// Takes the role of a split ring that was handed over by

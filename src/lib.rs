@@ -14,6 +14,7 @@
 //! | [`Duplex<T>`](Duplex), [`ByteDuplex`], [`ByteStream`] | both ways, over a [`Listener`] and [`connect`]; many clients by a [`Hub`] | stream and seqpacket sockets |
 //! | [`Semaphore`] | none, but permits, which come back from the dead | System V and POSIX semaphores, robust mutexes |
 //! | [`Event`] | none, but 64 flags | `eventfd`, signals |
+//! | [`Mailbox`] | of up to 64 types or priorities, among which receivers choose | System V and POSIX message queues |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
 //!
 //! ```no_run
@@ -49,6 +50,7 @@
 //! | permits of a semaphore, flags of an event | `protocol/permits.rs`, `semaphore.rs`; `protocol/flags.rs`, `event.rs` |
 //! | the latest value, its buffers and who reads them | `protocol/latest.rs`, `latest.rs` |
 //! | lanes of many senders, and the doorbell | `protocol/lanes.rs`, `lanes.rs` |
+//! | messages of many types, and who chooses among them | `protocol/mailbox/`, `mailbox/` |
 //! | who is there, who is dead | `participants.rs`, `table.rs` |
 //! | creating, publishing, checking segments | `segment/` |
 //! | a ring in two halves that only their owners write | `segment/split.rs`, `split.rs` |
@@ -112,6 +114,9 @@ mod lanes;
 mod latest;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
+mod mailbox;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
 mod participants;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
@@ -170,9 +175,9 @@ mod api {
     pub use crate::duplex::{ByteDuplex, Duplex};
     pub use crate::error::{
         AcquireError, AcquireTimeoutError, ByteSendError, ConnectError, EventError,
-        EventTimeoutError, LatestError, RecvError, RecvIntoError, RecvTimeoutError, Refusal,
-        ReleaseError, Role, SendAllError, SendError, SendTimeoutError, SetupError, TryAcquireError,
-        TryRecvError, TrySendError,
+        EventTimeoutError, LatestError, MailRecvError, MailSendError, RecvError, RecvIntoError,
+        RecvTimeoutError, Refusal, ReleaseError, Role, SendAllError, SendError, SendTimeoutError,
+        SetupError, TryAcquireError, TryRecvError, TrySendError,
     };
     pub use crate::event::{Event, EventHandle};
     pub use crate::handshake::{
@@ -180,7 +185,9 @@ mod api {
     };
     pub use crate::hub::{ClientId, Hub, HubEvent, Member, Turn};
     pub use crate::latest::{Latest, LatestReader, LatestWriter};
+    pub use crate::mailbox::{Letter, MailReceiver, MailSender, Mailbox, Subscription};
     pub use crate::participants::Ending;
+    pub use crate::protocol::mailbox::Select;
     pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};
     pub use crate::segment::{Place, RingKind, Topology};
     pub use crate::semaphore::{Holder, Permit, Semaphore};

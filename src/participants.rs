@@ -360,6 +360,7 @@ impl Participant {
         if resolved {
             self.wake();
             self.wake_own_side();
+            self.wake_lanes();
         }
         resolved
     }
@@ -368,6 +369,14 @@ impl Participant {
     #[cold]
     pub(crate) fn wake_own_side(&self) {
         futex::wake_all(park::ring(self.peer()));
+    }
+
+    /// Wakes those who sleep for room in some lane of a mailbox.
+    fn wake_lanes(&self) {
+        if self.attached.segment().spec.is_mailbox() {
+            let lanes = self.attached.lanes();
+            lanes.for_each(|lane| futex::wake_all(park::ring(lane.half(Role::Receiver))));
+        }
     }
 
     /// How often it has slept.
@@ -586,7 +595,9 @@ impl Participant {
             return false;
         }
         let was_there = acquire(&self.peer().presence.state) != 0;
-        was_there && !segment.spec.persistent && !segment.is_held(peer)
+        // A mailbox is there for those who come later, as long as it is there at all.
+        let ends = !segment.spec.persistent && !segment.spec.is_mailbox();
+        was_there && ends && !segment.is_held(peer)
     }
 
     /// Whether there is no peer any more, and how it ended: where there were several, whether each of them said that
@@ -663,7 +674,8 @@ impl Drop for Participant {
             return;
         }
         if let Some(entry) = self.entry {
-            table::leave(&self.attached, entry.into());
+            let attached = self.hub.as_ref().map_or(&self.attached, |hub| &hub.attached);
+            table::leave(attached, usize::from(entry));
         }
         let others = || {
             let mut entries = self.attached.table().iter();

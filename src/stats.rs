@@ -81,7 +81,7 @@ impl Stats {
         table: &[Entry],
     ) -> Self {
         let count = |half: &Half| match spec.kind {
-            RingKind::Slots => half.cursor.position.load(Ordering::Relaxed),
+            RingKind::Slots | RingKind::Mailbox => half.cursor.position.load(Ordering::Relaxed),
             RingKind::Bytes => half.cursor.messages.load(Ordering::Relaxed),
             RingKind::Semaphore | RingKind::Event => 0,
             // Readers take nothing, and leave the position alone.
@@ -93,7 +93,7 @@ impl Stats {
         fence(Ordering::Acquire);
         let sent = sum(&mut halves.clone().map(|(sender, _)| count(sender)));
         let waiting = |halves| match spec.kind {
-            RingKind::Slots | RingKind::Bytes => waiting(halves),
+            RingKind::Slots | RingKind::Bytes | RingKind::Mailbox => waiting(halves),
             _ => 0,
         };
         let length = halves.clone().map(waiting).fold(0, u64::saturating_add);
@@ -105,7 +105,7 @@ impl Stats {
             RingKind::Event => Flags { word }.value(),
             _ => 0,
         };
-        let meeting = spec.is_laned().then_some((sender, receiver));
+        let meeting = (spec.lanes() > 0).then_some((sender, receiver));
         let sides = || halves.clone().chain(meeting).flat_map(|(one, other)| [one, other]);
         let both = |figure: fn(&Half) -> &AtomicU64| {
             sum(&mut sides().map(|half| figure(half).load(Ordering::Relaxed)))

@@ -86,6 +86,10 @@ pub enum Edge {
     RaiseStore,
     /// F1, load end: it is found, or taken.
     RaiseLoad,
+    /// C6, store end: a sender's fence between its claim and what it writes.
+    LookStore,
+    /// C6, load end: the fence of one who reads a message without a claim, before it looks at the stamp again.
+    LookLoad,
     /// P2, store end: the bump of a side's epoch. The load end is the waiter's barrier of P1, behind a
     /// relaxed load.
     RingStore,
@@ -114,7 +118,7 @@ pub enum Edge {
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 44] = [
+    pub const ALL: [Edge; 46] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
@@ -146,6 +150,8 @@ impl Edge {
         Edge::WitnessLoad,
         Edge::RaiseStore,
         Edge::RaiseLoad,
+        Edge::LookStore,
+        Edge::LookLoad,
         Edge::ParkNotify,
         Edge::ParkAnnounce,
         Edge::RingStore,
@@ -205,6 +211,18 @@ impl Edge {
     #[cfg(loom)]
     fn or_weakened(self, ordering: Ordering) -> Ordering {
         if model::is_weakened(self) { Ordering::Relaxed } else { ordering }
+    }
+
+    /// The store end of an edge that a fence stands for, because what it orders are stores of payload.
+    #[inline(always)]
+    pub fn release_fence(self) {
+        self.order(Ordering::Release);
+    }
+
+    /// The load end of an edge that a fence stands for, because what it orders are loads of payload.
+    #[inline(always)]
+    pub fn acquire_fence(self) {
+        self.order(Ordering::Acquire);
     }
 
     /// A sequentially consistent fence: either end of an edge between two sides that each store and then load

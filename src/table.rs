@@ -9,6 +9,7 @@
 use crate::error::{Role, SetupError};
 use crate::protocol::claims::{self, Claims, Outcome};
 use crate::protocol::layout::{ACTIVE, INCARNATION, RECEIVES};
+use crate::protocol::mailbox;
 use crate::protocol::permits::{self, Permits};
 use crate::protocol::slots::Untyped;
 use crate::segment::{Attached, RingKind, role_of};
@@ -69,12 +70,27 @@ pub(crate) fn join(attached: &Attached, fd: BorrowedFd<'_>, role: Role) -> Resul
     let incarnation = card.state.load(Ordering::Relaxed) / INCARNATION;
     let receives = if role == Role::Receiver { RECEIVES } else { 0 };
     let state = incarnation.wrapping_add(1).wrapping_mul(INCARNATION) | receives | ACTIVE;
+    // What each lane's journals have to be judged by. Nobody asks for it before the entry is this one's.
+    for lane in journals(attached) {
+        lane.table()[entry].card.state.store(receives | ACTIVE, Ordering::Release);
+    }
     card.state.store(state, Ordering::Release);
     Ok(entry as u16)
 }
 
+/// The lanes that have journals of their own: those of a mailbox.
+fn journals(attached: &Attached) -> impl Iterator<Item = Attached> + '_ {
+    let has_journals = attached.segment().spec.is_mailbox();
+    has_journals.then(|| attached.lanes()).into_iter().flatten()
+}
+
 /// Gives an entry up; its owner has no claims, and holds nothing. The lock goes later.
 pub(crate) fn leave(attached: &Attached, entry: usize) {
+    for lane in journals(attached) {
+        let entry = &lane.table()[entry];
+        entry.journal.intent.store(0, Ordering::Release);
+        entry.card.state.store(0, Ordering::Release);
+    }
     let entry = &attached.table()[entry];
     if attached.segment().spec.kind != RingKind::Semaphore {
         // The last claim is done: whoever takes the entry next has none. A ledger goes on.
@@ -116,6 +132,16 @@ pub(crate) fn are_others_at_work(attached: &Attached, own: u16) -> bool {
         let mut entries = attached.table().iter().enumerate();
         return entries.any(|(i, entry)| i != usize::from(own) && role_of(entry).is_some());
     }
+    if spec.is_mailbox() {
+        let others = attached.table().iter().enumerate().filter(|&(i, _)| i != own.into());
+        let mut others = others.map(|(_, entry)| role_of(entry));
+        // There are many lanes to look at.
+        return others.any(|role| role == Some(Role::Receiver))
+            && attached.lanes().any(|lane| {
+                let (mem, shape) = (memory(&lane, own), mailbox::shape(spec.message_size));
+                claims::are_others_at_work(&mem, shape, spec.capacity, own.into())
+            });
+    }
     let (mem, shape) = (memory(attached, own), Untyped(spec.message_size));
     claims::are_others_at_work(&mem, shape, spec.capacity, own.into())
 }
@@ -136,6 +162,9 @@ fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool)
         }
         return is_resolved;
     }
+    if spec.is_mailbox() {
+        return resolve_lanes(attached, victim, is_alive);
+    }
     // A repairer writes no journal but the victim's.
     let mem = &memory(attached, victim as u16);
     let shape = Untyped(spec.message_size);
@@ -146,4 +175,25 @@ fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool)
         }
         Outcome::Busy => false,
     }
+}
+
+/// The same in a mailbox: in each lane there may be something. The entry is free when nothing is left in any.
+fn resolve_lanes(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool) -> bool {
+    let spec = &attached.segment().spec;
+    let shape = mailbox::shape(spec.message_size);
+    let (mut resolved, mut busy) = (0, false);
+    for lane in attached.lanes() {
+        let mem = &memory(&lane, victim as u16);
+        match claims::resolve(mem, shape, spec.capacity, victim, &is_alive) {
+            Outcome::Resolved(count) => resolved += count,
+            Outcome::Busy => busy = true,
+        }
+    }
+    // For people, as in a lane: what a repairer was killed with is not counted.
+    let total = &attached.table()[victim].card.resolved;
+    total.store(total.load(Ordering::Relaxed).wrapping_add(resolved), Ordering::Relaxed);
+    if !busy {
+        leave(attached, victim);
+    }
+    !busy || resolved > 0
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use crate::participants::Participant;
+use crate::protocol::layout::Half;
 use crate::protocol::park::{Barrier, Sleep};
 use crate::protocol::room::Look;
 use crate::sync::{Edge, spin_hint};
@@ -103,10 +104,38 @@ pub(crate) fn heavy(barrier: Barrier) {
     }
 }
 
+/// Where a side sleeps, and what for.
+#[derive(Clone, Copy)]
+pub(crate) struct Berth<'a> {
+    /// Its own half and the one whose epoch is rung, if they are not those of the side.
+    pub(crate) halves: Option<(&'a Half, &'a Half)>,
+    /// What it is to be woken for, of 32 things.
+    pub(crate) bits: u32,
+}
+
+impl Berth<'_> {
+    /// Where the peers meet, for whatever they publish.
+    const USUAL: Self = Self { halves: None, bits: futex::ANY };
+
+    fn halves<'s>(&'s self, side: &'s Participant) -> (&'s Half, &'s Half) {
+        self.halves.unwrap_or_else(|| (side.own(), side.peer()))
+    }
+}
+
 /// Repeats `attempt` until it gives something other than [`Failure::NotReady`], the deadline passes, or
 /// the peer is gone and one more attempt after that finds nothing.
 pub(crate) fn wait<R>(
     side: &mut Participant,
+    deadline: Option<Instant>,
+    attempt: impl FnMut(&mut Participant, Look) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    wait_in(side, Berth::USUAL, deadline, attempt)
+}
+
+/// The same for a side that sleeps in `berth`.
+pub(crate) fn wait_in<R>(
+    side: &mut Participant,
+    berth: Berth<'_>,
     deadline: Option<Instant>,
     mut attempt: impl FnMut(&mut Participant, Look) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
@@ -116,7 +145,8 @@ pub(crate) fn wait<R>(
     let deadline = deadline.map(Monotonic::of);
     loop {
         let barrier = side.budget.barrier;
-        let sleep = Sleep::announce(side.own(), side.peer(), || heavy(barrier));
+        let (own, peer) = berth.halves(side);
+        let sleep = Sleep::announce(own, peer, || heavy(barrier));
         match attempt(side, Look::Exact) {
             Err(Failure::NotReady) => {}
             done => return done,
@@ -133,15 +163,20 @@ pub(crate) fn wait<R>(
             false if side.are_others_at_work() => WORK_SLICE,
             false => SLICE,
         };
-        let epoch = &side.peer().presence.epoch;
+        let epoch = &berth.halves(side).1.presence.epoch;
         let woken = match deadline {
-            None => futex::wait_slice(epoch, sleep.expected(), slice),
+            None if berth.bits == futex::ANY => futex::wait_slice(epoch, sleep.expected(), slice),
+            None => {
+                let until = Monotonic::now() + slice;
+                futex::wait_for(epoch, sleep.expected(), berth.bits, until)
+            }
             Some(deadline) => {
                 let now = Monotonic::now();
                 if deadline <= now {
                     return Err(Failure::Timeout);
                 }
-                futex::wait(epoch, sleep.expected(), deadline.min(now + slice))
+                let until = deadline.min(now + slice);
+                futex::wait_for(epoch, sleep.expected(), berth.bits, until)
             }
         };
         slept(side);
@@ -272,6 +307,30 @@ pub(crate) fn wait_for_peer(side: &mut Participant, timeout: Duration) -> bool {
         count(side);
         let until = deadline.min(now + PEER_SLICE);
         futex::wait(&side.peer().presence.epoch, sleep.expected(), until);
+    }
+}
+
+/// Repeats `look` until it gives something or the deadline passes, for one who has no part in the ring: he
+/// sleeps as those do who wait at `own` for `peer`, for one of `bits`.
+pub(crate) fn watch<R>(
+    (own, peer): (&Half, &Half),
+    (bits, barrier): (u32, Barrier),
+    deadline: Option<Instant>,
+    mut look: impl FnMut() -> Option<R>,
+) -> Option<R> {
+    let deadline = deadline.map(Monotonic::of);
+    loop {
+        let sleep = Sleep::announce(own, peer, || heavy(barrier));
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        let now = Monotonic::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return None;
+        }
+        let slice = now + SLICE;
+        let until = deadline.map_or(slice, |deadline| deadline.min(slice));
+        futex::wait_for(&peer.presence.epoch, sleep.expected(), bits, until);
     }
 }
 

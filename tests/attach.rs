@@ -76,7 +76,7 @@ impl Left {
 #[test]
 fn every_field_of_the_header_is_checked() {
     type Check = fn(&SetupError) -> bool;
-    let cases: [(&str, u64, u64, Check); 29] = [
+    let cases: [(&str, u64, u64, Check); 30] = [
         ("magic", 0, 0, |e| matches!(e, SetupError::NotARing)),
         ("version", 8, 2, |e| matches!(e, SetupError::Version { expected: 1, actual: 2 })),
         ("version", 8, 0, |e| matches!(e, SetupError::Version { .. })),
@@ -104,7 +104,8 @@ fn every_field_of_the_header_is_checked() {
         ("metadata size", 176, 1025, |e| matches!(e, SetupError::Corrupt)),
         ("metadata size", 176, u64::MAX, |e| matches!(e, SetupError::Corrupt)),
         ("behind the metadata", 184, 1, |e| matches!(e, SetupError::Corrupt)),
-        ("reserved", 1208, 1, |e| matches!(e, SetupError::Kind { .. })),
+        ("types", 1208, 1, |e| matches!(e, SetupError::Corrupt)),
+        ("reserved", 1216, 1, |e| matches!(e, SetupError::Kind { .. })),
         ("reserved", 4088, 1 << 63, |e| matches!(e, SetupError::Kind { .. })),
     ];
     for (field, offset, value, check) in cases {

@@ -5,6 +5,7 @@
 mod connect;
 mod event;
 mod latest;
+mod mailbox;
 mod permits;
 mod recv;
 mod send;
@@ -13,6 +14,7 @@ mod setup;
 pub use connect::{ConnectError, Refusal};
 pub use event::{EventError, EventTimeoutError};
 pub use latest::LatestError;
+pub use mailbox::{MailRecvError, MailSendError};
 pub use permits::{AcquireError, AcquireTimeoutError, ReleaseError, TryAcquireError};
 pub use recv::{RecvError, RecvIntoError, RecvTimeoutError, TryRecvError};
 pub use send::{ByteSendError, SendAllError, SendError, SendTimeoutError, TrySendError};

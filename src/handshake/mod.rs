@@ -77,8 +77,8 @@ impl Messages {
     /// A ring of them.
     fn spec(self, capacity: usize, label: &str) -> Spec {
         let message = match self.kind {
-            RingKind::Slots => self.message,
-            _ => (records::max_message(capacity), 1),
+            RingKind::Bytes => (records::max_message(capacity), 1),
+            _ => self.message,
         };
         let mut spec = Spec::sole(self.kind, capacity, message);
         label.clone_into(&mut spec.label);
@@ -88,16 +88,16 @@ impl Messages {
     /// Size and alignment as they are said to the peer.
     fn said(self) -> (u64, u64) {
         match self.kind {
-            RingKind::Slots => (self.message.0 as u64, self.message.1 as u64),
-            _ => (0, 1),
+            RingKind::Bytes => (0, 1),
+            _ => (self.message.0 as u64, self.message.1 as u64),
         }
     }
 
     /// The capacity if nobody says.
     fn capacity(self) -> usize {
         match self.kind {
-            RingKind::Slots => 1024,
-            _ => 64 * 1024,
+            RingKind::Bytes => 64 * 1024,
+            _ => 1024,
         }
     }
 }

@@ -27,6 +27,14 @@
 //! A semaphore has the table and no data, and an event neither. Their one word is in the sender's half, and those who
 //! wait do it as receivers; who waits until all permits are taken does it as a sender.
 //!
+//! A mailbox has a lane for each type of messages. The halves above are where all senders and all receivers meet, and
+//! the table there says who they are; behind it follow
+//!
+//! ```text
+//! next page      for each lane: receiver's half, sender's half, table of journals (in whole pages)
+//! next page      for each lane: slots, then one word for each slot, in whole pages
+//! ```
+//!
 //! In the **split** form each role has a file of its own, which the other side maps read-only. Both start with the
 //! same header, but for its `part` and `size`:
 //!
@@ -64,7 +72,7 @@ pub const LABEL: usize = 64;
 /// Most bytes of metadata.
 pub const METADATA: usize = 1024;
 /// Words of the header that have no meaning yet.
-pub const RESERVED: usize = (PAGE - 120 - LABEL - METADATA) / 8;
+pub const RESERVED: usize = (PAGE - 128 - LABEL - METADATA) / 8;
 /// The most participants of a ring with shared sides.
 pub const MAX_PARTICIPANTS: usize = 1024;
 
@@ -92,6 +100,8 @@ pub mod kind {
     pub const EVENT: u64 = 17;
     /// Buffers of one value, of which the latest is read.
     pub const LATEST: u64 = 18;
+    /// Slots in a lane for each type.
+    pub const MAILBOX: u64 = 20;
 }
 
 /// Which part of the ring a file holds, in [`Header::part`].
@@ -155,6 +165,8 @@ pub struct Header {
     pub metadata_size: AtomicU64,
     /// What the creator wanted users to know, padded with zeroes.
     pub metadata: [AtomicU64; METADATA / 8],
+    /// Mailbox: types of messages. Others: 0.
+    pub types: AtomicU64,
     /// Zero; a segment with anything else here is refused.
     pub reserved: [AtomicU64; RESERVED],
 }
@@ -167,7 +179,8 @@ pub struct Half {
     /// How far this side is: exact at every instruction, so that a successor can go on from it.
     pub cursor: Cursor,
     /// The receiver's lazily published position; unused in a sender's half. Receivers that share: a number
-    /// that changes when messages are there to be delivered again.
+    /// that changes when messages are there to be delivered again. Where those of a mailbox meet: a bit for each lane
+    /// that is used (sender's half), not 0 if it was removed (receiver's half).
     pub released: Released,
     /// Who this side is and whether it sleeps: read often, written seldom.
     pub presence: Presence,
@@ -190,7 +203,7 @@ pub struct Doorbell {
 #[repr(C, align(128))]
 pub struct Cursor {
     /// Slots: messages sent or received. Bytes: bytes of records sent or received. Where the senders of a ring
-    /// with lanes meet: messages that were given a number, if they are. The sender's half of a semaphore: its word; of
+    /// with lanes, or of a mailbox meet: messages that were given a number, if they are. The sender's half of a semaphore: its word; of
     /// an event: its flags.
     pub position: AtomicU64,
     /// Bytes: messages sent or received. Slots: unused.
@@ -302,7 +315,8 @@ mod asserted {
         assert!(offset_of!(Header, part) == 168);
         assert!(offset_of!(Header, metadata_size) == 176);
         assert!(offset_of!(Header, metadata) == 184);
-        assert!(offset_of!(Header, reserved) == 1208);
+        assert!(offset_of!(Header, types) == 1208);
+        assert!(offset_of!(Header, reserved) == 1216);
         assert!(offset_of!(Half, cursor) == 0);
         assert!(offset_of!(Half, released) == 128);
         assert!(offset_of!(Half, presence) == 256);

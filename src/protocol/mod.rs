@@ -61,6 +61,7 @@
 //! | C3 fill | sender: stamp `FULL(p)`, Release; repairer: `TOMB(p)`, `ORPHAN(p)`; receiver that gives back: `ORPHAN(p)` | receiver: stamp, Acquire | the message of `p` |
 //! | C4 empty | receiver: stamp `FREE(p + N)`, Release | sender: stamp, Acquire | the receiver has read all it will ever read of the slot |
 //! | C5 orphans | repairer, or who gives back: the number of changes, Release | receiver: the same, Acquire | the stamp `ORPHAN(p)` |
+//! | C6 look | sender: fence between its claim and what it writes, Release | one who reads without a claim: fence between reading and the second look at the stamp, Acquire | that the slot was emptied before |
 //! | M1 permit | who frees permits: the word, Release | who gets them, and who looks: the same, Acquire | what the holder did |
 //! | M2 witness | who replaces another's change: the word, Release | repairer: the same, Acquire | that the change was made |
 //! | F1 raise | raiser: the flags, Release | who finds or takes them: the same, Acquire | what the raiser did before |
@@ -87,6 +88,7 @@ pub mod flags;
 pub mod lanes;
 pub mod latest;
 pub mod layout;
+pub mod mailbox;
 pub mod pace;
 pub mod park;
 pub mod permits;

@@ -5,7 +5,7 @@ use crate::protocol::layout::{
     self, Entry, Header, LABEL, MAGIC, MAX_PARTICIPANTS, METADATA, VERSION, flag, kind, part,
     topology,
 };
-use crate::protocol::{claims, lanes, latest, permits, records, slots};
+use crate::protocol::{claims, lanes, latest, mailbox, permits, records, slots};
 use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::clock;
 use bytemuck::AnyBitPattern;
@@ -87,6 +87,8 @@ pub enum RingKind {
     Event,
     /// One value, of which the latest is read: [`Latest`](crate::Latest).
     Latest,
+    /// Messages of several types, up to a size: [`Mailbox`](crate::Mailbox).
+    Mailbox,
 }
 
 impl RingKind {
@@ -97,6 +99,7 @@ impl RingKind {
             Self::Semaphore => kind::SEMAPHORE,
             Self::Event => kind::EVENT,
             Self::Latest => kind::LATEST,
+            Self::Mailbox => kind::MAILBOX,
         }
     }
 
@@ -107,6 +110,7 @@ impl RingKind {
             kind::SEMAPHORE => Some(Self::Semaphore),
             kind::EVENT => Some(Self::Event),
             kind::LATEST => Some(Self::Latest),
+            kind::MAILBOX => Some(Self::Mailbox),
             _ => None,
         }
     }
@@ -119,6 +123,7 @@ impl RingKind {
             Self::Semaphore => "semaphore",
             Self::Event => "event",
             Self::Latest => "latest",
+            Self::Mailbox => "mailbox",
         }
     }
 
@@ -139,6 +144,7 @@ impl RingKind {
             Self::Semaphore => "a semaphore",
             Self::Event => "an event",
             Self::Latest => "the latest value of a variable",
+            Self::Mailbox => "a mailbox",
         }
     }
 }
@@ -193,6 +199,8 @@ pub(crate) struct Spec {
     /// Entries of the table of participants; none if no side is shared.
     pub(crate) participants: usize,
     pub(crate) part: Part,
+    /// Types of messages of a mailbox; otherwise 0.
+    pub(crate) types: usize,
     pub(crate) label: String,
     /// Plain data of the creator's.
     pub(crate) metadata: Box<[u8]>,
@@ -221,6 +229,7 @@ impl Spec {
             mode: 0o600,
             participants: 0,
             part: Part::Whole,
+            types: 0,
             label: String::new(),
             metadata: Box::default(),
         }
@@ -297,6 +306,25 @@ impl Spec {
                 };
                 words.filter(|&words| words < 1 << 45).ok_or(invalid(too_large))
             }
+            RingKind::Mailbox => {
+                if self.topology != Topology::Mpmc {
+                    return Err(invalid("a mailbox has many senders and many receivers"));
+                }
+                if !(1..=mailbox::MOST_TYPES).contains(&self.types) {
+                    return Err(invalid("a mailbox has 1 to 64 types of messages"));
+                }
+                if !self.capacity.is_power_of_two() || self.message_align != 1 {
+                    return Err(invalid("a lane has a power of two of slots, aligned to words"));
+                }
+                if self.capacity > slots::MAX_CAPACITY || self.message_size > slots::MAX_CAPACITY {
+                    return Err(invalid(too_large));
+                }
+                claims::words_for(mailbox::shape(self.message_size), self.capacity)
+                    .and_then(|words| words.checked_next_multiple_of(layout::PAGE / 8))
+                    .and_then(|words| words.checked_mul(self.types))
+                    .filter(|&words| words < 1 << 45)
+                    .ok_or(invalid(too_large))
+            }
             RingKind::Bytes if self.topology.shares(Role::Receiver) => {
                 Err(invalid("messages of any size have one receiver"))
             }
@@ -330,7 +358,7 @@ impl Spec {
             // The receiver of all lanes needs none.
             RingKind::Bytes => self.is_laned() && role == Role::Sender,
             RingKind::Latest => role == Role::Receiver,
-            RingKind::Semaphore => true,
+            RingKind::Semaphore | RingKind::Mailbox => true,
             RingKind::Event => false,
         }
     }
@@ -339,7 +367,7 @@ impl Spec {
     pub(crate) fn has_claims(&self) -> bool {
         match self.kind {
             RingKind::Slots => self.topology.is_shared(),
-            RingKind::Semaphore => true,
+            RingKind::Semaphore | RingKind::Mailbox => true,
             _ => false,
         }
     }
@@ -349,20 +377,44 @@ impl Spec {
         self.kind == RingKind::Bytes && self.topology.is_shared()
     }
 
+    /// Whether each type of messages has a lane of its own.
+    pub(crate) fn is_mailbox(&self) -> bool {
+        self.kind == RingKind::Mailbox
+    }
+
     /// How many lanes there are.
     pub(crate) fn lanes(&self) -> usize {
-        if self.is_laned() { self.participants } else { 0 }
+        match self.kind {
+            RingKind::Mailbox => self.types,
+            _ if self.is_laned() => self.participants,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of what a lane has before its data: the halves, and in a mailbox a table of journals.
+    pub(crate) fn lane_stride(&self) -> usize {
+        let journals = if self.is_mailbox() { self.table_size() } else { 0 };
+        2 * layout::PAGE + journals
+    }
+
+    /// Bytes of the table of participants, in whole pages.
+    fn table_size(&self) -> usize {
+        (self.participants * size_of::<Entry>()).next_multiple_of(layout::PAGE)
     }
 
     /// Words of data of a lane, in whole pages.
     pub(crate) fn lane_words(&self) -> usize {
+        if self.is_mailbox() {
+            let words = claims::words_for(mailbox::shape(self.message_size), self.capacity);
+            return words.map_or(0, |words| words.next_multiple_of(layout::PAGE / 8));
+        }
         let words = records::words_for(lanes::lane_capacity(self.capacity, self.ordered));
         words.next_multiple_of(layout::PAGE / 8)
     }
 
     /// Where the lanes' halves start.
     pub(crate) fn lanes_at(&self) -> usize {
-        layout::DATA + (self.participants * size_of::<Entry>()).next_multiple_of(layout::PAGE)
+        layout::DATA + self.table_size()
     }
 
     /// Where the data starts: behind the table of participants and the lanes' halves, if there are any.
@@ -370,7 +422,7 @@ impl Spec {
         if self.part != Part::Whole {
             return layout::OWN_DATA;
         }
-        self.lanes_at() + self.lanes() * 2 * layout::PAGE
+        self.lanes_at() + self.lanes() * self.lane_stride()
     }
 
     /// Bytes of the segment in pages of `unit` bytes.
@@ -388,6 +440,9 @@ impl Spec {
             return Err(SetupError::InvalidSize {
                 reason: "only a ring with lanes can be ordered",
             });
+        }
+        if self.types != 0 && !self.is_mailbox() {
+            return Err(SetupError::InvalidSize { reason: "only a mailbox has types of messages" });
         }
         if self.part != Part::Whole
             && (self.topology.is_shared() || self.persistent || self.huge_pages)
@@ -445,6 +500,7 @@ impl Spec {
             (&header.participants, self.participants as u64),
             (&header.part, self.part.number()),
             (&header.metadata_size, self.metadata.len() as u64),
+            (&header.types, self.types as u64),
         ] {
             field.store(value, Ordering::Relaxed);
         }
@@ -520,6 +576,7 @@ impl Spec {
             mode: half_word(&header.mode)?,
             participants: number(&header.participants)?,
             part,
+            types: number(&header.types)?,
             label: core::str::from_utf8(&label[..length])
                 .map_err(|_| SetupError::Corrupt)?
                 .to_owned(),

@@ -25,6 +25,7 @@ use crate::protocol::claims::Claims;
 use crate::protocol::layout::{
     ACTIVE, DATA, Entry, Half, Header, OWN_DATA, OWN_HALF, PAGE, RECEIVER, RECEIVES, SENDER,
 };
+use crate::protocol::mailbox;
 use crate::protocol::permits::Permits;
 use crate::protocol::slots::{Slots, Untyped};
 use crate::stats::Stats;
@@ -103,6 +104,12 @@ impl Segment {
     /// Maps the `size` bytes of `fd`, a file just made, and writes an empty ring into it.
     fn assemble(fd: PrivateFd, spec: Spec, size: u64) -> Result<Self, SetupError> {
         let segment = Self::of(map(fd.file(), size, &spec)?, fd, spec)?;
+        if segment.spec.is_mailbox() {
+            let shape = mailbox::shape(segment.spec.message_size);
+            for lane in segment.words().chunks_exact(segment.spec.lane_words()) {
+                Claims::initialise(lane, shape, segment.spec.capacity);
+            }
+        }
         if segment.spec.kind == RingKind::Slots {
             let (sender, receiver) = (segment.half(Role::Sender), segment.half(Role::Receiver));
             let words = segment.words();
@@ -214,6 +221,7 @@ impl Segment {
         let most = match self.spec.kind {
             RingKind::Slots => self.spec.capacity,
             RingKind::Latest => 0,
+            RingKind::Mailbox => self.spec.capacity * self.spec.types,
             RingKind::Bytes => self.words * size_of::<Word>(),
             RingKind::Semaphore | RingKind::Event => return 0,
         };
@@ -335,13 +343,23 @@ impl Attached {
     pub(crate) fn lane(segment: &Arc<Segment>, lane: usize) -> Self {
         let spec = &segment.spec;
         assert!(lane < spec.lanes() && segment.mapping.len() >= spec.data_at());
-        let receiver = spec.lanes_at() + lane * 2 * PAGE;
+        let receiver = spec.lanes_at() + lane * spec.lane_stride();
         let size = spec.lane_words();
         // SAFETY: the halves of all lanes lie between `lanes_at` and `data_at`, within the mapping, the receiver's
         // first, each on a page of its own; a half is atomics only.
         let half = |at| unsafe { segment.mapping.base().add(at).cast::<Half>().as_ref() };
         let halves = (half(receiver + PAGE), half(receiver));
-        Self::of(segment, halves, &segment.words()[lane * size..][..size])
+        let mut attached = Self::of(segment, halves, &segment.words()[lane * size..][..size]);
+        if spec.is_mailbox() {
+            // SAFETY: a mailbox's lane has its table behind its halves, before the next lane and so before `data_at`.
+            attached.table = unsafe { segment.mapping.base().add(receiver + 2 * PAGE).cast() };
+        }
+        attached
+    }
+
+    /// The lanes of the segment, if it has any.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = Self> + '_ {
+        (0..self.segment.spec.lanes()).map(|lane| Self::lane(&self.segment, lane))
     }
 
     fn of(segment: &Arc<Segment>, (sender, receiver): (&Half, &Half), words: &[Word]) -> Self {
@@ -456,15 +474,15 @@ pub(crate) fn halves<'a>(
     mapping: &'a Mapping,
     spec: &Spec,
 ) -> impl Iterator<Item = (&'a Half, &'a Half)> + Clone {
-    let is_laned = spec.is_laned();
-    assert!(mapping.len() >= if is_laned { spec.data_at() } else { DATA });
-    let first = if is_laned { spec.lanes_at() } else { RECEIVER };
-    let count = if is_laned { spec.lanes() } else { 1 };
+    let has_lanes = spec.lanes() > 0;
+    assert!(mapping.len() >= if has_lanes { spec.data_at() } else { DATA });
+    let first = if has_lanes { spec.lanes_at() } else { RECEIVER };
+    let (count, stride) = (spec.lanes().max(1), spec.lane_stride());
     (0..count).map(move |lane| {
         // SAFETY: as for `half`; the lanes' halves lie before `data_at` as the ring's do before `DATA`, the
         // receiver's first, each on a page of its own.
         let half = |at| unsafe { mapping.base().add(at).cast::<Half>().as_ref() };
-        let receiver = first + lane * 2 * PAGE;
+        let receiver = first + lane * stride;
         (half(receiver + PAGE), half(receiver))
     })
 }

@@ -5,6 +5,9 @@ use crate::sync::AtomicU32;
 use std::io;
 use std::time::Duration;
 
+/// The bits of a sleeper whom every wake is for, and of a wake that is for everybody.
+pub(crate) const ANY: u32 = libc::FUTEX_BITSET_MATCH_ANY as u32;
+
 /// How a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
@@ -18,6 +21,11 @@ pub(crate) enum Woken {
 ///
 /// The futex is a shared one: the word may be mapped by other processes, also read-only here.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Monotonic) -> Woken {
+    wait_for(word, expected, ANY, deadline)
+}
+
+/// The same, to be woken only by those who ring for one of `bits`.
+pub(crate) fn wait_for(word: &AtomicU32, expected: u32, bits: u32, deadline: Monotonic) -> Woken {
     let deadline = deadline.timespec();
     loop {
         // SAFETY: `word` is a live, aligned 32-bit word and `deadline` a valid time; the call writes
@@ -30,7 +38,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Monotonic) -> Woke
                 expected,
                 &raw const deadline,
                 core::ptr::null::<u32>(),
-                libc::FUTEX_BITSET_MATCH_ANY,
+                bits,
             )
         };
         if result == 0 {
@@ -71,6 +79,23 @@ pub(crate) fn wait_slice(word: &AtomicU32, expected: u32, slice: Duration) -> Wo
 /// Wakes all who sleep on `word`, in whatever process.
 pub(crate) fn wake_all(word: &AtomicU32) {
     wake(word, u32::MAX);
+}
+
+/// Wakes all who sleep on `word` for one of `bits`; how many there were.
+pub(crate) fn wake_for(word: &AtomicU32, bits: u32) -> u32 {
+    // SAFETY: as for `wake`.
+    let woken = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE_BITSET,
+            i32::MAX,
+            core::ptr::null::<libc::timespec>(),
+            core::ptr::null::<u32>(),
+            bits,
+        )
+    };
+    u32::try_from(woken).unwrap_or(0)
 }
 
 /// Wakes up to `most` of those who sleep on `word`, who have slept longest; how many there were.

@@ -124,13 +124,13 @@ impl<C: Claimed> Claimer<C> {
         self.stuck
     }
 
-    /// Whether something could be claimed.
-    pub(super) fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
+    /// The position that could be claimed next.
+    pub(super) fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<u64, Blocked> {
         let mut last = None;
         loop {
             let position = C::position(mem).load(Ordering::Relaxed);
             if self.ready(mem, shape, position, 1) > 0 {
-                return Ok(());
+                return Ok(position);
             }
             self.judge(mem, shape, position, &mut last, true)?;
         }
@@ -171,6 +171,21 @@ impl<C: Claimed> Claimer<C> {
             Attempt::Won(first, _) => Some(first),
             Attempt::Lost | Attempt::NotReady(_) => None,
         }
+    }
+
+    /// Claims `position`, which was seen to be ready, unless somebody else has claimed it since.
+    pub(super) fn claim_at(&mut self, mem: &Claims<'_>, position: u64) -> bool {
+        mem.own.journal.intend(position, 1);
+        // C2 claim.
+        let (next, claim) = (position.wrapping_add(1), Edge::ClaimStore.store());
+        let cursor = C::position(mem);
+        if cursor.compare_exchange(position, next, claim, Ordering::Relaxed).is_err() {
+            // It may be long before this one claims here again: an intent that stands would keep repairers waiting.
+            mem.own.journal.clear();
+            return false;
+        }
+        self.done = self.done.wrapping_add(1);
+        true
     }
 
     #[inline(always)]

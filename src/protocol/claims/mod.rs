@@ -40,11 +40,13 @@
 //! `FULL(p)` and `head > p` are the mirror image. `TAKEN(p, i)` needs no look: it says whose it is.
 
 mod claim;
+mod front;
 mod journal;
 mod receive;
 mod repair;
 mod send;
 
+pub use front::{Front, arrived};
 #[cfg(not(loom))]
 pub use journal::last_claim;
 pub use receive::{Held, RecvCursor, are_others_at_work};

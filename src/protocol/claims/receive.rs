@@ -16,17 +16,17 @@ const MOST_DELIVERIES: u64 = (1 << COUNT_BITS) - 1;
 /// A receiver's private state.
 #[derive(Debug)]
 pub struct RecvCursor {
-    claimer: Claimer<Messages>,
+    pub(super) claimer: Claimer<Messages>,
     /// Its entry in the table.
     me: usize,
     /// The number of [`Claims::orphans`] at which there were none.
-    seen: u64,
+    pub(super) seen: u64,
 }
 
 /// A message that was claimed: nobody else gets it before it is given back.
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
-    position: u64,
+    pub(super) position: u64,
 }
 
 impl RecvCursor {
@@ -224,7 +224,7 @@ impl RecvCursor {
         if orphans != self.seen && self.has_orphans(mem, shape) {
             return Ok(());
         }
-        self.claimer.look(mem, shape)
+        self.claimer.look(mem, shape).map(drop)
     }
 
     /// Claims up to `most` positions, at least one: the first, and how many. Tombs are among them.
@@ -247,14 +247,14 @@ impl RecvCursor {
 
     /// Whether the claimed `position` holds no message.
     #[inline(always)]
-    fn is_tomb(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) -> bool {
+    pub(super) fn is_tomb(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) -> bool {
         // Relaxed: seen before, when it was ready, and nobody else changes it.
         let stamp = self.claimer.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
         stamp == stamped(position, TOMB)
     }
 
     /// The positions that may be orphans, the oldest first.
-    fn claimed(&self, mem: &Claims<'_>) -> core::ops::Range<u64> {
+    pub(super) fn claimed(&self, mem: &Claims<'_>) -> core::ops::Range<u64> {
         // C2 claim.
         let head = Messages::position(mem).load(Edge::ClaimLoad.load());
         head.saturating_sub(self.claimer.geometry.capacity)..head
@@ -274,26 +274,39 @@ impl RecvCursor {
     fn take_orphan(&mut self, mem: &Claims<'_>, shape: impl Shape, orphans: u64) -> Option<u64> {
         for position in self.claimed(mem) {
             let stamp = self.claimer.geometry.stamp(mem, shape, position);
-            let (orphan, taken) =
-                (stamped(position, ORPHAN), stamped(position, TAKEN + self.me as u64));
-            if stamp.load(Ordering::Relaxed) != orphan {
-                continue;
-            }
-            mem.own.journal.intend(position, 1);
-            // C3 fill. C2 claim, on the way out: if this one dies, its repairer looks where the intent points, and
-            // so no stamp may say that it has what the intent does not.
-            let won = Edge::FillLoad.load_and(Edge::ClaimStore);
-            if stamp.change(orphan, taken, (won, Ordering::Relaxed)) {
-                let before = self.delivered_before(mem, shape, position);
-                let word = position << COUNT_BITS | (before + 1);
-                self.claimer.geometry.deliveries(mem, shape, position).write(word);
-                mem.own.journal.count_redelivery();
+            if stamp.load(Ordering::Relaxed) == stamped(position, ORPHAN)
+                && self.take_orphan_at(mem, shape, position)
+            {
                 return Some(position);
             }
         }
         mem.own.journal.clear();
         self.seen = orphans;
         None
+    }
+
+    /// Takes the orphan at `position`, unless somebody else has.
+    pub(super) fn take_orphan_at(
+        &mut self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        position: u64,
+    ) -> bool {
+        let stamp = self.claimer.geometry.stamp(mem, shape, position);
+        let (orphan, taken) =
+            (stamped(position, ORPHAN), stamped(position, TAKEN + self.me as u64));
+        mem.own.journal.intend(position, 1);
+        // C3 fill. C2 claim, on the way out: if this one dies, its repairer looks where the intent points, and
+        // so no stamp may say that it has what the intent does not.
+        let won = Edge::FillLoad.load_and(Edge::ClaimStore);
+        let is_mine = stamp.change(orphan, taken, (won, Ordering::Relaxed));
+        if is_mine {
+            let before = self.delivered_before(mem, shape, position);
+            let word = position << COUNT_BITS | (before + 1);
+            self.claimer.geometry.deliveries(mem, shape, position).write(word);
+            mem.own.journal.count_redelivery();
+        }
+        is_mine
     }
 }
 

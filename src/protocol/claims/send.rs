@@ -1,6 +1,6 @@
 //! A sender of a ring with shared sides.
 
-use super::claim::{Claimer, Room};
+use super::claim::{self, Claimer};
 use super::journal::MOST;
 use super::{Claims, FULL, Geometry, TOMB, stamped};
 use crate::payload;
@@ -12,7 +12,7 @@ use bytemuck::NoUninit;
 /// A sender's private state.
 #[derive(Debug)]
 pub struct SendCursor {
-    claimer: Claimer<Room>,
+    claimer: Claimer<claim::Room>,
 }
 
 impl SendCursor {
@@ -113,7 +113,27 @@ impl SendCursor {
 
     /// Whether there is room for a message, without taking it.
     pub fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
-        self.claimer.look(mem, shape)
+        self.claimer.look(mem, shape).map(drop)
+    }
+
+    /// Claims room for a message that is written by parts.
+    pub fn try_claim(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<Room, Blocked> {
+        let (position, _) = self.claimer.claim(mem, shape, 1)?;
+        // C6 look.
+        Edge::LookStore.release_fence();
+        Ok(Room { position })
+    }
+
+    /// The words of the message in claimed room.
+    pub fn words<'a>(&self, mem: &Claims<'a>, shape: impl Shape, room: &Room) -> &'a [Word] {
+        self.claimer.geometry.message(mem, shape, room.position)
+    }
+
+    /// Sends the message that was written into claimed room.
+    pub fn commit(&self, mem: &Claims<'_>, shape: impl Shape, room: Room) {
+        // C3 fill.
+        let stamp = self.claimer.geometry.stamp(mem, shape, room.position);
+        stamp.store(stamped(room.position, FULL), Edge::FillStore.store());
     }
 
     /// Writes the message into the slot of `position`, which this sender has claimed.
@@ -124,6 +144,13 @@ impl SendCursor {
         let stamp = self.claimer.geometry.stamp(mem, shape, position);
         stamp.store(stamped(position, FULL), Edge::FillStore.store());
     }
+}
+
+/// Room that was claimed. Whoever lets go of it without sending keeps everybody behind it waiting.
+#[derive(Debug)]
+#[must_use = "receivers wait for what is sent in claimed room"]
+pub struct Room {
+    position: u64,
 }
 
 /// A claimed position for which there is no message yet.
