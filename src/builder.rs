@@ -357,7 +357,9 @@ impl<R: Kind> Builder<R> {
             }
             return spec;
         }
-        if let (RingKind::Slots, 1..=claims::MAX_CAPACITY) = (spec.kind, spec.capacity) {
+        if let (RingKind::Slots | RingKind::Mailbox, 1..=claims::MAX_CAPACITY) =
+            (spec.kind, spec.capacity)
+        {
             spec.capacity = claims::capacity_for(spec.capacity);
         }
         if spec.participants == 0 {

@@ -271,7 +271,7 @@ impl Spec {
             return Err(invalid("what is for all receivers has one sender and many receivers"));
         }
         if self.kind != RingKind::Bytes {
-            if self.message_size == 0 {
+            if self.message_size == 0 && self.kind != RingKind::Mailbox {
                 return Err(invalid("a message needs at least one byte"));
             }
             if !self.message_align.is_power_of_two()
@@ -315,9 +315,6 @@ impl Spec {
                 }
                 if !self.capacity.is_power_of_two() || self.message_align != 1 {
                     return Err(invalid("a lane has a power of two of slots, aligned to words"));
-                }
-                if self.capacity > slots::MAX_CAPACITY || self.message_size > slots::MAX_CAPACITY {
-                    return Err(invalid(too_large));
                 }
                 claims::words_for(mailbox::shape(self.message_size), self.capacity)
                     .and_then(|words| words.checked_next_multiple_of(layout::PAGE / 8))
