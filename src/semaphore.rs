@@ -449,20 +449,17 @@ impl Holder {
         self.side.admit().map_err(error_of)
     }
 
-    /// The most that can be asked for.
-    fn most(&self) -> u32 {
-        self.semaphore.permits().min(permits::MOST - self.account.held())
-    }
-
     /// Takes `count` permits if they are free; whether somebody had died with one.
     #[inline(always)]
     fn take(&mut self, count: u32) -> Result<bool, TryAcquireError> {
         self.admit()?;
+        let permits = table::permits(&self.side.attached);
+        let most = permits.maximum.min(permits::MOST - self.account.held());
         // In one comparison: 0 wraps.
-        if count.wrapping_sub(1) >= self.most() {
-            return Err(TryAcquireError::Never { most: self.most() });
+        if count.wrapping_sub(1) >= most {
+            return Err(TryAcquireError::Never { most });
         }
-        match self.account.try_acquire(&table::permits(&self.side.attached), count) {
+        match self.account.try_acquire(&permits, count) {
             Ok(grant) => {
                 if grant.left == 0 {
                     self.side.notify_of(Role::Sender, usize::MAX);

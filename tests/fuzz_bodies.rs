@@ -28,6 +28,7 @@ fn the_kept_corpus_passes() {
     replay("handshake", bodies::handshake);
     replay("latest", bodies::latest);
     replay("operations", bodies::operations);
+    replay("permits", bodies::permits);
     replay("repair", bodies::repair);
     replay("split", bodies::split);
 }
@@ -53,6 +54,11 @@ proptest! {
     #[test]
     fn a_variable_answers_as_a_plain_one_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
         bodies::latest(&data);
+    }
+
+    #[test]
+    fn permits_are_neither_lost_nor_made(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::permits(&data);
     }
 
     #[test]

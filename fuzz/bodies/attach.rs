@@ -2,7 +2,7 @@
 
 use super::input::Input;
 use annulus::inspect::Snapshot;
-use annulus::{ByteRing, Place, Ring, SetupError, UntypedRing};
+use annulus::{ByteRing, Event, Place, Ring, Semaphore, SetupError, UntypedRing};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
@@ -38,6 +38,12 @@ fn image(input: &mut Input<'_>) -> Vec<u8> {
     let label = if choice & 0x40 != 0 { "label/1" } else { "" };
     let place = || Place::memfd("image").unwrap();
     let made = match choice % 4 {
+        2 if choice & 0x20 != 0 => {
+            let semaphore = Semaphore::counting(capacity as u32).create(place()).unwrap();
+            semaphore.holder().unwrap().try_acquire().unwrap().consume();
+            semaphore.inheritable_fd()
+        }
+        3 if choice & 0x20 != 0 => Event::builder().create(place()).unwrap().inheritable_fd(),
         0 => {
             let ring = Ring::<u64>::builder(capacity).label(label).create(place()).unwrap();
             ring.sender().unwrap().try_send_batch(&vec![7; capacity / 2]);
@@ -108,6 +114,10 @@ fn by_path(image: &[u8]) {
     let opened = opened | use_bytes(ByteRing::open(place()), image.len());
     write(image);
     let opened = opened | use_untyped(UntypedRing::open(place()), image.len());
+    write(image);
+    let opened = opened | use_semaphore(Semaphore::open(place()));
+    write(image);
+    let opened = opened | use_event(Event::open(place()));
     assert!(looked.is_ok() || !opened, "what can be opened can be looked at");
     write(image);
     let label = Ring::<u64>::attach().label("label/1").mode(0o777).owner(0).open(place());
@@ -130,6 +140,8 @@ fn by_descriptor(image: &[u8]) {
     use_ring(Ring::<[u8; 12]>::from_fd(again(&file)), image.len());
     use_bytes(ByteRing::from_fd(again(&file)), image.len());
     use_untyped(UntypedRing::from_fd(again(&file)), image.len());
+    use_semaphore(Semaphore::from_fd(again(&file)));
+    use_event(Event::from_fd(again(&file)));
 }
 
 /// Looks at the error's sentence, which must not be empty, and gives what was opened.
@@ -171,6 +183,25 @@ fn use_bytes(ring: Result<ByteRing, SetupError>, size: usize) -> bool {
         let _ = rx.try_recv_batch(100, |message| assert!(message.to_vec().len() <= size));
     }
     let _ = ring.stats();
+    true
+}
+
+fn use_semaphore(semaphore: Result<Semaphore, SetupError>) -> bool {
+    let Some(semaphore) = opened(semaphore) else { return false };
+    let _ = (semaphore.value(), semaphore.stats());
+    if let Some(mut holder) = opened(semaphore.holder()) {
+        let _ = holder.try_acquire().map(drop);
+        let _ = holder.acquire_many_timeout(2, Duration::ZERO).map(drop);
+        let _ = (holder.post(1), holder.wait_zero_timeout(Duration::ZERO));
+    }
+    true
+}
+
+fn use_event(event: Result<Event, SetupError>) -> bool {
+    let Some(event) = opened(event) else { return false };
+    let _ = (event.value(), event.stats());
+    let mut handle = event.handle().unwrap();
+    let _ = (handle.raise(5), handle.try_take(1), handle.wait_all_timeout(6, Duration::ZERO));
     true
 }
 

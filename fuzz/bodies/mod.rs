@@ -6,6 +6,7 @@
 //! * [`handshake`]: a peer says anything in a handshake, with any descriptors, to either side.
 //! * [`latest`]: a variable's calls against a plain one, and then whatever words others may write.
 //! * [`operations`]: sequences of calls against a queue that says what each must answer.
+//! * [`permits`]: semaphores and events, calls against a model and any contents of their words.
 //! * [`repair`]: any journals, stamps and positions of a ring with shared sides are resolved, and the living keep
 //!   what they have.
 //! * [`split`]: one role of a split ring is used while the other half changes.
@@ -19,6 +20,7 @@ mod handshake;
 mod input;
 mod latest;
 mod operations;
+mod permits;
 mod repair;
 mod split;
 
@@ -27,5 +29,6 @@ pub use consume::consume;
 pub use handshake::handshake;
 pub use latest::latest;
 pub use operations::operations;
+pub use permits::permits;
 pub use repair::repair;
 pub use split::split;

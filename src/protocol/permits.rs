@@ -115,9 +115,9 @@ impl State {
     }
 
     #[inline(always)]
-    fn by(self, author: usize, change: u32) -> Self {
+    fn by(self, sign: u64, change: u32) -> Self {
         let rest = self.0 & (CLOSED | ABANDONED | MANY | FREE);
-        Self(u64::from(change) << CHANGE_SHIFT | (author as u64) << AUTHOR_SHIFT | rest)
+        Self(u64::from(change) << CHANGE_SHIFT | sign | rest)
     }
 }
 
@@ -261,6 +261,8 @@ pub struct Grant {
 #[derive(Debug)]
 pub struct Account {
     me: usize,
+    /// Itself, as the word's author.
+    sign: u64,
     change: u32,
     held: u32,
 }
@@ -269,7 +271,11 @@ impl Account {
     /// The account of who has just taken entry `me`, which holds nothing.
     pub fn open(mem: &Permits<'_>, me: usize) -> Self {
         // It goes on counting where its predecessor stopped, so that no change has a number twice.
-        Self { me, change: Ledger::of(&mem.table[me]).change, held: 0 }
+        Self::with(me, Ledger::of(&mem.table[me]).change, 0)
+    }
+
+    fn with(me: usize, change: u32, held: u32) -> Self {
+        Self { me, sign: (me as u64) << AUTHOR_SHIFT, change, held }
     }
 
     /// Permits that it holds.
@@ -285,7 +291,7 @@ impl Account {
         debug_assert!(after <= MOST);
         // M1 permit, and M2 witness.
         let won = Edge::PermitLoad.load_and(Edge::WitnessStore);
-        let found = self.change(mem, after, won, |state| {
+        let found = self.change(mem, after, won, move |state| {
             is_there(state, count)?;
             Ok(State(state.0 & !ABANDONED).with_free(state.free() - count))
         })?;
@@ -334,14 +340,18 @@ impl Account {
 
     #[inline(always)]
     fn free(&mut self, mem: &Permits<'_>, after: u32, count: u32) -> Result<State, Refused> {
+        let maximum = mem.maximum;
         // M1 permit. The same Release is the store end of M2.
-        self.change(mem, after, Edge::PermitStore.store(), |state| {
+        self.change(mem, after, Edge::PermitStore.store(), move |state| {
             let free = state.free() + count;
-            if free <= mem.maximum { Ok(state.with_free(free)) } else { Err(Refused::TooMany) }
+            if free <= maximum { Ok(state.with_free(free)) } else { Err(Refused::TooMany) }
         })
     }
 
     /// Changes the word by `step`, after which this participant holds `after`; what the word said before.
+    ///
+    /// Small: a swap waits for all stores before it, those of a call and its spilled registers among them. So this is
+    /// only for who changed the word last, and finds it so still.
     #[inline(always)]
     fn change(
         &mut self,
@@ -350,6 +360,38 @@ impl Account {
         won: Ordering,
         step: impl Fn(State) -> Result<State, Refused>,
     ) -> Result<State, Refused> {
+        // Relaxed: the swap looks again.
+        let found = State(mem.word.load(Ordering::Relaxed));
+        let change = self.change.wrapping_add(1);
+        let is_own = (found.0 ^ self.sign) & (AUTHOR | NOTHING) == 0;
+        if is_own && found.free() <= mem.maximum && !change.is_multiple_of(REFRESH) {
+            let next = step(found)?;
+            Ledger { change, before: self.held, after }.note(&mem.table[self.me]);
+            let to = next.by(self.sign, change);
+            let swapped = mem.word.compare_exchange(found.0, to.0, won, Ordering::Relaxed);
+            self.change = change;
+            if swapped.is_ok() {
+                self.held = after;
+                return Ok(found);
+            }
+        }
+        // In pieces: a reference would put all of it on the stack, before the swap.
+        self.change_with_care(mem.word, mem.table, mem.maximum, after, won, step)
+    }
+
+    /// The same, whoever changed the word last, and as often as somebody else is faster.
+    #[cold]
+    #[inline(never)]
+    fn change_with_care(
+        &mut self,
+        word: &AtomicU64,
+        table: &[Entry],
+        maximum: u32,
+        after: u32,
+        won: Ordering,
+        step: impl Fn(State) -> Result<State, Refused>,
+    ) -> Result<State, Refused> {
+        let mem = &Permits { word, table, maximum };
         // Relaxed: the swap looks again.
         let mut found = mem.load(Ordering::Relaxed)?;
         let mut next = step(found)?;
@@ -365,7 +407,7 @@ impl Account {
             if found.author() != self.me {
                 bear_witness(&mem.table[found.author()], found.change());
             }
-            let to = next.by(self.me, self.change);
+            let to = next.by(self.sign, self.change);
             if mem.word.compare_exchange(found.0, to.0, won, Ordering::Relaxed).is_ok() {
                 self.held = after;
                 return Ok(found);
@@ -389,7 +431,7 @@ pub fn resolve(mem: &Permits<'_>, victim: usize) -> Option<u32> {
     let ledger = Ledger::of(&mem.table[victim]);
     let is_made = mem.is_made(victim, ledger.change);
     let held = if is_made { ledger.after } else { ledger.before };
-    let mut account = Account { me: victim, change: ledger.change, held };
+    let mut account = Account::with(victim, ledger.change, held);
     account.give_all_back(mem, ABANDONED).ok()?;
     let total = &mem.table[victim].card.resolved;
     total.store(total.load(Ordering::Relaxed).wrapping_add(held.into()), Ordering::Relaxed);
