@@ -6,7 +6,7 @@ use crate::error::ConnectError;
 use crate::participants;
 use crate::segment::{Company, Segment};
 use crate::sys::fork::PrivateFd;
-use crate::sys::socket;
+use crate::sys::{socket, users};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
@@ -49,8 +49,11 @@ impl Peer {
     }
 
     /// Whether it is this process's user, or the superuser, who could do to us whatever it wants anyhow.
+    ///
+    /// In a user namespace, users whom it does not know are shown with one id for all of them (65534, as a rule). They
+    /// are not the same user as this process, even if that is shown so itself.
     pub fn is_same_user(&self) -> bool {
-        self.uid == 0 || self.uid == nix::unistd::geteuid().as_raw()
+        users::is_same_or_root(self.uid)
     }
 }
 

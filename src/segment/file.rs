@@ -4,6 +4,7 @@ use super::{Expected, Place, Segment, Spec, allocate, blocks};
 use crate::error::{Role, SetupError};
 use crate::sys::fork::PrivateFd;
 use crate::sys::locks::{self, Byte, Outcome};
+use crate::sys::users;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use std::fs::{File, Metadata, OpenOptions};
@@ -129,8 +130,7 @@ pub(super) fn check(metadata: &Metadata, owner: Option<u32>) -> Result<(), Setup
     let uid = metadata.uid();
     let trusted = match owner {
         Some(owner) => uid == owner,
-        // The superuser could do to us whatever it wants anyhow.
-        None => uid == 0 || uid == nix::unistd::geteuid().as_raw(),
+        None => users::is_same_or_root(uid),
     };
     if !trusted {
         return Err(SetupError::ForeignOwner { uid });

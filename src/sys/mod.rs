@@ -11,3 +11,4 @@ pub(crate) mod membarrier;
 pub(crate) mod memfd;
 pub(crate) mod signals;
 pub(crate) mod socket;
+pub(crate) mod users;

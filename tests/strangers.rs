@@ -1,0 +1,223 @@
+//! Processes of other users, and of other namespaces: who the kernel says they are, and what they get.
+
+mod processes;
+
+use annulus::{Connect, ConnectError, Duplex, Ending, Listener, RecvError, Refusal};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use processes::{Line, PATIENCE, fork, skip};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Users that nothing here belongs to.
+const ONE: u32 = 41_001;
+const OTHER: u32 = 41_002;
+
+/// What the kernel shows for users whom a namespace does not know.
+fn overflow() -> u32 {
+    fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap().trim().parse().unwrap()
+}
+
+/// Becomes the first process of a new user and pid namespace. In it this user is number `inside`, or has none.
+fn in_namespaces(line: &mut Line, inside: Option<u32>, body: impl FnOnce(&mut Line)) {
+    let user = nix::unistd::geteuid();
+    if let Err(errno) = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID) {
+        line.say(0);
+        return skip("namespaces", errno);
+    }
+    if let Some(inside) = inside {
+        fs::write("/proc/self/uid_map", format!("{inside} {user} 1")).unwrap();
+    }
+    let first = fork(|_| {
+        assert_eq!(std::process::id(), 1);
+        body(line);
+    });
+    first.finish();
+}
+
+fn become_user(user: u32) {
+    setgroups(&[]).unwrap();
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    setresgid(gid, gid, gid).unwrap();
+    setresuid(uid, uid, uid).unwrap();
+}
+
+/// A directory that everybody can reach, and the path of a socket in it.
+fn meeting_place() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    let path = directory.path().join("socket");
+    (directory, path)
+}
+
+fn connect(path: &Path) -> Result<Duplex<u64>, ConnectError> {
+    Connect::new().timeout(PATIENCE).open(path)
+}
+
+/// Sends back what comes until the client is gone; how it ended.
+fn serve(mut client: Duplex<u64>) -> Option<Ending> {
+    loop {
+        match client.recv() {
+            Ok(number) => client.send(number).unwrap(),
+            Err(error) => {
+                assert_eq!(error, RecvError::Disconnected);
+                return client.ending();
+            }
+        }
+    }
+}
+
+fn talk(server: &mut Duplex<u64>) {
+    for i in 0..3000 {
+        server.send(i).unwrap();
+        assert_eq!(server.recv(), Ok(i));
+    }
+}
+
+#[test]
+fn a_listener_and_a_client_meet_across_user_and_pid_namespaces() {
+    let (_directory, path) = meeting_place();
+    let mut listening = fork(|line| {
+        in_namespaces(line, Some(7), |line| {
+            // The user has number 7 here, on whichever side it is.
+            let mut listener =
+                Listener::options().authorize(|peer| peer.uid() == 7).bind(&path).unwrap();
+            line.say(1);
+            let client: Duplex<u64> = listener.accept_timeout(PATIENCE).unwrap();
+            assert!(client.peer().is_same_user());
+            assert_eq!(client.peer().pid(), 0, "it has no number in this namespace");
+            assert_eq!(serve(client), Some(Ending::Died));
+        });
+    });
+    if listening.line.hear() == 0 {
+        return listening.finish();
+    }
+    let mut calling = fork(|line| {
+        in_namespaces(line, Some(8), |line| {
+            let mut server = connect(&path).unwrap();
+            assert_eq!((server.peer().uid(), server.peer().pid()), (8, 0));
+            talk(&mut server);
+            line.say(1);
+            // Left by `_exit`: it closes nothing itself.
+            std::mem::forget(server);
+        });
+    });
+    calling.line.expect(1);
+    calling.finish();
+    listening.finish();
+}
+
+#[test]
+fn users_whom_a_namespace_does_not_know_are_not_taken_for_one() {
+    let (_directory, path) = meeting_place();
+    let mut listening = fork(|line| {
+        in_namespaces(line, None, |line| {
+            let overflow = overflow();
+            assert_eq!(nix::unistd::geteuid().as_raw(), overflow);
+            // Whoever comes looks as this process does to itself.
+            let mut listener = Listener::options().mode(0o666).bind(&path).unwrap();
+            line.say(1);
+            let refused = listener.accept_timeout::<Duplex<u64>>(Duration::from_secs(1));
+            while refused.is_err() && listener.refused() == 0 {
+                let _ = listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(1));
+            }
+            assert!(refused.is_err(), "a stranger was taken for the same user");
+            let last = listener.last_refusal();
+            assert!(matches!(last, Some(ConnectError::Untrusted { uid }) if *uid == overflow));
+            drop(listener);
+            let trusting = Listener::options().authorize(move |peer| peer.uid() == overflow);
+            let mut listener = trusting.mode(0o666).bind(&path).unwrap();
+            line.say(2);
+            assert!(serve(listener.accept_timeout(PATIENCE).unwrap()).is_some());
+        });
+    });
+    if listening.line.hear() == 0 {
+        return listening.finish();
+    }
+    let refused = connect(&path).unwrap_err();
+    let untrusted = ConnectError::Refused { refusal: Refusal::Untrusted };
+    assert_eq!(refused.to_string(), untrusted.to_string());
+    listening.line.expect(2);
+    talk(&mut connect(&path).unwrap());
+    listening.finish();
+}
+
+#[test]
+fn users_who_do_not_trust_each_other_meet_if_both_say_so() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("other users", "it takes the superuser to become them");
+    }
+    let (_directory, path) = meeting_place();
+    let mut listening = fork(|line| {
+        become_user(ONE);
+        let mut listener = Listener::options().mode(0o666).bind(&path).unwrap();
+        line.say(1);
+        while listener.refused() == 0 {
+            assert!(listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(5)).is_err());
+        }
+        let last = listener.last_refusal();
+        assert!(matches!(last, Some(ConnectError::Untrusted { uid: OTHER })), "{last:?}");
+        drop(listener);
+        let one_more = Listener::options().mode(0o666).authorize(|peer| peer.uid() == OTHER);
+        let mut listener = one_more.bind(&path).unwrap();
+        line.say(2);
+        let client: Duplex<u64> = listener.accept_timeout(PATIENCE).unwrap();
+        assert_eq!((client.peer().uid(), client.peer().gid()), (OTHER, OTHER));
+        assert!(!client.peer().is_same_user());
+        assert_eq!(serve(client), Some(Ending::Died));
+    });
+    listening.line.expect(1);
+    let mut calling = fork(|line| {
+        become_user(OTHER);
+        // Each side asks before it says a word.
+        assert!(matches!(connect(&path), Err(ConnectError::Untrusted { uid: ONE })));
+        let trusting = || Connect::new().timeout(PATIENCE).authorize(|peer| peer.uid() == ONE);
+        let refused = trusting().open::<Duplex<u64>>(&path);
+        assert!(refused.is_err(), "the listener does not trust this user yet");
+        line.say(1);
+        line.expect(2);
+        let mut server: Duplex<u64> = trusting().open(&path).unwrap();
+        talk(&mut server);
+        line.say(3);
+        line.wait_for_end();
+    });
+    calling.line.expect(1);
+    listening.line.expect(2);
+    calling.line.say(2);
+    calling.line.expect(3);
+    calling.kill();
+    listening.finish();
+}
+
+#[test]
+fn a_service_of_the_superuser_takes_others_only_if_it_says_so() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("other users", "it takes the superuser to become them");
+    }
+    let (_directory, path) = meeting_place();
+    let mut listener = Listener::options().mode(0o666).bind(&path).unwrap();
+    let calling = fork(|_| {
+        become_user(ONE);
+        // Its own side trusts the superuser.
+        let error = connect(&path).unwrap_err();
+        let refusal = ConnectError::Refused { refusal: Refusal::Untrusted };
+        let is_one =
+            matches!(error, ConnectError::Closed) || error.to_string() == refusal.to_string();
+        assert!(is_one, "{error:?}");
+    });
+    while listener.refused() == 0 {
+        assert!(listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(5)).is_err());
+    }
+    calling.finish();
+    drop(listener);
+    // A socket that only its owner may write to is not even reached.
+    let listener = Listener::bind(&path).unwrap();
+    let calling = fork(|_| {
+        become_user(ONE);
+        assert!(matches!(connect(&path), Err(ConnectError::PermissionDenied)));
+    });
+    calling.finish();
+    drop(listener);
+}
