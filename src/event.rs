@@ -125,6 +125,12 @@ impl Event {
         self.segment.inheritable_fd()
     }
 
+    /// Leaves the name behind when this process leaves, even if it is the last user. The next opener's
+    /// departure removes it as usual.
+    pub fn keep(&self) {
+        self.segment.keep();
+    }
+
     /// Removes the event's name, if it has one. Those who have it open go on using it.
     ///
     /// # Errors

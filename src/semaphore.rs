@@ -205,6 +205,12 @@ impl Semaphore {
         self.segment.inheritable_fd()
     }
 
+    /// Leaves the name behind when this process leaves, even if it is the last user. The next opener's
+    /// departure removes it as usual.
+    pub fn keep(&self) {
+        self.segment.keep();
+    }
+
     /// Removes the semaphore's name, if it has one. Those who have it open go on using it; see
     /// [`close`](Self::close).
     ///
@@ -345,6 +351,20 @@ impl Holder {
     /// [`ReleaseError`], each variant of which says when; then nothing is released.
     #[inline]
     pub fn release(&mut self, count: u32) -> Result<(), ReleaseError> {
+        if self.side.is_admitted() {
+            let permits = table::permits(&self.side.attached);
+            if let Some(before) = self.account.release_at_once(&permits, count) {
+                self.tell_of(before, count);
+                return Ok(());
+            }
+        }
+        self.release_with_care(count)
+    }
+
+    /// [`release`](Self::release) where that takes more than a look and a swap.
+    #[cold]
+    #[inline(never)]
+    fn release_with_care(&mut self, count: u32) -> Result<(), ReleaseError> {
         self.admit().map_err(|error| release_error(error, 0))?;
         if count > self.account.held() {
             return Err(ReleaseError::NotHeld { held: self.account.held() });
@@ -452,6 +472,22 @@ impl Holder {
     /// Takes `count` permits if they are free; whether somebody had died with one.
     #[inline(always)]
     fn take(&mut self, count: u32) -> Result<bool, TryAcquireError> {
+        if self.side.is_admitted() {
+            let permits = table::permits(&self.side.attached);
+            if let Some(left) = self.account.try_acquire_at_once(&permits, count) {
+                if left == 0 {
+                    self.side.notify_of(Role::Sender, usize::MAX);
+                }
+                return Ok(false);
+            }
+        }
+        self.take_with_care(count)
+    }
+
+    /// [`take`](Self::take) where that takes more than a look and a swap.
+    #[cold]
+    #[inline(never)]
+    fn take_with_care(&mut self, count: u32) -> Result<bool, TryAcquireError> {
         self.admit()?;
         let permits = table::permits(&self.side.attached);
         let most = permits.maximum.min(permits::MOST - self.account.held());

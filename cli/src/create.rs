@@ -4,7 +4,7 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::output::complain;
 use crate::ring::{DEFAULT_BYTES, place};
 use crate::units;
-use annulus::{ByteRing, SetupError, Topology, UntypedRing};
+use annulus::{ByteRing, Event, Semaphore, SetupError, Topology, UntypedRing};
 use clap::{Args, ValueEnum};
 use std::path::Path;
 
@@ -38,13 +38,18 @@ pub struct CreateArgs {
     #[arg(long)]
     ordered: bool,
 
-    /// What it holds: bytes (64K, 1M, 1G; default 1M), or messages if it is of slots (default 1024)
+    /// What it holds: bytes (64K, 1M, 1G; default 1M), messages if it is of slots (default 1024), or permits of a
+    /// semaphore (default 1)
     #[arg(long, value_name = "N", value_parser = units::parse_size)]
     capacity: Option<usize>,
 
     /// Bytes of a message, in a ring of slots
     #[arg(long, value_name = "B", value_parser = units::parse_size)]
     message_size: Option<usize>,
+
+    /// How many permits are free at first, in a semaphore (default: all)
+    #[arg(long, value_name = "N")]
+    initial: Option<u32>,
 
     /// Alignment of a message in bytes, in a ring of slots, as programs that open it with a type need
     #[arg(long, value_name = "B", value_parser = units::parse_size, default_value = "1")]
@@ -76,6 +81,7 @@ Examples:
   annulus create log --capacity 16M
   annulus create ticks --kind slots --message-size 16 --message-align 8 --capacity 64K
   annulus create jobs --kind slots --message-size 64 --topology mpmc
+  annulus create lock --kind semaphore
   annulus create logs --topology mpsc --participants 8 --ordered
   annulus create mailbox --persistent --mode 0660";
 
@@ -85,6 +91,10 @@ enum Kind {
     Bytes,
     /// All of one size
     Slots,
+    /// None, but permits
+    Semaphore,
+    /// None, but 64 flags
+    Event,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -125,7 +135,13 @@ pub fn run(args: &CreateArgs) -> Outcome {
     let capacity = args.capacity.unwrap_or(match args.kind {
         Kind::Bytes => DEFAULT_BYTES,
         Kind::Slots => DEFAULT_SLOTS,
+        Kind::Semaphore => 1,
+        Kind::Event => 0,
     });
+    if args.initial.is_some() && args.kind != Kind::Semaphore {
+        let text = "only a semaphore has permits at first; leave --initial out";
+        return Err(Failure::new(Code::Usage, text));
+    }
     if args.ordered && (args.kind, args.topology) != (Kind::Bytes, Shape::Mpsc) {
         let text =
             "--ordered is for byte rings with many senders; give --topology mpsc, or leave it out";
@@ -152,8 +168,25 @@ pub fn run(args: &CreateArgs) -> Outcome {
             .huge_pages(args.huge_pages)
             .create(place)
             .map(|ring| ring.keep()),
-        (Kind::Bytes, Some(_)) => {
-            let text = "a byte ring takes messages of any size; leave --message-size out, or give --kind slots";
+        (Kind::Semaphore, None) => {
+            let permits = u32::try_from(capacity).unwrap_or(u32::MAX);
+            Semaphore::counting(permits)
+                .initial(args.initial.unwrap_or(permits))
+                .participants(participants)
+                .mode(args.mode)
+                .label(&args.label)
+                .persistent(args.persistent)
+                .create(place)
+                .map(|semaphore| semaphore.keep())
+        }
+        (Kind::Event, None) => Event::builder()
+            .mode(args.mode)
+            .label(&args.label)
+            .persistent(args.persistent)
+            .create(place)
+            .map(|event| event.keep()),
+        (Kind::Bytes | Kind::Semaphore | Kind::Event, Some(_)) => {
+            let text = "only a ring of slots has messages of one size; leave --message-size out, or give --kind slots";
             return Err(Failure::new(Code::Usage, text));
         }
         (Kind::Slots, None) => {
@@ -167,6 +200,8 @@ pub fn run(args: &CreateArgs) -> Outcome {
             Some(size) => {
                 format!("{} of {}", units::messages(capacity as u64), units::bytes(size as u64))
             }
+            None if args.kind == Kind::Semaphore => format!("{capacity} permits"),
+            None if args.kind == Kind::Event => "64 flags".to_owned(),
             None => units::bytes(capacity as u64),
         };
         complain(&format!("made {} for {holds}", args.name));

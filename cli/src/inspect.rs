@@ -43,22 +43,30 @@ fn text(ring: &Report) -> String {
     line("name", printable(&ring.name));
     line("state", format!("{style}{}{style:#}", ring.state));
     let order = if ring.ordered { ", in order" } else { "" };
-    line("kind", format!("{}, {}{order}", ring.kind, ring.topology));
+    match is_ring(ring) {
+        true => line("kind", format!("{}, {}{order}", ring.kind, ring.topology)),
+        false => line("kind", ring.kind.to_owned()),
+    }
+    if !is_ring(ring) {
+        line("value", value(ring));
+    }
     let (what, unit) = match ring.kind {
         "bytes" => ("longest message", String::new()),
         _ => ("message", " messages".to_owned()),
     };
     let has_lanes = ring.kind == "bytes" && ring.table > 0;
     let each = if has_lanes { " for each sender" } else { "" };
-    line("capacity", format!("{}{unit}{each}", ring.amount(ring.capacity as u64)));
-    let size = units::bytes(ring.message_size as u64);
-    line(
-        "messages",
-        match ring.kind {
-            "bytes" => format!("{what} {size}"),
-            _ => format!("{what} {size}, aligned to {}", ring.message_align),
-        },
-    );
+    if is_ring(ring) {
+        line("capacity", format!("{}{unit}{each}", ring.amount(ring.capacity as u64)));
+        let size = units::bytes(ring.message_size as u64);
+        line(
+            "messages",
+            match ring.kind {
+                "bytes" => format!("{what} {size}"),
+                _ => format!("{what} {size}, aligned to {}", ring.message_align),
+            },
+        );
+    }
     line("label", if ring.label.is_empty() { "none".to_owned() } else { printable(&ring.label) });
     line("lifetime", lifetime(ring).to_owned());
     let pages = if ring.huge_pages { ", in huge pages" } else { "" };
@@ -74,19 +82,27 @@ fn text(ring: &Report) -> String {
         line("metadata", ring.metadata.clone());
     }
     line("created", format!("{} by process {}", calendar::utc(ring.created_ns), ring.creator));
-    line(
-        "used",
-        format!("{}{unit}, at most {}", ring.amount(ring.used), ring.amount(ring.high_water)),
-    );
-    line("sent", units::messages(ring.sent));
-    line("received", units::messages(ring.received));
+    if is_ring(ring) {
+        line(
+            "used",
+            format!("{}{unit}, at most {}", ring.amount(ring.used), ring.amount(ring.high_water)),
+        );
+        line("sent", units::messages(ring.sent));
+        line("received", units::messages(ring.received));
+    }
     line("sleeps", format!("{}, wakes {}, repairs {}", ring.waits, ring.wakes, ring.repairs));
     if has_lanes {
         line("lanes", format!("{} of {}", ring.senders, ring.table));
     } else if ring.table > 0 {
         let there = ring.senders + ring.receivers;
         line("participants", format!("{there} of {}", ring.table));
-        line("redelivered", units::messages(ring.redelivered));
+        if is_ring(ring) {
+            line("redelivered", units::messages(ring.redelivered));
+        }
+    }
+    if !is_ring(ring) {
+        ring.participants.iter().for_each(|member| line("holder", participant(member)));
+        return text;
     }
     for role in ["sender", "receiver"] {
         let mut members = ring.participants.iter().filter(|member| member.role == role).peekable();
@@ -96,6 +112,23 @@ fn text(ring: &Report) -> String {
         members.for_each(|member| line(role, participant(member)));
     }
     text
+}
+
+fn is_ring(ring: &Report) -> bool {
+    !matches!(ring.kind, "semaphore" | "event")
+}
+
+/// What a semaphore or an event has instead of messages.
+fn value(ring: &Report) -> String {
+    if ring.kind == "semaphore" {
+        return format!("{} of {} permits are free", ring.value, ring.capacity);
+    }
+    let raised: Vec<String> =
+        (0..64).filter(|flag| ring.value >> flag & 1 == 1).map(|flag| flag.to_string()).collect();
+    match raised.as_slice() {
+        [] => "no flag is raised".to_owned(),
+        flags => format!("raised: {}", flags.join(", ")),
+    }
 }
 
 fn lifetime(ring: &Report) -> &'static str {
@@ -109,6 +142,7 @@ fn participant(member: &Member) -> String {
             format!(", last claim {first} to {}", first + count - 1)
         }
         Some([first, _]) => format!(", last claim {first}"),
+        None if member.held > 0 => format!(", has {}", member.held),
         None => String::new(),
     };
     format!(

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `create`, `ls`, `inspect`, `rm`, `doctor/`, `completions`, `man` | a verb each |
 //! | `send/`, `recv/` | streams into messages, and back |
+//! | `acquire` | a command that runs with permits of a semaphore |
+//! | `raise`, `wait` | flags of an event |
 //! | `bench/` | our rings against the kernel's IPC |
 //! | `exit` | what can go wrong, and the exit code of each |
 //! | `signals` | Ctrl-C |
@@ -12,6 +14,7 @@
 //! | `report` | what is said of a ring, as text and as JSON |
 //! | `output`, `table`, `units`, `calendar` | how it is shown |
 
+mod acquire;
 mod bench;
 mod calendar;
 mod completions;
@@ -23,6 +26,7 @@ mod inspect;
 mod ls;
 mod man;
 mod output;
+mod raise;
 mod recv;
 mod report;
 mod ring;
@@ -31,6 +35,7 @@ mod send;
 mod signals;
 mod table;
 mod units;
+mod wait;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -65,6 +70,9 @@ enum Verb {
     Rm(rm::RmArgs),
     Send(send::SendArgs),
     Recv(recv::RecvArgs),
+    Acquire(acquire::AcquireArgs),
+    Raise(raise::RaiseArgs),
+    Wait(wait::WaitArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -84,6 +92,9 @@ fn main() -> ExitCode {
         Verb::Rm(args) => rm::run(&args),
         Verb::Send(args) => send::run(&args),
         Verb::Recv(args) => recv::run(&args),
+        Verb::Acquire(args) => return acquire::run(&args),
+        Verb::Raise(args) => raise::run(&args),
+        Verb::Wait(args) => wait::run(&args),
         Verb::Bench(args) => return bench::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),

@@ -45,6 +45,8 @@ pub struct Report {
     pub wakes: u64,
     pub repairs: u64,
     pub redelivered: u64,
+    /// Of a semaphore: permits that are free. Of an event: the flags that are raised, as a number.
+    pub value: u64,
     pub participants: Vec<Member>,
 }
 
@@ -59,6 +61,8 @@ pub struct Member {
     pub incarnation: u64,
     /// The first position that it claimed last, and how many, where a side has many.
     pub claim: Option<[u64; 2]>,
+    /// Permits of a semaphore.
+    pub held: u32,
 }
 
 impl Report {
@@ -101,6 +105,7 @@ impl Report {
             wakes: ring.stats.wakes,
             repairs: ring.stats.repairs,
             redelivered: ring.stats.redelivered,
+            value: ring.stats.value,
             participants: ring.stats.participants.iter().map(Member::new).collect(),
         }
     }
@@ -135,6 +140,7 @@ impl Member {
             since_ns: who.since,
             incarnation: who.incarnation,
             claim: who.claim.as_ref().map(|claim| [claim.start, claim.end - claim.start]),
+            held: who.held,
         }
     }
 }

@@ -309,15 +309,18 @@ fn damage(input: &mut Input<'_>) {
             let (before, count) = (look(), input.below(4) as u32);
             let free = (before.word & FREE) as u32;
             let usable = before.is_sound() && before.word & CLOSED == 0;
-            match holder.try_acquire_many(count) {
-                Ok(permits) => {
+            let got = holder.try_acquire_many(count).map(|permits| {
+                assert_eq!(semaphore.value(), Ok(free - count));
+                let abandoned = permits.is_abandoned();
+                if count == 2 {
+                    permits.keep();
+                }
+                abandoned
+            });
+            match got {
+                Ok(abandoned) => {
                     assert!(usable && count > 0 && count <= free, "{before:x?}");
-                    let abandoned = permits.is_abandoned();
                     assert_eq!(abandoned, before.word & ABANDONED != 0);
-                    assert_eq!(semaphore.value(), Ok(free - count));
-                    if count == 2 {
-                        permits.keep();
-                    }
                 }
                 Err(TryAcquireError::Corrupt) => {
                     assert!(!before.is_sound());

@@ -4,7 +4,7 @@ use crate::explore::{End, explore, explore_kills, process};
 use crate::futex::Futex;
 use annulus::protocol::layout::{ACTIVE, Entry, Half, RECEIVES};
 use annulus::protocol::park::{self, Answered, Sleep};
-use annulus::protocol::permits::{self, Account, Permits, Refused};
+use annulus::protocol::permits::{self, Account, Grant, Permits, Refused};
 use annulus::sync::{Edge, Ordering, Word, model, spin_hint};
 use loom::sync::{Mutex, MutexGuard};
 use loom::thread;
@@ -128,7 +128,9 @@ impl Place {
         let mem = &self.memory();
         let mut slept = false;
         loop {
-            match account.try_acquire(mem, count) {
+            let at_once = account.try_acquire_at_once(mem, count);
+            let grant = at_once.map(|left| Grant { left, abandoned: false });
+            match grant.map_or_else(|| account.try_acquire(mem, count), Ok) {
                 Ok(grant) => {
                     if slept && grant.left > 0 {
                         self.wake(1);
@@ -162,7 +164,8 @@ impl Place {
             match step {
                 Acquire(count) => self.acquire(own, &mut account, count),
                 Try(count) => {
-                    if account.try_acquire(mem, count).is_err() {
+                    let at_once = account.try_acquire_at_once(mem, count).is_some();
+                    if !at_once && account.try_acquire(mem, count).is_err() {
                         return;
                     }
                 }
@@ -171,7 +174,9 @@ impl Place {
                     self.guarded.write(value + 1);
                 }
                 Release(count) => {
-                    let before = account.release(mem, count).expect("it is held");
+                    let at_once = account.release_at_once(mem, count);
+                    let before =
+                        at_once.unwrap_or_else(|| account.release(mem, count).expect("it is held"));
                     if answered.must_wake(&self.receiver) {
                         let most = if before.is_many() { usize::MAX } else { count as usize };
                         answered.woke(self.wake(most) >= most);

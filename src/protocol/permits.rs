@@ -285,7 +285,6 @@ impl Account {
     }
 
     /// Takes `count` permits, if as many are free.
-    #[inline(always)]
     pub fn try_acquire(&mut self, mem: &Permits<'_>, count: u32) -> Result<Grant, Refused> {
         let after = self.held + count;
         debug_assert!(after <= MOST);
@@ -299,7 +298,6 @@ impl Account {
     }
 
     /// Gives back `count` of those that it holds; what the word said before.
-    #[inline(always)]
     pub fn release(&mut self, mem: &Permits<'_>, count: u32) -> Result<State, Refused> {
         debug_assert!(count <= self.held);
         self.free(mem, self.held - count, count)
@@ -338,7 +336,6 @@ impl Account {
         .map(drop)
     }
 
-    #[inline(always)]
     fn free(&mut self, mem: &Permits<'_>, after: u32, count: u32) -> Result<State, Refused> {
         let maximum = mem.maximum;
         // M1 permit. The same Release is the store end of M2.
@@ -348,11 +345,68 @@ impl Account {
         })
     }
 
-    /// Changes the word by `step`, after which this participant holds `after`; what the word said before.
+    /// [`try_acquire`](Self::try_acquire) by who changed the word last, if that takes a look and a swap: the permits
+    /// that are left. `None` says that a closer look is needed; nobody had died with a permit.
     ///
-    /// Small: a swap waits for all stores before it, those of a call and its spilled registers among them. So this is
-    /// only for who changed the word last, and finds it so still.
+    /// Small: a swap waits for all stores before it, those of a call and its spilled registers among them.
     #[inline(always)]
+    pub fn try_acquire_at_once(&mut self, mem: &Permits<'_>, count: u32) -> Option<u32> {
+        // Relaxed: the swap looks again.
+        let found = State(mem.word.load(Ordering::Relaxed));
+        let (free, after) = (found.free(), self.held.wrapping_add(count));
+        let is_plain = (found.0 ^ self.sign) & (AUTHOR | NOTHING | CLOSED | ABANDONED) == 0;
+        // In one comparison that there are as many and that it is not none: 0 wraps.
+        let is_enough = count.wrapping_sub(1) < free && free <= mem.maximum && after <= MOST;
+        // M1 permit, and M2 witness.
+        let won = Edge::PermitLoad.load_and(Edge::WitnessStore);
+        let is_done = is_plain
+            && is_enough
+            && self.change_at_once(mem, found, found.with_free(free - count), after, won);
+        is_done.then_some(free.wrapping_sub(count))
+    }
+
+    /// [`release`](Self::release) likewise: what the word said before.
+    #[inline(always)]
+    pub fn release_at_once(&mut self, mem: &Permits<'_>, count: u32) -> Option<State> {
+        // Relaxed: the swap looks again.
+        let found = State(mem.word.load(Ordering::Relaxed));
+        let free = found.free().wrapping_add(count);
+        let is_own = (found.0 ^ self.sign) & (AUTHOR | NOTHING) == 0;
+        let is_held = count.wrapping_sub(1) < self.held && free <= mem.maximum;
+        // M1 permit. The same Release is the store end of M2.
+        let (after, won) = (self.held.wrapping_sub(count), Edge::PermitStore.store());
+        let is_done =
+            is_own && is_held && self.change_at_once(mem, found, found.with_free(free), after, won);
+        is_done.then_some(found)
+    }
+
+    /// Whether `found` was there still, and `next` is there now, of this participant, which now holds `after`.
+    #[inline(always)]
+    fn change_at_once(
+        &mut self,
+        mem: &Permits<'_>,
+        found: State,
+        next: State,
+        after: u32,
+        won: Ordering,
+    ) -> bool {
+        let change = self.change.wrapping_add(1);
+        if change.is_multiple_of(REFRESH) {
+            return false;
+        }
+        Ledger { change, before: self.held, after }.note(&mem.table[self.me]);
+        let to = next.by(self.sign, change);
+        let swapped = mem.word.compare_exchange(found.0, to.0, won, Ordering::Relaxed).is_ok();
+        // The number is used, whatever came of it.
+        self.change = change;
+        if swapped {
+            self.held = after;
+        }
+        swapped
+    }
+
+    /// Changes the word by `step`, whoever changed it last, and as often as somebody else is faster. After it this
+    /// participant holds `after`; what the word said before.
     fn change(
         &mut self,
         mem: &Permits<'_>,
@@ -360,38 +414,6 @@ impl Account {
         won: Ordering,
         step: impl Fn(State) -> Result<State, Refused>,
     ) -> Result<State, Refused> {
-        // Relaxed: the swap looks again.
-        let found = State(mem.word.load(Ordering::Relaxed));
-        let change = self.change.wrapping_add(1);
-        let is_own = (found.0 ^ self.sign) & (AUTHOR | NOTHING) == 0;
-        if is_own && found.free() <= mem.maximum && !change.is_multiple_of(REFRESH) {
-            let next = step(found)?;
-            Ledger { change, before: self.held, after }.note(&mem.table[self.me]);
-            let to = next.by(self.sign, change);
-            let swapped = mem.word.compare_exchange(found.0, to.0, won, Ordering::Relaxed);
-            self.change = change;
-            if swapped.is_ok() {
-                self.held = after;
-                return Ok(found);
-            }
-        }
-        // In pieces: a reference would put all of it on the stack, before the swap.
-        self.change_with_care(mem.word, mem.table, mem.maximum, after, won, step)
-    }
-
-    /// The same, whoever changed the word last, and as often as somebody else is faster.
-    #[cold]
-    #[inline(never)]
-    fn change_with_care(
-        &mut self,
-        word: &AtomicU64,
-        table: &[Entry],
-        maximum: u32,
-        after: u32,
-        won: Ordering,
-        step: impl Fn(State) -> Result<State, Refused>,
-    ) -> Result<State, Refused> {
-        let mem = &Permits { word, table, maximum };
         // Relaxed: the swap looks again.
         let mut found = mem.load(Ordering::Relaxed)?;
         let mut next = step(found)?;

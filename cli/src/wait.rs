@@ -1,0 +1,67 @@
+//! `annulus wait`: until flags of an event are raised.
+
+use crate::exit::{Code, Failure, Outcome};
+use crate::output::print;
+use crate::raise::mask;
+use crate::ring::place;
+use crate::units;
+use annulus::{Event, EventTimeoutError};
+use clap::Args;
+use std::time::{Duration, Instant};
+
+/// Longer than anybody waits.
+const NO_TIMEOUT: Duration = Duration::from_secs(1 << 30);
+
+/// Wait until a flag of an event is raised
+///
+/// Prints the numbers of those that are, a line for each.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct WaitArgs {
+    /// The event: a name in /dev/shm, or a path if it contains a slash
+    name: String,
+
+    /// The flags' numbers
+    #[arg(required = true, value_name = "FLAG", value_parser = clap::value_parser!(u8).range(0..64))]
+    flags: Vec<u8>,
+
+    /// Wait until all of them are raised
+    #[arg(long, conflicts_with = "take")]
+    all: bool,
+
+    /// Lower those that are raised, so that nobody else finds them
+    #[arg(long)]
+    take: bool,
+
+    /// Give up after waiting so long, with exit code 124
+    #[arg(long, value_name = "D", value_parser = units::parse_duration)]
+    timeout: Option<Duration>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  annulus wait control 0 && reload
+  annulus wait control 0 5 --take --timeout 30s";
+
+pub fn run(args: &WaitArgs) -> Outcome {
+    let setup = |error| Failure::setup(&args.name, &error);
+    let event = Event::open(place(&args.name)?).map_err(setup)?;
+    let mut handle = event.handle().map_err(setup)?;
+    let mask = mask(&args.flags);
+    let deadline = Instant::now() + args.timeout.unwrap_or(NO_TIMEOUT).min(NO_TIMEOUT);
+    let found = match (args.all, args.take) {
+        (true, _) => handle.wait_all_deadline(mask, deadline),
+        (_, true) => handle.take_deadline(mask, deadline),
+        _ => handle.wait_any_deadline(mask, deadline),
+    };
+    let found = found.map_err(|error| {
+        let code = match error {
+            EventTimeoutError::Timeout => Code::TimedOut,
+            EventTimeoutError::Corrupt => Code::Corrupt,
+            _ => Code::Failure,
+        };
+        Failure::new(code, format!("{}: {error}", args.name))
+    })?;
+    let raised = (0..64).filter(|flag| found >> flag & 1 == 1);
+    print(&raised.map(|flag| format!("{flag}\n")).collect::<String>())
+}

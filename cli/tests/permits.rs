@@ -1,0 +1,68 @@
+//! Semaphores and events from the shell.
+
+mod support;
+
+use serde_json::Value;
+use std::process::Stdio;
+use support::{Name, annulus, eventually, inspect, run};
+
+#[test]
+fn a_command_runs_with_a_permit_and_its_code_comes_back() {
+    let name = Name::new();
+    run(&["create", &name, "--kind", "semaphore", "--capacity", "2", "--persistent"]).assert_done();
+    let ring = inspect(&name);
+    let fields = [("kind", Value::from("semaphore")), ("capacity", 2.into()), ("value", 2.into())];
+    for (field, value) in fields {
+        assert_eq!(ring[field], value, "{field}");
+    }
+    let code = |args: &[&str]| annulus(args).output().unwrap().status.code();
+    assert_eq!(code(&["acquire", &name, "--", "true"]), Some(0));
+    assert_eq!(code(&["acquire", &name, "--", "sh", "-c", "exit 42"]), Some(42));
+    assert_eq!(code(&["acquire", &name, "--", "sh", "-c", "kill -9 $$"]), Some(137));
+    assert_eq!(code(&["acquire", &name, "-n", "3", "--", "true"]), Some(2));
+    assert_eq!(code(&["acquire", &name, "--", "/no/such/program"]), Some(3));
+    assert_eq!(inspect(&name)["value"], 2);
+    run(&["rm", &name]).assert_done();
+}
+
+#[test]
+fn a_killed_holder_keeps_no_permit() {
+    let name = Name::new();
+    run(&["create", &name, "--kind", "semaphore", "--persistent"]).assert_done();
+    // It keeps its permit until its input ends, and its command ends with it.
+    let mut holder =
+        annulus(&["acquire", &name, "--", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+    eventually("it has the permit", || inspect(&name)["value"] == 0);
+    let text = run(&["inspect", &name]);
+    assert!(text.text().contains("0 of 1 permits are free") && text.text().contains("has 1"));
+    let code = |args: &[&str]| annulus(args).output().unwrap().status.code();
+    assert_eq!(code(&["acquire", &name, "--no-wait", "--", "true"]), Some(6));
+    assert_eq!(code(&["acquire", &name, "--timeout", "50ms", "--", "true"]), Some(124));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let next = annulus(&["acquire", &name, "--", "echo", "mine"]).output().unwrap();
+    assert_eq!(next.stdout, b"mine\n");
+    assert!(String::from_utf8_lossy(&next.stderr).contains("killed with a permit"));
+    run(&["rm", &name]).assert_done();
+}
+
+#[test]
+fn flags_are_raised_and_waited_for() {
+    let name = Name::new();
+    run(&["create", &name, "--kind", "event", "--persistent"]).assert_done();
+    let mut waiter =
+        annulus(&["wait", &name, "5", "6", "--all"]).stdout(Stdio::piped()).spawn().unwrap();
+    run(&["raise", &name, "5"]).assert_done();
+    assert_eq!(run(&["wait", &name, "5", "6"]).text(), "5\n");
+    assert!(waiter.try_wait().unwrap().is_none());
+    run(&["raise", &name, "6", "0"]).assert_done();
+    let done = waiter.wait_with_output().unwrap();
+    assert_eq!((done.status.code(), done.stdout), (Some(0), b"5\n6\n".to_vec()));
+    assert!(run(&["inspect", &name]).text().contains("raised: 0, 5, 6"));
+    assert_eq!(run(&["wait", &name, "0", "5", "--take"]).text(), "0\n5\n");
+    let args = ["wait", &name, "0", "--timeout", "20ms"];
+    assert_eq!(annulus(&args).output().unwrap().status.code(), Some(124));
+    assert_eq!(annulus(&["raise", &name, "64"]).output().unwrap().status.code(), Some(2));
+    assert_eq!(inspect(&name)["value"], 1 << 6);
+    run(&["rm", &name]).assert_done();
+}
