@@ -119,7 +119,7 @@ impl Stats {
         participants.extend(entries.filter_map(|(i, entry)| {
             let participant = Participant::of_entry(spec, i, entry, fd)?;
             Some(match is_semaphore {
-                true => participant.as_holder(&permits, i),
+                true => participant.holding(&permits, i),
                 false => participant,
             })
         }));
@@ -147,7 +147,7 @@ impl Stats {
 
 impl Participant {
     /// The same in a semaphore, where the journal is a ledger.
-    fn as_holder(self, permits: &Permits<'_>, index: u16) -> Self {
+    fn holding(self, permits: &Permits<'_>, index: u16) -> Self {
         let held = if self.left { 0 } else { permits.held(index.into()) };
         Self { claim: None, held, ..self }
     }

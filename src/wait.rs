@@ -37,8 +37,8 @@ pub enum Wait {
 const SLICE: Duration = Duration::from_millis(100);
 /// The same while somebody's claim is in the way: a live one is done much sooner.
 const STUCK_SLICE: Duration = Duration::from_millis(2);
-/// The same while another receiver has a message and may be dead: then it is there for this one, and
-/// nobody rings. Longer, because most live, and those who wait for work may be many.
+/// The same while another receiver has a message, or another holder perhaps a permit, and may be dead: then it is
+/// there for this one, and nobody rings. Longer, because most live, and those who wait for work may be many.
 const WORK_SLICE: Duration = Duration::from_millis(5);
 /// The same while waiting for a peer to come, which rings when it does.
 const PEER_SLICE: Duration = Duration::from_millis(20);

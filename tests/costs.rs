@@ -2,7 +2,7 @@
 
 mod processes;
 
-use annulus::{ByteRing, Place, Ring, Topology, UntypedRing, Wait};
+use annulus::{ByteRing, Event, Place, Ring, Semaphore, Topology, UntypedRing, Wait};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -51,7 +51,7 @@ const MESSAGES: u64 = 20_000;
 /// Something that is measured: set up by the call, measured in what it gives back.
 type Work = fn() -> Box<dyn FnMut()>;
 
-const WORK: [(&str, Work); 9] = [
+const WORK: [(&str, Work); 11] = [
     ("numbers, adaptive", || numbers(Wait::Adaptive)),
     ("numbers, blocking", || numbers(Wait::Block)),
     ("numbers, spinning", || numbers(Wait::Spin)),
@@ -92,6 +92,33 @@ const WORK: [(&str, Work); 9] = [
                 let mut copy = [0; 16];
                 rx.claim().unwrap().copy_to(&mut copy);
                 assert_eq!(&copy[3..11], b"in place");
+            }
+        })
+    }),
+    ("permits", || {
+        let semaphore = Semaphore::counting(3).create(memfd()).unwrap();
+        let (mut one, mut other) = (semaphore.holder().unwrap(), semaphore.holder().unwrap());
+        // The first time each wakes those who slept before it came.
+        drop(one.acquire());
+        drop(other.acquire());
+        Box::new(move || {
+            for _ in 0..MESSAGES {
+                let permit = one.acquire().unwrap();
+                drop(other.acquire_many(2).unwrap());
+                drop(permit);
+            }
+        })
+    }),
+    ("flags", || {
+        let event = Event::builder().create(memfd()).unwrap();
+        let (mut one, mut other) = (event.handle().unwrap(), event.handle().unwrap());
+        one.raise(2).unwrap();
+        Box::new(move || {
+            for _ in 0..MESSAGES {
+                one.raise(5).unwrap();
+                assert_eq!(other.wait_all(7), Ok(7));
+                assert_eq!(other.take(5), Ok(5));
+                one.raise(2).unwrap();
             }
         })
     }),
