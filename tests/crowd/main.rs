@@ -5,6 +5,7 @@
 mod support;
 
 mod lanes;
+mod mailbox;
 mod pause;
 mod promises;
 mod torture;

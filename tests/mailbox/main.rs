@@ -1,5 +1,5 @@
-//! Mailboxes: the rules of System V and POSIX queues against the kernel's own, waiting, removal, listeners, and what
-//! becomes of messages when processes are killed.
+//! Mailboxes: the rules of System V and POSIX queues against the kernel's own, order, waiting, removal, and listeners.
+//! What becomes of messages when processes are killed is in `tests/crowd/` and `tests/kill/`.
 
 #[path = "../processes/mod.rs"]
 mod processes;
@@ -10,6 +10,6 @@ mod shared;
 mod choice;
 mod kernel;
 mod model;
+mod order;
 mod script;
-mod torture;
 mod waiting;
