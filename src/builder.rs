@@ -16,7 +16,8 @@ const ATTEMPTS: usize = 64;
 const DEFAULT_PARTICIPANTS: usize = 64;
 /// The same where each is a sender with a lane of its own, which takes the ring's capacity.
 const DEFAULT_LANES: usize = 16;
-/// The same where each is a reader with a buffer of its own, which takes the value's size.
+/// The same where each is a reader with a buffer of its own, which takes the value's size, or a receiver with a page of
+/// its own.
 const DEFAULT_READERS: usize = 16;
 /// The same of a mailbox, where each has a journal in every lane.
 const DEFAULT_CORRESPONDENTS: usize = 32;
@@ -186,6 +187,7 @@ impl<R: Kind> Builder<R> {
     /// Default: 64. Each takes 256 bytes. In a [`ByteRing`](crate::ByteRing), how many senders; default: 16, and each
     /// takes the ring's capacity and some pages. How many holders, in a [`Semaphore`](crate::Semaphore). In a
     /// [`Latest`](crate::Latest), how many readers; default: 16, and each takes the size of the value. In a
+    /// [`Broadcast`](crate::Broadcast), how many receivers; default: 16, and each takes a page. In a
     /// [`Mailbox`](crate::Mailbox) default 32, and each takes 256 bytes for each type. Of no consequence with one sender
     /// and one receiver.
     pub fn participants(mut self, participants: usize) -> Self {

@@ -11,6 +11,7 @@
 //! | [`ByteRing`] | of any length, each whole | datagram and seqpacket sockets |
 //! | [`Stream`] | none: bytes, for `Read` and `Write` | pipes, FIFOs |
 //! | [`Latest<T>`](Latest) | one value, of which each reader gets the latest | a variable under a lock in shared memory |
+//! | [`Broadcast<T>`](Broadcast) | of one plain type, each for every receiver | a pipe for each reader |
 //! | [`Duplex<T>`](Duplex), [`ByteDuplex`], [`ByteStream`] | both ways, over a [`Listener`] and [`connect`]; many clients by a [`Hub`] | stream and seqpacket sockets |
 //! | [`Semaphore`] | none, but permits, which come back from the dead | System V and POSIX semaphores, robust mutexes |
 //! | [`Event`] | none, but 64 flags | `eventfd`, signals |
@@ -49,6 +50,7 @@
 //! | claims of shared sides, and their journal | `protocol/claims/` |
 //! | permits of a semaphore, flags of an event | `protocol/permits.rs`, `semaphore.rs`; `protocol/flags.rs`, `event.rs` |
 //! | the latest value, its buffers and who reads them | `protocol/latest.rs`, `latest.rs` |
+//! | every message for every receiver, and whom the sender waits for | `protocol/broadcast.rs`, `broadcast.rs` |
 //! | lanes of many senders, and the doorbell | `protocol/lanes.rs`, `lanes.rs` |
 //! | messages of many types, and who chooses among them | `protocol/mailbox/`, `mailbox/` |
 //! | who is there, who is dead | `participants.rs`, `table.rs` |
@@ -86,6 +88,9 @@ pub mod protocol;
 #[cfg(loom)]
 pub mod sync;
 
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod broadcast;
 #[cfg(not(loom))]
 mod builder;
 #[cfg(not(loom))]
@@ -169,15 +174,16 @@ struct Moving;
 
 #[cfg(not(loom))]
 mod api {
+    pub use crate::broadcast::{Broadcast, BroadcastReceiver, BroadcastSender};
     pub use crate::builder::{Attach, Builder};
     pub use crate::bytes::{ByteReceiver, ByteRing, ByteSender, Grant, Message, Peek};
     pub use crate::claimed::Claimed;
     pub use crate::duplex::{ByteDuplex, Duplex};
     pub use crate::error::{
-        AcquireError, AcquireTimeoutError, ByteSendError, ConnectError, EventError,
-        EventTimeoutError, LatestError, MailRecvError, MailSendError, RecvError, RecvIntoError,
-        RecvTimeoutError, Refusal, ReleaseError, Role, SendAllError, SendError, SendTimeoutError,
-        SetupError, TryAcquireError, TryRecvError, TrySendError,
+        AcquireError, AcquireTimeoutError, BroadcastRecvError, ByteSendError, ConnectError,
+        EventError, EventTimeoutError, LatestError, MailRecvError, MailSendError, RecvError,
+        RecvIntoError, RecvTimeoutError, Refusal, ReleaseError, Role, SendAllError, SendError,
+        SendTimeoutError, SetupError, TryAcquireError, TryRecvError, TrySendError,
     };
     pub use crate::event::{Event, EventHandle};
     pub use crate::handshake::{
@@ -187,6 +193,7 @@ mod api {
     pub use crate::latest::{Latest, LatestReader, LatestWriter};
     pub use crate::mailbox::{Letter, MailReceiver, MailSender, Mailbox, Subscription};
     pub use crate::participants::Ending;
+    pub use crate::protocol::broadcast::{Delivery, Start};
     pub use crate::protocol::mailbox::Select;
     pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};
     pub use crate::segment::{Place, RingKind, Topology};

@@ -354,7 +354,8 @@ impl Participant {
     #[cold]
     pub(crate) fn tend(&self) -> bool {
         // A dead sender leaves nothing in its lane that its successor does not find.
-        let lock = self.lock.as_ref().filter(|_| self.has_table() && self.is_ours());
+        let frees = self.attached.segment().spec.frees_the_dead(self.role);
+        let lock = self.lock.as_ref().filter(|_| frees && self.is_ours());
         let Some(Hold::Lock(lock)) = lock else { return false };
         let resolved = table::resolve_the_dead(&self.attached, lock.as_fd(), self.entry);
         if resolved {

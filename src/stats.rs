@@ -5,7 +5,7 @@ use crate::protocol::flags::Flags;
 use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
 use crate::protocol::permits::Permits;
 use crate::protocol::{claims, latest};
-use crate::segment::{RingKind, Spec, waiting};
+use crate::segment::{RingKind, Spec, role_of, waiting};
 use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::locks::{self, Byte};
 use std::ops::Range;
@@ -79,9 +79,12 @@ impl Stats {
         (sender, receiver): (&'a Half, &'a Half),
         halves: impl Iterator<Item = (&'a Half, &'a Half)> + Clone,
         table: &[Entry],
+        places: &[Half],
     ) -> Self {
         let count = |half: &Half| match spec.kind {
-            RingKind::Slots | RingKind::Mailbox => half.cursor.position.load(Ordering::Relaxed),
+            RingKind::Slots | RingKind::Mailbox | RingKind::Broadcast => {
+                half.cursor.position.load(Ordering::Relaxed)
+            }
             RingKind::Bytes => half.cursor.messages.load(Ordering::Relaxed),
             RingKind::Semaphore | RingKind::Event => 0,
             // Readers take nothing, and leave the position alone.
@@ -94,6 +97,7 @@ impl Stats {
         let sent = sum(&mut halves.clone().map(|(sender, _)| count(sender)));
         let waiting = |halves| match spec.kind {
             RingKind::Slots | RingKind::Bytes | RingKind::Mailbox => waiting(halves),
+            RingKind::Broadcast => furthest_behind(sender, table, places),
             _ => 0,
         };
         let length = halves.clone().map(waiting).fold(0, u64::saturating_add);
@@ -105,6 +109,8 @@ impl Stats {
             RingKind::Event => Flags { word }.value(),
             _ => 0,
         };
+        let received =
+            if spec.kind == RingKind::Broadcast { sent.saturating_sub(length) } else { received };
         let meeting = (spec.lanes() > 0).then_some((sender, receiver));
         let sides = || halves.clone().chain(meeting).flat_map(|(one, other)| [one, other]);
         let both = |figure: fn(&Half) -> &AtomicU64| {
@@ -127,7 +133,10 @@ impl Stats {
             participants.extend(Participant::of_half(Role::Receiver, receiver, is_held));
         }
         let high_water = halves.clone().map(|(sender, _)| &sender.counters.high_water);
-        let high_water = high_water.map(|figure| figure.load(Ordering::Relaxed));
+        let high_water = high_water
+            .map(|figure| figure.load(Ordering::Relaxed))
+            // A broadcast's sender knows no more than a lower bound of where the slowest is.
+            .filter(|_| spec.kind != RingKind::Broadcast);
         let high_water = high_water.chain(halves.clone().map(waiting)).max();
         Self {
             sent,
@@ -143,6 +152,12 @@ impl Stats {
             participants,
         }
     }
+}
+
+/// How many messages the receiver that is furthest behind has not received yet.
+pub(crate) fn furthest_behind(sender: &Half, table: &[Entry], places: &[Half]) -> u64 {
+    let there = table.iter().zip(places).filter(|(entry, _)| role_of(entry).is_some());
+    there.map(|(_, place)| waiting((sender, place))).max().unwrap_or(0)
 }
 
 impl Participant {

@@ -97,9 +97,8 @@ pub enum Edge {
     ValueStore,
     /// L1, load end: a reader's load of that word.
     ValueLoad,
-    /// L2, store end: the writer's choice for a reader that is choosing.
-    HelpStore,
-    /// L2, load end: the reader's load of what was chosen for it.
+    /// L2, load end: a reader's load of what the writer has chosen for it. The store end is the writer's barrier of
+    /// L4, before a relaxed store.
     HelpLoad,
     /// L3, store end: a reader's word that it chooses, and reads its last buffer no more.
     LeaveStore,
@@ -113,12 +112,26 @@ pub enum Edge {
     OverwriteStore,
     /// L5, load end: the barrier between an observer's copy and its second look at the stamp.
     OverwriteLoad,
+    /// B1, sender's end, and the store end of B2: the barrier between storing `aim` and looking at the gates.
+    JoinSender,
+    /// B1, receiver's end: the barrier between saying that it joins and choosing where.
+    JoinReceiver,
+    /// B2, load end: the barrier between a receiver's copy and its look at `aim`.
+    OverrunLoad,
+    /// B3, store end: a receiver's gate.
+    GateStore,
+    /// B3, load end: the sender's load of it.
+    GateLoad,
+    /// B4, store end: the sender's `aim`.
+    AimStore,
+    /// B4, load end: a receiver's load of it that chooses a position by it.
+    AimLoad,
 }
 
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 46] = [
+    pub const ALL: [Edge; 52] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
@@ -157,7 +170,6 @@ impl Edge {
         Edge::RingStore,
         Edge::ValueStore,
         Edge::ValueLoad,
-        Edge::HelpStore,
         Edge::HelpLoad,
         Edge::LeaveStore,
         Edge::LeaveLoad,
@@ -165,6 +177,13 @@ impl Edge {
         Edge::ChooseReader,
         Edge::OverwriteStore,
         Edge::OverwriteLoad,
+        Edge::JoinSender,
+        Edge::JoinReceiver,
+        Edge::OverrunLoad,
+        Edge::GateStore,
+        Edge::GateLoad,
+        Edge::AimStore,
+        Edge::AimLoad,
     ];
 
     /// The ordering of the edge's load end.

@@ -151,7 +151,7 @@ fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool)
     let spec = &attached.segment().spec;
     if !spec.has_claims() {
         // A lane is a ring of its own: its next sender goes on where this one stopped. What a reader held, it holds
-        // until somebody else has its entry.
+        // until somebody else has its entry; and nobody waits for a receiver without one.
         leave(attached, victim);
         return true;
     }

@@ -24,6 +24,7 @@ fn replay(target: &str, body: fn(&[u8])) {
 #[test]
 fn the_kept_corpus_passes() {
     replay("attach", bodies::attach);
+    replay("broadcast", bodies::broadcast);
     replay("consume", bodies::consume);
     replay("handshake", bodies::handshake);
     replay("latest", bodies::latest);
@@ -49,6 +50,11 @@ proptest! {
     #[test]
     fn calls_answer_as_a_queue_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
         bodies::operations(&data);
+    }
+
+    #[test]
+    fn a_broadcast_answers_as_queues_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::broadcast(&data);
     }
 
     #[test]

@@ -93,6 +93,8 @@ fn text(ring: &Report) -> String {
     line("sleeps", format!("{}, wakes {}, repairs {}", ring.waits, ring.wakes, ring.repairs));
     if has_lanes {
         line("lanes", format!("{} of {}", ring.senders, ring.table));
+    } else if matches!(ring.kind, "latest" | "broadcast") {
+        line("receivers", format!("{} of {}", ring.receivers, ring.table));
     } else if ring.table > 0 {
         let there = ring.senders + ring.receivers;
         line("participants", format!("{there} of {}", ring.table));

@@ -2,7 +2,10 @@
 
 use super::input::Input;
 use annulus::inspect::Snapshot;
-use annulus::{ByteRing, Event, Place, Ring, Semaphore, SetupError, UntypedRing};
+use annulus::{
+    Broadcast, ByteRing, Delivery, Event, Latest, Place, Ring, Semaphore, SetupError, Start,
+    UntypedRing,
+};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
@@ -44,6 +47,18 @@ fn image(input: &mut Input<'_>) -> Vec<u8> {
             semaphore.inheritable_fd()
         }
         3 if choice & 0x20 != 0 => Event::builder().create(place()).unwrap().inheritable_fd(),
+        0 if choice & 0x20 != 0 => {
+            let variable = Latest::<u64>::builder().label(label).participants(3);
+            let variable = variable.create(place()).unwrap();
+            variable.writer().unwrap().set(7).unwrap();
+            variable.inheritable_fd()
+        }
+        1 if choice & 0x20 != 0 => {
+            let broadcast = Broadcast::<u64>::builder(capacity).label(label).participants(3);
+            let broadcast = broadcast.create(place()).unwrap();
+            broadcast.sender().unwrap().try_send_batch(&vec![7; capacity]);
+            broadcast.inheritable_fd()
+        }
         0 => {
             let ring = Ring::<u64>::builder(capacity).label(label).create(place()).unwrap();
             ring.sender().unwrap().try_send_batch(&vec![7; capacity / 2]);
@@ -118,6 +133,9 @@ fn by_path(image: &[u8]) {
     let opened = opened | use_semaphore(Semaphore::open(place()));
     write(image);
     let opened = opened | use_event(Event::open(place()));
+    let opened = opened | use_latest(Latest::<u64>::open(place()));
+    write(image);
+    let opened = opened | use_broadcast(Broadcast::<u64>::open(place()), image.len());
     assert!(looked.is_ok() || !opened, "what can be opened can be looked at");
     write(image);
     let label = Ring::<u64>::attach().label("label/1").mode(0o777).owner(0).open(place());
@@ -142,6 +160,8 @@ fn by_descriptor(image: &[u8]) {
     use_untyped(UntypedRing::from_fd(again(&file)), image.len());
     use_semaphore(Semaphore::from_fd(again(&file)));
     use_event(Event::from_fd(again(&file)));
+    use_latest(Latest::<u64>::from_fd(again(&file)));
+    use_broadcast(Broadcast::<u64>::from_fd(again(&file)), image.len());
 }
 
 /// Looks at the error's sentence, which must not be empty, and gives what was opened.
@@ -219,5 +239,33 @@ fn use_untyped(ring: Result<UntypedRing, SetupError>, size: usize) -> bool {
         let _ = rx.try_recv_batch(&mut vec![0; message * 5]);
     }
     let _ = ring.stats();
+    true
+}
+
+fn use_latest(variable: Result<Latest<u64>, SetupError>) -> bool {
+    let Some(variable) = opened(variable) else { return false };
+    let (tx, rx) = (opened(variable.writer()), opened(variable.reader()));
+    let _ = (variable.stats(), variable.peek().is_ok());
+    if let Some(mut tx) = tx {
+        let _ = (tx.set(1).is_ok(), tx.set(2).is_ok());
+    }
+    if let Some(mut rx) = rx {
+        let _ = (rx.get().is_ok(), rx.wait_for_change_timeout(Duration::ZERO).is_ok());
+    }
+    true
+}
+
+fn use_broadcast(broadcast: Result<Broadcast<u64>, SetupError>, size: usize) -> bool {
+    let Some(broadcast) = opened(broadcast) else { return false };
+    assert!(broadcast.capacity() * 8 <= size, "more capacity than bytes");
+    let mut receivers = [Delivery::Gate, Delivery::Lossy]
+        .map(|delivery| opened(broadcast.receiver(delivery, Start::Oldest)));
+    if let Some(mut tx) = opened(broadcast.sender()) {
+        let _ = (tx.try_send(1).is_ok(), tx.try_send_batch(&[1; 9]));
+    }
+    for rx in receivers.iter_mut().flatten() {
+        let _ = (rx.try_recv().is_ok(), rx.try_recv_batch(&mut [0; 100]).is_ok());
+    }
+    let _ = broadcast.stats();
     true
 }

@@ -2,6 +2,7 @@
 //! Rust, over random bytes and over the kept corpus.
 //!
 //! * [`attach`]: a file that is no ring, or almost one, is opened in every way there is.
+//! * [`broadcast`]: calls against a queue for each receiver, and then whatever words others may write.
 //! * [`consume`]: a ring whose every shared byte a peer may have written is recovered and used.
 //! * [`handshake`]: a peer says anything in a handshake, with any descriptors, to either side.
 //! * [`latest`]: a variable's calls against a plain one, and then whatever words others may write.
@@ -14,6 +15,7 @@
 #![allow(dead_code, missing_docs)]
 
 mod attach;
+mod broadcast;
 mod consume;
 pub mod forged;
 mod handshake;
@@ -25,6 +27,7 @@ mod repair;
 mod split;
 
 pub use attach::attach;
+pub use broadcast::broadcast;
 pub use consume::consume;
 pub use handshake::handshake;
 pub use latest::latest;

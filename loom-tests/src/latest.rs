@@ -175,6 +175,12 @@ const VARIABLE: Variable = Variable {
 /// Nobody dies.
 pub const LATEST_UNDISTURBED: &[Variable] = &[
     Variable { name: "latest: a reader of one buffer after the other", preemptions: 3, ..VARIABLE },
+    Variable {
+        name: "latest: a reader that chooses while the writer looks",
+        writes: 3,
+        preemptions: 4,
+        ..VARIABLE
+    },
     Variable { name: "latest: two readers", readers: &[1, 1], writes: 5, ..VARIABLE },
     Variable { name: "latest: an observer", readers: &[0], observed: 1, writes: 5, ..VARIABLE },
 ];

@@ -10,6 +10,7 @@
 
 #![cfg(loom)]
 
+pub mod broadcast;
 pub mod crowd;
 pub mod exchange;
 pub mod explore;

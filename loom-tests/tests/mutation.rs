@@ -7,6 +7,7 @@
 #![cfg(loom)]
 
 use annulus::sync::{Edge, model};
+use annulus_loom_tests::broadcast::{BROADCAST_UNDISTURBED, Channel};
 use annulus_loom_tests::latest::{LATEST_UNDISTURBED, Variable};
 use annulus_loom_tests::{flags, models, permits};
 use std::process::Command;
@@ -104,7 +105,6 @@ fn models_with_a_weakened_edge() {
         Some(
             Edge::ValueStore
                 | Edge::ValueLoad
-                | Edge::HelpStore
                 | Edge::HelpLoad
                 | Edge::LeaveStore
                 | Edge::LeaveLoad
@@ -116,6 +116,21 @@ fn models_with_a_weakened_edge() {
     );
     if latest {
         return LATEST_UNDISTURBED.iter().for_each(Variable::run);
+    }
+    let broadcast = matches!(
+        edge,
+        Some(
+            Edge::JoinSender
+                | Edge::JoinReceiver
+                | Edge::OverrunLoad
+                | Edge::GateStore
+                | Edge::GateLoad
+                | Edge::AimStore
+                | Edge::AimLoad
+        )
+    );
+    if broadcast {
+        return BROADCAST_UNDISTURBED.iter().for_each(Channel::run);
     }
     let lists = [models::SLOTS_UNDISTURBED, models::RECORDS_UNDISTURBED, models::PARK_UNDISTURBED];
     let first = match edge {

@@ -2,6 +2,7 @@
 //! ([`send`], [`recv`], [`permits`], [`event`]). All of the latter are made from one private [`Failure`], and what they have in
 //! common they say in the words of this file.
 
+mod broadcast;
 mod connect;
 mod event;
 mod latest;
@@ -11,6 +12,7 @@ mod recv;
 mod send;
 mod setup;
 
+pub use broadcast::BroadcastRecvError;
 pub use connect::{ConnectError, Refusal};
 pub use event::{EventError, EventTimeoutError};
 pub use latest::LatestError;

@@ -3,10 +3,10 @@
 use super::{CORRUPT, FORKED, Failure};
 use std::fmt;
 
-const EMPTY: &str = "the ring is empty; try again when the sender has sent something";
-const STAYED_EMPTY: &str =
+pub(super) const EMPTY: &str = "the ring is empty; try again when the sender has sent something";
+pub(super) const STAYED_EMPTY: &str =
     "the ring stayed empty until the deadline; receive again, or see what keeps the sender";
-const DISCONNECTED: &str = "the sender has left and every message has been read; receive again when there is another sender";
+pub(super) const DISCONNECTED: &str = "the sender has left and every message has been read; receive again when there is another sender";
 
 /// Why [`Receiver::try_recv`](crate::Receiver::try_recv) gave no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

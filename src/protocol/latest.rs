@@ -56,7 +56,7 @@ const BUFFER_BITS: u32 = 11;
 const APART: usize = 2 * LINE;
 /// The most free buffers that the writer remembers from one look, and the most words of them: to walk through
 /// memory that is in no cache would cost more than another look.
-const REMEMBERED: usize = 8;
+const REMEMBERED: usize = 32;
 const REMEMBERED_WORDS: usize = 512;
 /// Sets of 64 buffers, as bits.
 const SETS: usize = (1 << BUFFER_BITS) / 64;
@@ -231,8 +231,9 @@ impl WriteCursor {
             // L3 leave: whoever holds another buffer now has read its last one for the last time.
             let mut now = word.load(Edge::LeaveLoad.load());
             if now == CHOOSING {
-                // L2 help. Or it has just chosen by itself, and what it left is left by L3.
-                let (won, lost) = (Edge::HelpStore.store(), Edge::LeaveLoad.load());
+                // L2 help. Won: relaxed, as the barrier of L4 stands between it and the latest value. Lost: it has
+                // just chosen by itself, and what it left is left by L3.
+                let (won, lost) = (Ordering::Relaxed, Edge::LeaveLoad.load());
                 now = match word.compare_exchange(CHOOSING, self.latest, won, lost) {
                     Ok(_) => self.latest,
                     Err(chosen) => chosen,

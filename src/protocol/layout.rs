@@ -35,6 +35,13 @@
 //! next page      for each lane: slots, then one word for each slot, in whole pages
 //! ```
 //!
+//! A variable and a broadcast have a table, whose entries belong to readers and receivers alone. Behind it follow
+//!
+//! ```text
+//! next page      variable: stamps, then buffers
+//! next page      broadcast: a half for each receiver, for its positions; then cells
+//! ```
+//!
 //! In the **split** form each role has a file of its own, which the other side maps read-only. Both start with the
 //! same header, but for its `part` and `size`:
 //!
@@ -102,6 +109,8 @@ pub mod kind {
     pub const LATEST: u64 = 18;
     /// Slots in a lane for each type.
     pub const MAILBOX: u64 = 20;
+    /// Cells of fixed-size messages, each for all receivers.
+    pub const BROADCAST: u64 = 19;
 }
 
 /// Which part of the ring a file holds, in [`Header::part`].
@@ -178,9 +187,9 @@ pub struct Header {
 pub struct Half {
     /// How far this side is: exact at every instruction, so that a successor can go on from it.
     pub cursor: Cursor,
-    /// The receiver's lazily published position; unused in a sender's half. Receivers that share: a number
-    /// that changes when messages are there to be delivered again. Where those of a mailbox meet: a bit for each lane
-    /// that is used (sender's half), not 0 if it was removed (receiver's half).
+    /// The receiver's lazily published position; unused in a sender's half, but for that of a broadcast, whose `aim` it
+    /// is. Receivers that share: a number that changes when messages are there to be delivered again. Where those of a
+    /// mailbox meet: a bit for each lane that is used (sender's half), not 0 if it was removed (receiver's half).
     pub released: Released,
     /// Who this side is and whether it sleeps: read often, written seldom.
     pub presence: Presence,
@@ -203,8 +212,9 @@ pub struct Doorbell {
 #[repr(C, align(128))]
 pub struct Cursor {
     /// Slots: messages sent or received. Bytes: bytes of records sent or received. Where the senders of a ring
-    /// with lanes, or of a mailbox meet: messages that were given a number, if they are. The sender's half of a semaphore: its word; of
-    /// an event: its flags.
+    /// with lanes, or of a mailbox, meet: messages that were given a number, if they are. The sender's half of a
+    /// semaphore: its word; of an event: its flags; the writer's of a variable: the word of the latest value. Where the
+    /// receivers of a broadcast meet: `floor`.
     pub position: AtomicU64,
     /// Bytes: messages sent or received. Slots: unused.
     pub messages: AtomicU64,
@@ -265,7 +275,8 @@ pub struct Entry {
 #[repr(C, align(128))]
 pub struct Journal {
     /// `{ position:56 | count:8 }`: positions that it may have claimed; count 0 says none. Semaphores: the ledger,
-    /// `{ change:32 | held before:16 | held after:16 }`.
+    /// `{ change:32 | held before:16 | held after:16 }`. A reader of a variable:
+    /// what it holds. A receiver of a broadcast: its gate.
     pub intent: AtomicU64,
     /// Messages that it received after somebody else had not finished receiving them, for people.
     pub redelivered: AtomicU64,

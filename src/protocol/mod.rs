@@ -67,10 +67,14 @@
 //! | F1 raise | raiser: the flags, Release | who finds or takes them: the same, Acquire | what the raiser did before |
 //! | P1 park | notifier: barrier between publish and load of `asleep` | waiter: barrier between store of `asleep` and the last look | of the two loads at least one sees the other side's store |
 //! | L1 value | writer: the word of the latest value, Release | reader, observer: the same, Acquire | the content of its buffer |
-//! | L2 help | writer: its choice for a reader that is choosing, Release | that reader, Acquire | the same |
+//! | L2 help | writer: the barrier of L4, then its choice for a reader that is choosing, relaxed | that reader, Acquire | the same |
 //! | L3 leave | reader: its word that it chooses, Release | writer: what readers hold, Acquire | the reader has read all it will ever read of the buffer it held |
 //! | L4 choose | writer: barrier between publishing a value and its look at what readers hold | reader: barrier between saying that it chooses and its load of the latest value | of the two loads at least one sees the other side's store |
 //! | L5 overwrite | writer: barrier between a buffer's stamp and its content | observer: barrier between its copy and its look at the stamp | the stamp that says that the content is another |
+//! | B1 join | sender: barrier between storing `aim` and looking at the gates | receiver: barrier between saying that it joins and loading `aim` and `tail` | of the two looks at least one sees the other side's store |
+//! | B2 overrun | sender: the barrier of B1, before it writes over anything | receiver: barrier between its copy and its look at `aim`, or at its gate | what says that the copy is worthless |
+//! | B3 gate | receiver: its gate, Release | sender: the gates, Acquire | the receiver's positions |
+//! | B4 aim | sender: `aim`, Release | receiver that chooses where to go on, Acquire | a `tail` that is no less |
 //! | P2 ring | notifier: bump of its `epoch`, Release | waiter: relaxed load of it, then the barrier of P1 | what the notifier published, or said of itself, before it rang |
 //!
 //! Relaxed, and why that is enough:
@@ -83,6 +87,7 @@
 //! * `asleep`: ordered by P1. `epoch`, when the waiter reads it: the barrier of P1 comes before it uses what
 //!   it read, and is the acquire of P2.
 
+pub mod broadcast;
 pub mod claims;
 pub mod flags;
 pub mod lanes;

@@ -89,6 +89,8 @@ pub enum RingKind {
     Latest,
     /// Messages of several types, up to a size: [`Mailbox`](crate::Mailbox).
     Mailbox,
+    /// Messages of one size, each for all receivers: [`Broadcast`](crate::Broadcast).
+    Broadcast,
 }
 
 impl RingKind {
@@ -100,6 +102,7 @@ impl RingKind {
             Self::Event => kind::EVENT,
             Self::Latest => kind::LATEST,
             Self::Mailbox => kind::MAILBOX,
+            Self::Broadcast => kind::BROADCAST,
         }
     }
 
@@ -111,6 +114,7 @@ impl RingKind {
             kind::EVENT => Some(Self::Event),
             kind::LATEST => Some(Self::Latest),
             kind::MAILBOX => Some(Self::Mailbox),
+            kind::BROADCAST => Some(Self::Broadcast),
             _ => None,
         }
     }
@@ -124,6 +128,7 @@ impl RingKind {
             Self::Event => "event",
             Self::Latest => "latest",
             Self::Mailbox => "mailbox",
+            Self::Broadcast => "broadcast",
         }
     }
 
@@ -134,7 +139,7 @@ impl RingKind {
 
     /// Whether one side sends to all of the other, which may come and go.
     pub(crate) fn is_one_to_all(self) -> bool {
-        matches!(self, Self::Latest)
+        matches!(self, Self::Latest | Self::Broadcast)
     }
 
     fn describe(self) -> &'static str {
@@ -145,6 +150,7 @@ impl RingKind {
             Self::Event => "an event",
             Self::Latest => "the latest value of a variable",
             Self::Mailbox => "a mailbox",
+            Self::Broadcast => "a broadcast of messages of one size",
         }
     }
 }
@@ -293,6 +299,9 @@ impl Spec {
             RingKind::Latest => latest::words_for(shape, self.participants)
                 .filter(|&words| words < 1 << 45)
                 .ok_or(invalid(too_large)),
+            RingKind::Broadcast => slots::words_for(shape, self.capacity)
+                .filter(|&words| words < 1 << 45)
+                .ok_or(invalid(too_large)),
             RingKind::Slots => {
                 let words = if self.topology.is_shared() {
                     if !self.capacity.is_power_of_two() {
@@ -354,7 +363,7 @@ impl Spec {
             RingKind::Slots => self.topology.is_shared(),
             // The receiver of all lanes needs none.
             RingKind::Bytes => self.is_laned() && role == Role::Sender,
-            RingKind::Latest => role == Role::Receiver,
+            RingKind::Latest | RingKind::Broadcast => role == Role::Receiver,
             RingKind::Semaphore | RingKind::Mailbox => true,
             RingKind::Event => false,
         }
@@ -367,6 +376,16 @@ impl Spec {
             RingKind::Semaphore | RingKind::Mailbox => true,
             _ => false,
         }
+    }
+
+    /// Whether a participant with `role` may be held up by somebody who is dead, and should find out.
+    pub(crate) fn frees_the_dead(&self, role: Role) -> bool {
+        self.has_claims() || (self.kind == RingKind::Broadcast && role == Role::Sender)
+    }
+
+    /// How many receivers have a half of their own.
+    pub(crate) fn places(&self) -> usize {
+        if self.kind == RingKind::Broadcast { self.participants } else { 0 }
     }
 
     /// Whether each sender has a lane of its own.
@@ -409,17 +428,19 @@ impl Spec {
         words.next_multiple_of(layout::PAGE / 8)
     }
 
-    /// Where the lanes' halves start.
+    /// Where the halves of the lanes, or of the receivers, start.
     pub(crate) fn lanes_at(&self) -> usize {
         layout::DATA + self.table_size()
     }
 
-    /// Where the data starts: behind the table of participants and the lanes' halves, if there are any.
+    /// Where the data starts: behind the table of participants and the lanes' or receivers' halves, if there are
+    /// any.
     pub(crate) fn data_at(&self) -> usize {
         if self.part != Part::Whole {
             return layout::OWN_DATA;
         }
-        self.lanes_at() + self.lanes() * self.lane_stride()
+        let lanes = self.lanes() * self.lane_stride();
+        self.lanes_at() + lanes + self.places() * layout::PAGE
     }
 
     /// Bytes of the segment in pages of `unit` bytes.

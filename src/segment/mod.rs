@@ -28,7 +28,7 @@ use crate::protocol::layout::{
 use crate::protocol::mailbox;
 use crate::protocol::permits::Permits;
 use crate::protocol::slots::{Slots, Untyped};
-use crate::stats::Stats;
+use crate::stats::{Stats, furthest_behind};
 use crate::sync::{Word, acquire};
 use crate::sys::fork::PrivateFd;
 use crate::sys::locks::{self, Byte, Outcome};
@@ -110,11 +110,11 @@ impl Segment {
                 Claims::initialise(lane, shape, segment.spec.capacity);
             }
         }
-        if segment.spec.kind == RingKind::Slots {
+        if matches!(segment.spec.kind, RingKind::Slots | RingKind::Broadcast) {
             let (sender, receiver) = (segment.half(Role::Sender), segment.half(Role::Receiver));
             let words = segment.words();
             let (shape, capacity) = (Untyped(segment.spec.message_size), segment.spec.capacity);
-            if segment.spec.topology.is_shared() {
+            if segment.spec.has_claims() {
                 Claims::initialise(words, shape, capacity);
             } else {
                 Slots { sender, receiver, words }.initialise(shape, capacity);
@@ -188,6 +188,14 @@ impl Segment {
         table(&self.mapping, self.spec.participants)
     }
 
+    /// The receivers' halves, if each has one.
+    fn places(&self) -> &[Half] {
+        if self.split.is_some() {
+            return &[];
+        }
+        places(&self.mapping, &self.spec)
+    }
+
     /// The descriptor of the segment.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -219,12 +227,16 @@ impl Segment {
         }
         // Never more than there is room for, whatever a peer writes: callers allocate by it.
         let most = match self.spec.kind {
-            RingKind::Slots => self.spec.capacity,
+            RingKind::Slots | RingKind::Broadcast => self.spec.capacity,
             RingKind::Latest => 0,
             RingKind::Mailbox => self.spec.capacity * self.spec.types,
             RingKind::Bytes => self.words * size_of::<Word>(),
             RingKind::Semaphore | RingKind::Event => return 0,
         };
+        if self.spec.kind == RingKind::Broadcast {
+            let behind = furthest_behind(self.half(Role::Sender), self.table(), self.places());
+            return behind.min(most as u64);
+        }
         self.halves().map(waiting).fold(0, u64::saturating_add).min(most as u64)
     }
 
@@ -247,7 +259,8 @@ impl Segment {
         }
         let meeting = (self.half(Role::Sender), self.half(Role::Receiver));
         let is_held = |role| self.is_held(role);
-        Stats::read(&self.spec, (&is_held, self.fd()), meeting, self.halves(), self.table())
+        let (table, places) = (self.table(), self.places());
+        Stats::read(&self.spec, (&is_held, self.fd()), meeting, self.halves(), table, places)
     }
 
     /// A descriptor of the segment that survives `exec`.
@@ -318,6 +331,8 @@ pub(crate) struct Attached {
     receiver: NonNull<Half>,
     /// The table of participants.
     table: NonNull<Entry>,
+    /// The receivers' halves, if each has one.
+    places: NonNull<Half>,
     /// The first word of data.
     data: NonNull<Word>,
     /// Words of data.
@@ -365,8 +380,18 @@ impl Attached {
     fn of(segment: &Arc<Segment>, (sender, receiver): (&Half, &Half), words: &[Word]) -> Self {
         let (sender, receiver) = (NonNull::from(sender), NonNull::from(receiver));
         let (data, table) = (NonNull::from(words).cast(), NonNull::from(segment.table()).cast());
+        let places = NonNull::from(segment.places()).cast();
         let (words, participants) = (words.len(), segment.spec.participants);
-        Self { sender, receiver, table, data, words, participants, segment: Arc::clone(segment) }
+        Self {
+            sender,
+            receiver,
+            table,
+            places,
+            data,
+            words,
+            participants,
+            segment: Arc::clone(segment),
+        }
     }
 
     /// The segment.
@@ -401,6 +426,15 @@ impl Attached {
         // SAFETY: `table` and `participants` are what `Segment::table` gave for the mapping, which lives as long
         // as `self`; entries are atomics.
         unsafe { core::slice::from_raw_parts(self.table.as_ptr(), self.participants) }
+    }
+
+    /// The receivers' halves, in a broadcast, where each has one.
+    #[inline(always)]
+    pub(crate) fn places(&self) -> &[Half] {
+        debug_assert_eq!(self.segment.spec.places(), self.participants);
+        // SAFETY: `places` is what `Segment::places` gave for the mapping, which lives as long as `self`; a
+        // broadcast, which alone asks, has as many as participants; a half is atomics only.
+        unsafe { core::slice::from_raw_parts(self.places.as_ptr(), self.participants) }
     }
 }
 
@@ -485,6 +519,20 @@ pub(crate) fn halves<'a>(
         let receiver = first + lane * stride;
         (half(receiver + PAGE), half(receiver))
     })
+}
+
+/// The receivers' halves of a mapping that reaches to the data at least, if each receiver has one.
+pub(crate) fn places<'a>(mapping: &'a Mapping, spec: &Spec) -> &'a [Half] {
+    let count = spec.places();
+    if count == 0 {
+        return &[];
+    }
+    assert!(mapping.len() >= spec.data_at());
+    // SAFETY: they lie between `lanes_at` and `data_at`, within the mapping, each on a page of its own; a half is
+    // atomics only.
+    unsafe {
+        core::slice::from_raw_parts(mapping.base().add(spec.lanes_at()).cast().as_ptr(), count)
+    }
 }
 
 /// The table of participants of a mapping that has `count` of them.

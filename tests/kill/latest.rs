@@ -6,7 +6,7 @@ use annulus::{Latest, LatestReader, LatestWriter, Place, Wait};
 
 use super::message::Tagged;
 use crate::support::ptrace::{Child, Tracee};
-use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, Verdict, report, sweep};
+use crate::support::sweep::{CHILD_LIFE, Case, Points, Verdict, report, sweep};
 
 type Value = [u64; 8];
 
@@ -37,6 +37,19 @@ enum Part {
     /// Ceasing to be one.
     LeaveAsReader,
 }
+
+const PARTS: [Part; 10] = [
+    Part::Write,
+    Part::WriteAfterLook,
+    Part::JoinAsWriter,
+    Part::LeaveAsWriter,
+    Part::ReadChanged,
+    Part::ReadUnchanged,
+    Part::Peek,
+    Part::WaitForChange,
+    Part::JoinAsReader,
+    Part::LeaveAsReader,
+];
 
 impl Part {
     fn is_writers(self) -> bool {
@@ -185,19 +198,8 @@ impl Case for Killed {
     }
 }
 
-fn sweep_parts(parts: &[Part], points: Points) -> Vec<Row> {
-    parts.iter().map(|&part| sweep(&Killed(part), points, 2)).collect()
-}
-
 #[test]
 fn latest() {
-    use Part::{
-        JoinAsReader, JoinAsWriter, LeaveAsReader, LeaveAsWriter, Peek, ReadChanged, ReadUnchanged,
-        WaitForChange, Write, WriteAfterLook,
-    };
-    let each = [Write, WriteAfterLook, ReadChanged, ReadUnchanged, Peek];
-    let mut rows = sweep_parts(&each, Points::Every);
-    let long = [JoinAsWriter, LeaveAsWriter, WaitForChange, JoinAsReader, LeaveAsReader];
-    rows.extend(sweep_parts(&long, Points::Spread(150)));
+    let rows: Vec<_> = PARTS.iter().map(|&part| sweep(&Killed(part), Points::Every, 2)).collect();
     report("latest", &rows);
 }

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broadcast;
 mod company;
 mod flags;
 mod halves;

@@ -41,7 +41,7 @@ impl Patience {
 #[derive(Debug)]
 enum Side {
     Bytes(ByteSender),
-    Slots(UntypedSender),
+    Slots(Box<UntypedSender>),
 }
 
 /// The sending side of a ring.
@@ -85,7 +85,7 @@ impl<'a> Sink<'a> {
             }
             AnyRing::Slots(ring) => ring.sender().map(|mut side| {
                 side.set_wait(wait.into());
-                (Side::Slots(side), ring.message_size())
+                (Side::Slots(Box::new(side)), ring.message_size())
             }),
         };
         let (side, size) = joined.map_err(|error| Failure::setup(name, &error))?;

@@ -91,11 +91,38 @@ impl RecvCursor {
     pub fn recover(mem: Slots<'_>, shape: impl Shape, capacity: usize) -> Result<Self, Blocked> {
         let geometry = Geometry::new(mem, shape, capacity);
         let (ready, head) = committed(mem, shape, &geometry)?;
+        Ok(Self::start(mem, shape, geometry, (head, ready)))
+    }
+
+    /// Starts at `head`, where messages below `ready` are committed, which is the end of a send.
+    pub fn at(
+        mem: Slots<'_>,
+        shape: impl Shape,
+        capacity: usize,
+        (head, ready): (u64, u64),
+    ) -> Self {
+        let cursor = Self::start(mem, shape, Geometry::new(mem, shape, capacity), (head, ready));
+        cursor.note(mem);
+        cursor
+    }
+
+    fn start(
+        mem: Slots<'_>,
+        shape: impl Shape,
+        geometry: Geometry,
+        (head, ready): (u64, u64),
+    ) -> Self {
         let period = release_period(geometry.capacity, PERIOD);
         let releases = Releases::new(mem.receiver, head, period, ROOM);
         let place = geometry.place(shape, head);
         let (end, pace) = (place.message, Pace::new(head));
-        Ok(Self { head, ready, place, end, ahead: 0, streaming: false, pace, releases, geometry })
+        Self { head, ready, place, end, ahead: 0, streaming: false, pace, releases, geometry }
+    }
+
+    /// How far messages are taken.
+    #[inline(always)]
+    pub fn head(&self) -> u64 {
+        self.head
     }
 
     /// Whether `released` is due after what was just received.

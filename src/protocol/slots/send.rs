@@ -176,6 +176,18 @@ impl SendCursor {
         Ok(count)
     }
 
+    /// Messages that there is room for, as far as is known.
+    #[inline(always)]
+    pub fn room(&self) -> u64 {
+        self.room.limit - self.tail
+    }
+
+    /// How far messages are committed.
+    #[inline(always)]
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
     /// Looks for room beyond what is known.
     #[inline]
     pub fn find_room(&mut self, mem: Slots<'_>, look: Look) -> Result<(), Blocked> {
