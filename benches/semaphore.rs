@@ -372,7 +372,9 @@ fn main() {
     }
     // Wherever the system wants them to be.
     let mut set = nix::sched::CpuSet::new();
-    (0..nix::sched::CpuSet::count()).for_each(|cpu| drop(set.set(cpu)));
+    (0..nix::sched::CpuSet::count()).for_each(|cpu| {
+        let _ = set.set(cpu);
+    });
     let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set);
     let times = death(rounds);
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize] / 1e3;

@@ -146,7 +146,9 @@ fn a_killed_waiter_and_a_killed_raiser_harm_nobody() {
     let mut waiters = Vec::new();
     for _ in 0..3 {
         let fd = fd();
-        waiters.push(fork(|_| drop(opened(fd).with_wait(Wait::Block).wait_any(1))));
+        waiters.push(fork(|_| {
+            let _ = opened(fd).with_wait(Wait::Block).wait_any(1);
+        }));
     }
     eventually("they sleep", || event.stats().waits >= 3);
     waiters.into_iter().for_each(processes::Child::kill);

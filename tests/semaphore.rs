@@ -137,7 +137,7 @@ fn count_together(wait: Wait, turns: u32) {
                     assert!(!guard.is_abandoned());
                     // Not an addition: two at a time would lose one.
                     let before = number.load(Ordering::Relaxed);
-                    if before % 16 == 0 {
+                    if before.is_multiple_of(16) {
                         thread::yield_now();
                     }
                     number.store(before + 1, Ordering::Relaxed);

@@ -108,7 +108,7 @@ impl<T: Pod + PartialEq + std::fmt::Debug> Users<T> {
                 *sender = Some(broadcast.sender().unwrap());
                 self.began = true;
             }
-            (0, sender, _) if input.byte() % 4 == 0 => *sender = None,
+            (0, sender, _) if input.byte().is_multiple_of(4) => *sender = None,
             (1, _, receiver @ None) => {
                 let (delivery, start) = choices(input);
                 let mut handle = broadcast.receiver(delivery, start).unwrap();
@@ -120,7 +120,7 @@ impl<T: Pod + PartialEq + std::fmt::Debug> Users<T> {
                 }
                 *receiver = Some(listener);
             }
-            (1, _, receiver) if input.byte() % 4 == 0 => *receiver = None,
+            (1, _, receiver) if input.byte().is_multiple_of(4) => *receiver = None,
             (2, Some(sender), _) => {
                 sender.set_patience(Some(Duration::ZERO));
                 sender.send(nth(sent)).unwrap();

@@ -133,7 +133,7 @@ fn message(input: &mut Input<'_>, due: u64) -> Vec<u8> {
     let magic = u64::from_le_bytes(*b"annulus>");
     let capacity = CAPACITY as u64;
     let choice = input.byte();
-    let kind = if choice % 8 == 0 { 1 + u64::from(choice / 8) % 5 } else { due };
+    let kind = if choice.is_multiple_of(8) { 1 + u64::from(choice / 8) % 5 } else { due };
     let mut words = match kind {
         HELLO => vec![magic, HELLO, 1, 0, 1, 8, 8, capacity, capacity, 0, 0, 0, 0, 0, 0, 0, 0],
         ANSWER => vec![magic, ANSWER, 1, 0, capacity, capacity],

@@ -218,7 +218,7 @@ impl Memory {
             }
             let next = change.wrapping_add(1);
             self.ledgers[victim] = u64::from(next) << 32 | held << 16;
-            if next % REFRESH == 0 {
+            if next.is_multiple_of(REFRESH) {
                 self.bear_witness(victim, change);
             }
             if author != victim {
@@ -290,7 +290,7 @@ fn damage(input: &mut Input<'_>) {
             set(at(i) + WITNESS, witness);
             if i >= 2 {
                 let active = if choice & 12 == 0 { 0 } else { ACTIVE };
-                set(at(i) + CARD, INCARNATION * (1 + u64::from(choice)) | RECEIVES | active);
+                set(at(i) + CARD, (INCARNATION * (1 + u64::from(choice))) | RECEIVES | active);
             }
         }
         let mut expected = look();

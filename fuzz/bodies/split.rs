@@ -44,7 +44,7 @@ impl Enemy {
     fn new(input: &mut Input<'_>, sound: OwnedFd, role: Role) -> Self {
         let forged = Forged::of(sound);
         let choice = input.byte();
-        if choice % 8 != 0 {
+        if !choice.is_multiple_of(8) {
             forged.come_alive(if role == Role::Sender { 1 } else { 2 });
         }
         if choice % 16 >= 14 {

@@ -40,7 +40,7 @@ impl Patience {
 
 #[derive(Debug)]
 enum Side {
-    Bytes(ByteSender),
+    Bytes(Box<ByteSender>),
     Slots(Box<UntypedSender>),
 }
 
@@ -81,7 +81,7 @@ impl<'a> Sink<'a> {
     pub fn join(name: &'a str, ring: &AnyRing, wait: Waiting, patience: Patience) -> Outcome<Self> {
         let joined = match ring {
             AnyRing::Bytes(ring) => {
-                ring.sender().map(|side| (Side::Bytes(side.with_wait(wait.into())), 0))
+                ring.sender().map(|side| (Side::Bytes(Box::new(side.with_wait(wait.into()))), 0))
             }
             AnyRing::Slots(ring) => ring.sender().map(|mut side| {
                 side.set_wait(wait.into());
