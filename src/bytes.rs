@@ -691,7 +691,7 @@ impl ByteReceiver {
 
     #[cold]
     #[inline(never)]
-    fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
+    pub(crate) fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
         let Self { side, cursor, .. } = self;
         wait::wait(side, deadline, |side, look| {
             side.admit()?;

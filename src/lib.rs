@@ -57,7 +57,8 @@
 //! | creating, publishing, checking segments | `segment/` |
 //! | a ring in two halves that only their owners write | `segment/split.rs`, `split.rs` |
 //! | how processes meet by a socket | `handshake/` |
-//! | a connection; many of them | `duplex.rs`; `hub/` |
+//! | a connection; descriptors along with its messages | `duplex.rs`; `passing.rs` |
+//! | many connections | `hub/` |
 //! | bytes without boundaries, one way and both ways | `stream/` |
 //! | a system call | `sys/` |
 //! | atomics, loom | `sync.rs` |
@@ -124,6 +125,8 @@ mod mailbox;
 #[allow(unsafe_code)]
 mod participants;
 #[cfg(not(loom))]
+mod passing;
+#[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod payload;
 #[cfg(not(loom))]
@@ -181,9 +184,9 @@ mod api {
     pub use crate::duplex::{ByteDuplex, Duplex};
     pub use crate::error::{
         AcquireError, AcquireTimeoutError, BroadcastRecvError, ByteSendError, ConnectError,
-        EventError, EventTimeoutError, LatestError, MailRecvError, MailSendError, RecvError,
-        RecvIntoError, RecvTimeoutError, Refusal, ReleaseError, Role, SendAllError, SendError,
-        SendTimeoutError, SetupError, TryAcquireError, TryRecvError, TrySendError,
+        EventError, EventTimeoutError, FdsError, LatestError, MailRecvError, MailSendError,
+        RecvError, RecvIntoError, RecvTimeoutError, Refusal, ReleaseError, Role, SendAllError,
+        SendError, SendTimeoutError, SetupError, TryAcquireError, TryRecvError, TrySendError,
     };
     pub use crate::event::{Event, EventHandle};
     pub use crate::handshake::{

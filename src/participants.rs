@@ -9,7 +9,7 @@ use crate::protocol::claims::Claims;
 use crate::protocol::lanes;
 use crate::protocol::layout::{ACTIVE, Half, Presence};
 use crate::protocol::park::{self, Answered, Barrier};
-use crate::segment::{Attached, Segment, lock_of, role_of};
+use crate::segment::{Attached, RingKind, Segment, lock_of, role_of};
 use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::fork::{self, PrivateFd};
 use crate::sys::locks::{self, Outcome};
@@ -443,6 +443,15 @@ impl Participant {
     pub(crate) fn announce_sleep(&self) {
         if self.is_ours() {
             park::announce(&self.own().presence);
+        }
+    }
+
+    /// Messages that this side of a split ring has sent, or received.
+    pub(crate) fn messages(&self) -> u64 {
+        let cursor = &self.own().cursor;
+        match self.attached.segment().spec.kind {
+            RingKind::Bytes => cursor.messages.load(Ordering::Relaxed),
+            _ => cursor.position.load(Ordering::Relaxed),
         }
     }
 

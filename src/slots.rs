@@ -215,6 +215,15 @@ impl<S: Shape> SlotSender<S> {
         Ok(())
     }
 
+    /// Waits for room if there is none. It stays there, if nobody else sends.
+    pub(crate) fn make_room(&mut self) -> Result<(), Failure> {
+        self.side.admit()?;
+        match &self.cursor {
+            Cursor::Cells(cursor) if cursor.has_room() => Ok(()),
+            _ => self.wait_for_room(None),
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {

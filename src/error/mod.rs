@@ -4,6 +4,7 @@
 
 mod broadcast;
 mod connect;
+mod descriptors;
 mod event;
 mod latest;
 mod mailbox;
@@ -14,6 +15,7 @@ mod setup;
 
 pub use broadcast::BroadcastRecvError;
 pub use connect::{ConnectError, Refusal};
+pub use descriptors::FdsError;
 pub use event::{EventError, EventTimeoutError};
 pub use latest::LatestError;
 pub use mailbox::{MailRecvError, MailSendError};

@@ -1,15 +1,16 @@
 //! What two connected processes know of each other beside their rings: the control socket, and who is there.
 
+use super::inbox::Inbox;
 use super::messages::Message;
-use super::{receive, send, watch};
+use super::{receive, watch};
 use crate::error::ConnectError;
 use crate::participants;
-use crate::segment::{Company, Segment};
+use crate::segment::Segment;
 use crate::sys::fork::PrivateFd;
 use crate::sys::{socket, users};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 /// Who is at the other end of a connection, as the kernel says: the process that connected, or the one that
 /// began to listen.
@@ -79,7 +80,8 @@ pub(crate) struct Link {
     rings: [Weak<Segment>; 2],
     watched: OnceLock<u64>,
     /// Whether the peer sleeps where a message on the socket wakes it.
-    has_bell: bool,
+    pub(super) has_bell: bool,
+    pub(super) inbox: Mutex<Inbox>,
 }
 
 impl Link {
@@ -91,7 +93,8 @@ impl Link {
         has_bell: bool,
     ) -> Arc<Self> {
         let weak = rings.map(Arc::downgrade);
-        let link = Self { socket, peer, rings: weak, watched: OnceLock::new(), has_bell };
+        let (watched, inbox) = (OnceLock::new(), Mutex::default());
+        let link = Self { socket, peer, rings: weak, watched, has_bell, inbox };
         let link = Arc::new(link);
         for ring in rings {
             ring.keep_with(Arc::<Self>::clone(&link));
@@ -117,11 +120,24 @@ impl Link {
         self.socket.as_fd()
     }
 
-    /// What the peer says on the socket, one message at a time. Descriptors that come with it are closed.
+    /// Whether it is this process's.
+    pub(super) fn is_ours(&self) -> bool {
+        self.socket.is_ours()
+    }
+
+    /// What the peer says on the socket, one message at a time. Descriptors that come with it are kept, if somebody
+    /// wants them, and otherwise closed.
     pub(crate) fn hear(&self) -> Heard {
         match receive(self.socket.as_fd()) {
             Ok(None) => Heard::Silence,
             Ok(Some((Message::Bell, _))) => Heard::Bell,
+            Ok(Some((Message::Descriptors { number, .. }, fds))) => {
+                if self.put_fds(number, fds) {
+                    Heard::Silence
+                } else {
+                    Heard::Nonsense
+                }
+            }
             Err(ConnectError::Closed) => Heard::End,
             _ => Heard::Nonsense,
         }
@@ -131,15 +147,6 @@ impl Link {
     pub(super) fn spread_rumour(&self) {
         for ring in self.rings.iter().filter_map(Weak::upgrade) {
             participants::spread_rumour(&ring);
-        }
-    }
-}
-
-impl Company for Link {
-    fn ring(&self) {
-        if self.has_bell && self.socket.is_ours() {
-            // Where there is no room for more, it has enough to hear already; and where it is gone, nobody listens.
-            let _ = send(self.socket.as_fd(), Message::Bell, &[]);
         }
     }
 }

@@ -8,15 +8,17 @@
 //! OFFER  magic    4                                                                             + 2 descriptors
 //! DONE   magic    5
 //! BELL   magic    6
+//! FDS    magic    9     number           count                                                    + count descriptors
 //! INVITE magic    7     role                                                                    + 1 descriptor
 //! TAKEN  magic    8                                                                             + 1 descriptor
 //! ```
 //!
-//! `features` are what the side that says it asks of the other one. A BELL comes after the handshake.
+//! `features` are what the side that says it asks of the other one. BELL and FDS come after the handshake.
 //! INVITE and TAKEN are another one, for a single ring (`ticket.rs`); roles are 1, sender, and 2, receiver.
 
 use crate::error::{ConnectError, Refusal, Role};
 use crate::protocol::layout::LABEL;
+use crate::sys::socket::MOST_FDS;
 
 /// The first word of every message.
 const MAGIC: u64 = u64::from_le_bytes(*b"annulus>");
@@ -35,6 +37,7 @@ const DONE: u64 = 5;
 const BELL: u64 = 6;
 const INVITE: u64 = 7;
 const TAKEN: u64 = 8;
+const FDS: u64 = 9;
 
 /// Words of the longest message.
 const LONGEST: usize = 9 + LABEL / 8;
@@ -85,6 +88,12 @@ pub(crate) enum Message {
     },
     /// It is taken: here is its half.
     Taken,
+    /// Here are descriptors for a message that follows in the ring.
+    Descriptors {
+        /// Messages in that ring before it.
+        number: u64,
+        count: u64,
+    },
 }
 
 impl Message {
@@ -93,6 +102,7 @@ impl Message {
         match self {
             Self::Answer { .. } | Self::Offer => 2,
             Self::Invite { .. } | Self::Taken => 1,
+            Self::Descriptors { count, .. } => *count as usize,
             _ => 0,
         }
     }
@@ -119,6 +129,7 @@ impl Message {
             Self::Invite { role: Role::Sender } => vec![MAGIC, INVITE, 1],
             Self::Invite { role: Role::Receiver } => vec![MAGIC, INVITE, 2],
             Self::Taken => vec![MAGIC, TAKEN],
+            Self::Descriptors { number, count } => vec![MAGIC, FDS, number, count],
         };
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
@@ -166,6 +177,13 @@ impl Message {
                 _ => return Err(broken("invites to no known role")),
             },
             TAKEN => (Self::Taken, 2),
+            FDS => {
+                let (number, count) = (word(2)?, word(3)?);
+                if !(1..=MOST_FDS as u64).contains(&count) {
+                    return Err(broken("sends a wrong number of descriptors"));
+                }
+                (Self::Descriptors { number, count }, 4)
+            }
             _ => return Err(broken("sends a message of no known kind")),
         };
         if bytes.len() != words * 8 {
@@ -179,7 +197,7 @@ impl Message {
 mod tests {
     use super::*;
 
-    fn all() -> [Message; 9] {
+    fn all() -> [Message; 10] {
         let hello = Hello {
             version: 1,
             features: 2,
@@ -200,6 +218,7 @@ mod tests {
             Message::Invite { role: Role::Sender },
             Message::Invite { role: Role::Receiver },
             Message::Taken,
+            Message::Descriptors { number: u64::MAX, count: 8 },
         ]
     }
 

@@ -21,6 +21,7 @@
 
 mod address;
 mod client;
+mod inbox;
 mod link;
 mod listener;
 mod messages;

@@ -176,6 +176,22 @@ pub(super) struct Client<F> {
     pub(super) awaits_room: Option<u64>,
 }
 
+impl<F: Member> Client<F> {
+    /// Whether it has received something since this side found no room.
+    pub(super) fn made_room(&self) -> bool {
+        self.awaits_room.is_some_and(|since| self.connection.has_made_room(since))
+    }
+
+    /// The same, said once.
+    pub(super) fn has_room(&mut self) -> bool {
+        let has = self.made_room();
+        if has {
+            self.awaits_room = None;
+        }
+        has
+    }
+}
+
 /// All of them, each at a place of its own.
 #[derive(Debug)]
 pub(super) struct Clients<F> {

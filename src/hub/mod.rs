@@ -104,6 +104,7 @@ pub struct Hub<F> {
     news: VecDeque<Occasion<F>>,
     most_clients: usize,
     turn: (usize, usize),
+    most_fds: usize,
 }
 
 /// What there is to do for the program of a [`Hub`].
@@ -161,6 +162,7 @@ impl<F: Member> Hub<F> {
             news: VecDeque::new(),
             most_clients: MOST_CLIENTS,
             turn: (TURN_MESSAGES, TURN_BYTES),
+            most_fds: 0,
         })
     }
 
@@ -180,6 +182,15 @@ impl<F: Member> Hub<F> {
     #[must_use]
     pub fn turn(mut self, messages: usize, bytes: usize) -> Self {
         self.turn = (messages.max(1), bytes);
+        self
+    }
+
+    /// Lets clients that join from now on send descriptors with their messages, with up to `most` messages that wait
+    /// to be received, and up to 8 with each; a client that has more waiting is let go of. The program receives them by
+    /// [`Turn::connection`] and [`Duplex::try_recv_with_fds`]. Default: 0, they are closed.
+    #[must_use]
+    pub fn most_with_fds(mut self, most: usize) -> Self {
+        self.most_fds = most;
         self
     }
 

@@ -136,6 +136,10 @@ impl<F: Member> Hub<F> {
             let id = self.rounds.active.pop_front()?;
             // One that has left meanwhile is only forgotten here.
             let Some(client) = self.clients.get_mut(id) else { continue };
+            if client.has_room() {
+                self.rounds.active.push_back(id);
+                return Some(Occasion::Room(id));
+            }
             match client.connection.look() {
                 Found::Message => {
                     client.empty = 0;
@@ -211,7 +215,9 @@ impl<F: Member> Hub<F> {
         rounds.active.retain(|&id| {
             let Some(client) = clients.get_mut(id) else { return false };
             if !client.is_active {
-                client.is_active = client.has_hung_up || client.connection.look() != Found::Nothing;
+                client.is_active = client.has_hung_up
+                    || client.made_room()
+                    || client.connection.look() != Found::Nothing;
                 client.empty = 0;
             }
             client.is_active
@@ -270,13 +276,7 @@ impl<F: Member> Hub<F> {
         let Some(client) = self.clients.get_mut(id) else { return };
         match client.link.hear() {
             Heard::Silence => {}
-            Heard::Bell => {
-                let has_room = |since: &mut u64| client.connection.has_made_room(*since);
-                if client.awaits_room.take_if(has_room).is_some() {
-                    self.news.push_back(Occasion::Room(id));
-                }
-                self.activate(id);
-            }
+            Heard::Bell => self.activate(id),
             Heard::End => {
                 client.has_hung_up = true;
                 epoll::remove(self.set.as_fd(), client.link.socket());
@@ -327,6 +327,7 @@ impl<F: Member> Hub<F> {
 
     fn add(&mut self, connection: F) {
         let link = connection.control().0;
+        link.keep_fds(self.most_fds);
         let id = self.clients.add(Box::new(connection), Arc::clone(&link));
         let added = epoll::add_for_reading(self.set.as_fd(), link.socket(), id.name());
         if let Err(error) = added {

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The descriptors that any message of ours comes with, at most.
-pub(crate) const MOST_FDS: usize = 2;
+pub(crate) const MOST_FDS: usize = 8;
 
 /// `SO_PEERPIDFD`, since Linux 6.5.
 const SO_PEERPIDFD: libc::c_int = 77;

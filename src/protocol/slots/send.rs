@@ -188,6 +188,11 @@ impl SendCursor {
         self.tail
     }
 
+    /// Whether there is room, as far as is known.
+    pub fn has_room(&self) -> bool {
+        self.tail < self.room.limit
+    }
+
     /// Looks for room beyond what is known.
     #[inline]
     pub fn find_room(&mut self, mem: Slots<'_>, look: Look) -> Result<(), Blocked> {
