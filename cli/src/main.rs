@@ -6,6 +6,7 @@
 //! | `send/`, `recv/` | streams into messages, and back |
 //! | `acquire` | a command that runs with permits of a semaphore |
 //! | `raise`, `wait` | flags of an event |
+//! | `meet` | `listen` and `connect`: streams both ways |
 //! | `bench/` | our rings against the kernel's IPC |
 //! | `exit` | what can go wrong, and the exit code of each |
 //! | `signals` | Ctrl-C |
@@ -25,6 +26,7 @@ mod framing;
 mod inspect;
 mod ls;
 mod man;
+mod meet;
 mod output;
 mod raise;
 mod recv;
@@ -73,6 +75,8 @@ enum Verb {
     Acquire(acquire::AcquireArgs),
     Raise(raise::RaiseArgs),
     Wait(wait::WaitArgs),
+    Listen(meet::ListenArgs),
+    Connect(meet::ConnectArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -95,6 +99,8 @@ fn main() -> ExitCode {
         Verb::Acquire(args) => return acquire::run(&args),
         Verb::Raise(args) => raise::run(&args),
         Verb::Wait(args) => wait::run(&args),
+        Verb::Listen(args) => meet::listen(&args),
+        Verb::Connect(args) => meet::connect(&args),
         Verb::Bench(args) => return bench::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),

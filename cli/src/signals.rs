@@ -33,6 +33,11 @@ pub fn hold() {
     HELD.store(true, Ordering::Relaxed);
 }
 
+/// Ends what [`hold`] began: a signal ends the process at once again.
+pub fn let_go() {
+    HELD.store(false, Ordering::Relaxed);
+}
+
 /// Fails if a signal has come.
 #[inline]
 pub fn check() -> Outcome {

@@ -127,9 +127,20 @@ fn usage_errors_are_2_and_help_is_0() {
     {
         assert_eq!(run(wrong).code, 2, "{wrong:?}");
     }
-    for verb in
-        ["create", "ls", "inspect", "rm", "send", "recv", "bench", "doctor", "completions", "man"]
-    {
+    for verb in [
+        "create",
+        "ls",
+        "inspect",
+        "rm",
+        "send",
+        "recv",
+        "listen",
+        "connect",
+        "bench",
+        "doctor",
+        "completions",
+        "man",
+    ] {
         let help = run(&[verb, "--help"]);
         help.assert_done();
         assert!(help.text().contains("Usage: annulus"), "{verb}");

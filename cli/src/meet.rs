@@ -1,0 +1,229 @@
+//! `annulus listen` and `annulus connect`: standard input and output over a connection, both ways.
+//!
+//! The end of our input closes that direction, and the other one goes on; when both are closed, we are done.
+
+use crate::exit::{Code, Failure, Outcome};
+use crate::ring::Waiting;
+use crate::{create, output, signals, units};
+use annulus::{
+    Address, ByteStream, Connect, ConnectError, Ending, Listener, StreamReader, StreamWriter,
+};
+use clap::Args;
+use std::io::{self, Read, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Bytes copied at a time.
+const PIECE: usize = 64 * 1024;
+/// Bytes of each direction's ring, if nobody says.
+const DEFAULT_CAPACITY: usize = 256 * 1024;
+/// Between two looks whether somebody listens by now.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What both verbs are told.
+#[derive(Debug, Args)]
+pub struct MeetArgs {
+    /// The socket: a path, or @NAME for a name in the abstract namespace
+    address: String,
+
+    /// How to wait for the other side
+    #[arg(long, value_enum, default_value_t = Waiting::Adaptive)]
+    wait: Waiting,
+
+    /// Give up when there is no connection after so long, with exit code 124
+    #[arg(long, value_name = "D", value_parser = units::parse_duration)]
+    timeout: Option<Duration>,
+
+    /// A name for the messages, up to 64 bytes, that the other side must have, too
+    #[arg(long, default_value = "", hide_default_value = true)]
+    label: String,
+
+    /// Accept this user, by its id, at the other side, beside our own and the superuser
+    #[arg(long, value_name = "UID")]
+    owner: Option<u32>,
+}
+
+/// Wait for one client, and copy standard input to it and what it sends to standard output
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_LISTEN)]
+pub struct ListenArgs {
+    #[command(flatten)]
+    meet: MeetArgs,
+
+    /// Permission bits of the socket: who may write to it may connect
+    #[arg(long, value_name = "MODE", value_parser = create::mode, default_value = "0600")]
+    mode: u32,
+}
+
+/// Connect to a listener, and copy standard input to it and what it sends to standard output
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_CONNECT)]
+pub struct ConnectArgs {
+    #[command(flatten)]
+    meet: MeetArgs,
+
+    /// Bytes of each direction's ring: 64K, 1M
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value_t = DEFAULT_CAPACITY)]
+    capacity: usize,
+}
+
+const AFTER_LISTEN: &str = "\
+The socket is removed when a client has connected. At the end of standard input the client learns that there is no more;
+what it sends is copied until it closes its side, too. A client that dies ends this with exit code 7.
+
+Examples:
+  annulus listen /tmp/s > copy
+  annulus listen @chat --timeout 1m";
+
+const AFTER_CONNECT: &str = "\
+With --timeout a listener that is not there yet is waited for. Half-close and exit codes are those of `annulus listen`.
+
+Examples:
+  annulus connect /tmp/s < file
+  tar c . | annulus connect @backup --timeout 10s";
+
+impl MeetArgs {
+    fn address(&self) -> Address {
+        match self.address.strip_prefix('@') {
+            Some(name) => Address::name(name),
+            None => Address::path(&self.address),
+        }
+    }
+
+    fn failed(&self, error: &ConnectError) -> Failure {
+        let code = match error {
+            ConnectError::InvalidAddress { .. } => Code::Usage,
+            ConnectError::NotListening => Code::NotFound,
+            ConnectError::InUse => Code::Exists,
+            ConnectError::PermissionDenied | ConnectError::Untrusted { .. } => Code::Permission,
+            ConnectError::Closed => Code::PeerGone,
+            ConnectError::Timeout => Code::TimedOut,
+            ConnectError::Version { .. } | ConnectError::Protocol { .. } => Code::Corrupt,
+            _ => Code::Failure,
+        };
+        Failure::new(code, format!("{}: {error}", self.address))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    }
+
+    fn late(&self) -> Failure {
+        Failure::new(
+            Code::TimedOut,
+            format!("{}: nobody was there in time; see what keeps the other side", self.address),
+        )
+    }
+
+    /// Whom to let in, for a library that knows nothing of `owner`.
+    fn authorize(&self) -> impl FnMut(&annulus::Peer) -> bool + Send + 'static {
+        let owner = self.owner;
+        move |peer| peer.is_same_user() || Some(peer.uid()) == owner
+    }
+}
+
+pub fn listen(args: &ListenArgs) -> Outcome {
+    let meet = &args.meet;
+    let deadline = meet.deadline();
+    // So that the socket's file goes with us.
+    signals::hold();
+    let options = Listener::options().mode(args.mode).label(&meet.label);
+    let bound = options.authorize(meet.authorize()).bind(meet.address());
+    let mut listener = bound.map_err(|error| meet.failed(&error))?;
+    let stream = loop {
+        match listener.accept_timeout::<ByteStream>(signals::SLICE) {
+            Ok(stream) => break stream,
+            Err(ConnectError::Timeout) => {}
+            Err(error) => return Err(meet.failed(&error)),
+        }
+        signals::check()?;
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(meet.late());
+        }
+    };
+    drop(listener);
+    signals::let_go();
+    signals::check()?;
+    copy(stream, meet)
+}
+
+pub fn connect(args: &ConnectArgs) -> Outcome {
+    let meet = &args.meet;
+    let deadline = meet.deadline();
+    loop {
+        let connect = Connect::new().capacity(args.capacity).label(&meet.label);
+        let connect = match deadline {
+            Some(deadline) => connect.timeout(deadline.saturating_duration_since(Instant::now())),
+            None => connect,
+        };
+        match connect.authorize(meet.authorize()).open::<ByteStream>(meet.address()) {
+            Ok(stream) => return copy(stream, meet),
+            Err(ConnectError::NotListening) if deadline.is_some() => {}
+            Err(error) => return Err(meet.failed(&error)),
+        }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(meet.late());
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Copies both ways until both are closed, or one fails.
+fn copy(mut stream: ByteStream, meet: &MeetArgs) -> Outcome {
+    stream.set_wait(meet.wait.into());
+    let (reader, writer) = stream.split();
+    let (tell, told) = mpsc::channel();
+    let tell_too = tell.clone();
+    let (name, name_too) = (meet.address.clone(), meet.address.clone());
+    let out = thread::Builder::new().spawn(move || drop(tell.send(send(writer, &name))));
+    let back =
+        thread::Builder::new().spawn(move || drop(tell_too.send(receive(reader, &name_too))));
+    for started in [out, back] {
+        started.map_err(|error| Failure::io("a thread", &error))?;
+    }
+    // Both ends are told, also by a thread that is no more.
+    told.iter().take(2).collect()
+}
+
+/// Standard input to the peer. When it ends, the peer learns that.
+fn send(mut writer: StreamWriter, name: &str) -> Outcome {
+    let mut buffer = vec![0; PIECE];
+    let mut input = io::stdin().lock();
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                writer.write_all(&buffer[..count]).map_err(|error| broken(name, &error))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::io("standard input", &error)),
+        }
+    }
+}
+
+/// What the peer sends to standard output, until it has closed its side.
+fn receive(mut reader: StreamReader, name: &str) -> Outcome {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => {
+                debug_assert_ne!(reader.ending(), Some(Ending::Died));
+                return Ok(());
+            }
+            Ok(count) => {
+                output::write_all(&buffer[..count]).map_err(|stopped| stopped.failure)?;
+            }
+            Err(error) => return Err(broken(name, &error)),
+        }
+    }
+}
+
+fn broken(name: &str, error: &io::Error) -> Failure {
+    let code = match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Code::PeerGone,
+        io::ErrorKind::InvalidData => Code::Corrupt,
+        _ => Code::Failure,
+    };
+    Failure::new(code, format!("{name}: {error}"))
+}
