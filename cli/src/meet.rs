@@ -6,7 +6,8 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::ring::Waiting;
 use crate::{create, output, signals, units};
 use annulus::{
-    Address, ByteStream, Connect, ConnectError, Ending, Listener, StreamReader, StreamWriter,
+    Address, ByteStream, ByteStreamReader, ByteStreamWriter, Connect, ConnectError, Ending,
+    Listener,
 };
 use clap::Args;
 use std::io::{self, Read, Write};
@@ -187,7 +188,7 @@ fn copy(mut stream: ByteStream, meet: &MeetArgs) -> Outcome {
 }
 
 /// Standard input to the peer. When it ends, the peer learns that.
-fn send(mut writer: StreamWriter, name: &str) -> Outcome {
+fn send(mut writer: ByteStreamWriter, name: &str) -> Outcome {
     let mut buffer = vec![0; PIECE];
     let mut input = io::stdin().lock();
     loop {
@@ -203,7 +204,7 @@ fn send(mut writer: StreamWriter, name: &str) -> Outcome {
 }
 
 /// What the peer sends to standard output, until it has closed its side.
-fn receive(mut reader: StreamReader, name: &str) -> Outcome {
+fn receive(mut reader: ByteStreamReader, name: &str) -> Outcome {
     let mut buffer = vec![0; PIECE];
     loop {
         match reader.read(&mut buffer) {
