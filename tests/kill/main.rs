@@ -19,6 +19,7 @@ mod harness;
 mod latest;
 mod leave;
 mod lock;
+mod mailbox;
 mod meet;
 mod message;
 mod operation;
