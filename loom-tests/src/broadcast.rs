@@ -273,13 +273,18 @@ pub const BROADCAST_UNDISTURBED: &[Channel] = &[
         preemptions: 1,
         ..CHANNEL
     },
-    Channel { name: "broadcast: nobody waits for a receiver", preemptions: 3, ..LOSSY },
+    Channel {
+        name: "broadcast: nobody waits for a receiver",
+        receivers: &[(Delivery::Lossy, Start::Oldest, 1)],
+        ..LOSSY
+    },
     Channel {
         name: "broadcast: nobody waits, room for 2, and on to the newest",
         capacity: 2,
         before: 2,
         sends: 4,
         resume: Start::Now,
+        preemptions: 1,
         ..LOSSY
     },
     Channel {
@@ -288,12 +293,13 @@ pub const BROADCAST_UNDISTURBED: &[Channel] = &[
         preemptions: 1,
         ..CHANNEL
     },
-    Channel { name: "broadcast: pairs", capacity: 2, batch: 2, ..LOSSY },
+    Channel { name: "broadcast: pairs", capacity: 2, batch: 2, preemptions: 1, ..LOSSY },
     Channel {
         name: "broadcast: a gate that is evicted",
         sends: 5,
         receivers: &[(Delivery::Gate, Start::Now, 3)],
         evicts: true,
+        preemptions: 1,
         ..CHANNEL
     },
 ];
@@ -304,6 +310,7 @@ pub const BROADCAST_DEATHS: &[Channel] = &[
         name: "broadcast: the sender dies, and somebody joins",
         before: 2,
         victim: Victim::Sender,
+        preemptions: 1,
         ..CHANNEL
     },
     Channel {
@@ -311,6 +318,7 @@ pub const BROADCAST_DEATHS: &[Channel] = &[
         capacity: 2,
         batch: 2,
         victim: Victim::Sender,
+        preemptions: 1,
         ..LOSSY
     },
     Channel {
@@ -319,6 +327,7 @@ pub const BROADCAST_DEATHS: &[Channel] = &[
         before: 1,
         receivers: &[(Delivery::Gate, Start::Oldest, 2)],
         victim: Victim::Receiver,
+        preemptions: 1,
         ..CHANNEL
     },
 ];

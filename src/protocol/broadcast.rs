@@ -195,10 +195,7 @@ impl Sender {
         messages: usize,
     ) -> Result<usize, Blocked> {
         if self.cursor.room() < messages as u64 {
-            match self.find_room(mem, messages as u64, Look::Exact) {
-                Err(Blocked::NotReady) if self.cursor.room() > 0 => {}
-                found => found?,
-            }
+            self.find_room(mem, messages as u64, Look::Exact)?;
         }
         self.cursor.try_send_batch(mem.sent(), shape, bytes, messages, Look::Released)
     }
@@ -215,19 +212,30 @@ impl Sender {
     ) -> Result<(), Blocked> {
         let tail = self.cursor.tail();
         let found = self.look(mem, wanted, Look::Released);
-        if found != Err(Blocked::NotReady) || look == Look::Released {
+        if self.is_enough(&found, wanted) || look == Look::Released {
             return found;
         }
-        let paused = self.pace.give_way(tail);
-        if paused && self.look(mem, wanted, Look::Released) != Err(Blocked::NotReady) {
-            return Ok(());
+        let paused = found.is_err() && self.pace.give_way(tail);
+        if paused {
+            let found = self.look(mem, wanted, Look::Released);
+            if self.is_enough(&found, wanted) {
+                return found;
+            }
         }
-        let found = self.look(mem, wanted, Look::Exact);
+        let exact = self.look(mem, wanted, Look::Exact);
         if paused {
             // It goes on, and a longer pause would have let it come to a release.
-            self.pace.learn(found.is_ok());
+            self.pace.learn(exact.is_ok());
         }
-        found
+        if exact == Err(Blocked::NotReady) && self.cursor.room() > 0 { Ok(()) } else { exact }
+    }
+
+    /// Whether a look need not be followed by a closer one.
+    fn is_enough(&self, found: &Result<(), Blocked>, wanted: u64) -> bool {
+        match found {
+            Ok(()) => self.cursor.room() >= wanted,
+            Err(blocked) => *blocked == Blocked::Corrupt,
+        }
     }
 
     /// Learns how far the gates are; `NotReady` if that is nothing new.

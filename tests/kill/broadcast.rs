@@ -13,10 +13,10 @@ use crate::support::sweep::{CHILD_LIFE, Case, Points, Verdict, report, sweep};
 
 type Message = [u64; 8];
 
-const CAPACITY: usize = 4;
+const CAPACITY: usize = 16;
 
 /// Messages that were sent and received when the operation begins.
-const BEFORE: u64 = 6;
+const BEFORE: u64 = 20;
 
 /// Messages that a batch has.
 const BATCH: u64 = 3;
@@ -118,7 +118,7 @@ impl Part {
                 let mut tx = sender();
                 let mut tag = BEFORE;
                 if self == Self::SendWithoutLook {
-                    // A batch makes the sender look further ahead; the last of them is left for the section.
+                    // It looks, and finds room for one more than it needs.
                     tx.try_send(Message::make(tag)).expect("room");
                     tag += 1;
                 }
