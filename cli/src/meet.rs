@@ -74,14 +74,14 @@ The socket is removed when a client has connected. At the end of standard input 
 what it sends is copied until it closes its side, too. A client that dies ends this with exit code 7.
 
 Examples:
-  annulus listen /tmp/s > copy
+  annulus listen /run/user/1000/s > copy
   annulus listen @chat --timeout 1m";
 
 const AFTER_CONNECT: &str = "\
 With --timeout a listener that is not there yet is waited for. Half-close and exit codes are those of `annulus listen`.
 
 Examples:
-  annulus connect /tmp/s < file
+  annulus connect /run/user/1000/s < file
   tar c . | annulus connect @backup --timeout 10s";
 
 impl MeetArgs {
