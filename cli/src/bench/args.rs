@@ -35,9 +35,13 @@ pub struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub vs: Vec<Against>,
 
-    /// Which of our rings to measure (default: both)
+    /// Which of our rings to measure (default: ring and bytes)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub transport: Vec<Own>,
+
+    /// Measure the split form, too: each side's half in memory that the other can only read
+    #[arg(long)]
+    pub split: bool,
 
     #[command(flatten)]
     pub crowd: CrowdArgs,
@@ -96,11 +100,23 @@ impl BenchArgs {
         sizes.dedup();
         Selection {
             sizes: (!sizes.is_empty()).then_some(sizes),
-            own: chosen(&self.transport),
+            own: self.own(),
             waits: chosen(&self.wait),
             kernel: distinct(or_all(&self.vs)),
             one_cpu,
         }
+    }
+
+    /// Our own rings; the split form only if it was asked for.
+    fn own(&self) -> Vec<Own> {
+        let named = |own| self.transport.contains(own);
+        let all = Own::value_variants().iter();
+        all.filter(|own| match own {
+            Own::Split => self.split || named(own),
+            _ => self.transport.is_empty() || named(own),
+        })
+        .copied()
+        .collect()
     }
 
     /// Rounds and time.
@@ -181,6 +197,10 @@ mod tests {
         assert_eq!(selection.own, [Own::Ring, Own::Bytes]);
         assert_eq!(selection.waits, [Waiting::Spin, Waiting::Adaptive, Waiting::Block]);
         assert_eq!(selection.kernel, Kernel::ALL);
+        let split = parse(&["--split"]).unwrap().selection(false);
+        assert_eq!(split.own, [Own::Ring, Own::Bytes, Own::Split]);
+        let split = parse(&["--split", "--transport", "ring"]).unwrap().selection(false);
+        assert_eq!(split.own, [Own::Ring, Own::Split]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub enum Own {
     Ring,
     /// `ByteRing`: messages of any length.
     Bytes,
+    /// `Duplex<T>`: the split form of `Ring<T>`, for peers that need not trust each other.
+    Split,
 }
 
 /// The kernel's transports.
@@ -71,6 +73,7 @@ impl Carrier {
             Self::CopyLimit => "copy-limit",
             Self::Own(Own::Ring, _) => "ring",
             Self::Own(Own::Bytes, _) => "bytes",
+            Self::Own(Own::Split, _) => "split",
             Self::Kernel(Kernel::Pipe) => "pipe",
             Self::Kernel(Kernel::Fifo) => "fifo",
             Self::Kernel(Kernel::UnixStream) => "unix-stream",

@@ -14,6 +14,7 @@ use super::links::pipe::{Fifo, Pipe};
 use super::links::posix_queue::PosixQueues;
 use super::links::ring::{Rings, Typed, typed};
 use super::links::socket::{Tcp, UnixSeqpacket, UnixStreams};
+use super::links::split::Split;
 use super::links::sysv_queue::SysvQueues;
 use super::measure::{Budget, far, near};
 use super::processors::Processors;
@@ -38,7 +39,7 @@ impl Bench {
         match row.carrier {
             Carrier::Floor => self.pair::<Floor>(row, budget),
             Carrier::CopyLimit => self.pair::<CopyLimit>(row, budget),
-            Carrier::Own(Own::Ring, _) => self.typed_ring(row, budget),
+            Carrier::Own(Own::Ring | Own::Split, _) => self.typed_ring(row, budget),
             Carrier::Own(Own::Bytes, _) => self.pair::<ByteRings>(row, budget),
             Carrier::Kernel(Kernel::Pipe) => self.pair::<Pipe>(row, budget),
             Carrier::Kernel(Kernel::Fifo) => self.pair::<Fifo>(row, budget),
@@ -115,7 +116,10 @@ impl Typed for OfWords<'_> {
     type Output = Result<Result<Round, String>, Abort>;
 
     fn with<const N: usize>(self) -> Self::Output {
-        self.bench.pair::<Rings<N>>(self.row, self.budget)
+        match self.row.carrier {
+            Carrier::Own(Own::Split, _) => self.bench.pair::<Split<N>>(self.row, self.budget),
+            _ => self.bench.pair::<Rings<N>>(self.row, self.budget),
+        }
     }
 }
 

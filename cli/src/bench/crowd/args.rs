@@ -85,6 +85,11 @@ impl Plan {
             ));
         }
         let selection = args.selection(one_cpu);
+        if selection.own.contains(&Own::Split) {
+            return Err(
+                "the split form has one sender and one receiver; only `ring` is shared".into()
+            );
+        }
         if args.transport.contains(&Own::Bytes) {
             return Err(
                 "--transport bytes: a ByteRing has one sender and one receiver; only `ring` is shared".into()

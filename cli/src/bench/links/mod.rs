@@ -8,5 +8,6 @@ pub mod pipe;
 pub mod posix_queue;
 pub mod ring;
 pub mod socket;
+pub mod split;
 pub mod stream;
 pub mod sysv_queue;

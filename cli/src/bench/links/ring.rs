@@ -42,16 +42,20 @@ pub fn typed<V: Typed>(size: usize, what: V) -> Result<V::Output, String> {
     })
 }
 
+/// Messages of `size` bytes that a ring holds here.
+pub fn capacity(size: usize) -> usize {
+    (BYTES / size).clamp(FEWEST, MOST)
+}
+
 /// Makes a ring for messages of `size` bytes, which are `N` words, and gives its descriptor.
 pub fn make<const N: usize>(
     size: usize,
     topology: Topology,
     participants: usize,
 ) -> Result<OwnedFd, Refusal> {
-    let capacity = (BYTES / size).clamp(FEWEST, MOST);
     let make = || -> Result<OwnedFd, SetupError> {
         let place = Place::memfd("annulus-bench")?;
-        let builder = Ring::<[u64; N]>::builder(capacity).prefault(true);
+        let builder = Ring::<[u64; N]>::builder(capacity(size)).prefault(true);
         builder.topology(topology).participants(participants).create(place)?.inheritable_fd()
     };
     make().map_err(|error| Refusal::Broken(error.to_string()))
