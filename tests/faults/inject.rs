@@ -125,9 +125,17 @@ pub fn try_all<S: Scenario>(scenario: &S, worker: usize) {
         }
         calls += 1;
     }
+    clear(scenario);
     assert!(calls < MOST_CALLS && faults > 0, "{calls} system calls, {faults} faults");
     if std::env::var_os("ANNULUS_FAULTS").is_some() {
         say(&format!("{table}{calls} system calls, {faults} faults\n"));
+    }
+}
+
+/// Removes what a child that was killed on the way has left.
+fn clear<S: Scenario>(scenario: &S) {
+    for name in scenario.names() {
+        let _ = std::fs::remove_file(name);
     }
 }
 
@@ -138,10 +146,7 @@ fn try_one<S: Scenario>(
     which: usize,
     table: &mut String,
 ) -> Result<Outcome, String> {
-    // What one that was killed on the way has left.
-    for name in scenario.names() {
-        let _ = std::fs::remove_file(name);
-    }
+    clear(scenario);
     let told = Told::new();
     let mut tracee = Tracee::spawn(LIFE, |child| {
         let names = scenario.names();
