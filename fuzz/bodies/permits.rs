@@ -92,7 +92,7 @@ fn calls(input: &mut Input<'_>) {
     while !input.is_empty() {
         let (choice, who) = (input.byte(), input.below(3));
         let count = input.below(12) as u32;
-        if choice % 16 == 0 {
+        if choice.is_multiple_of(16) {
             if holders[who].take().is_some() {
                 free = (free + held[who]).min(most);
                 held[who] = 0;
