@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 ///
 /// A receiver chooses what becomes of messages that it is too slow for ([`Delivery`]): either the sender waits for it,
 /// and nothing is lost; or the sender does not, and the receiver is told exactly how many it has missed. The sender's cost
-/// for a message does not depend on how many receivers there are; once for an eighth of the ring it looks at all of them.
+/// for a message does not depend on how many receivers there are; once for half of the ring it looks at all of them.
 ///
 /// `T` is plain old data, as for a [`Ring`](crate::Ring). Receivers may come and go at any time, as many at once as the
 /// broadcast has [`participants`](Builder::participants), which are receivers here.

@@ -116,7 +116,7 @@ impl<T: Pod + PartialEq + std::fmt::Debug> Users<T> {
                 handle.set_resume(start);
                 let mut listener = Listener { handle, delivery, next: sent, evicted: false };
                 if start == Start::Oldest && sent > 0 {
-                    // As many as an eighth of the ring and a batch leave.
+                    // As many as half of the ring and a batch leave.
                     listener.next = listener.first(sent, capacity);
                 }
                 *receiver = Some(listener);

@@ -25,7 +25,7 @@
 //!
 //! **The sender** has one receiver, as far as its cursor can tell: `floor`, which it moves itself. Out of room, it
 //! stores the `aim` of this look, runs a barrier (B1), and looks at all gates; the lowest of their
-//! positions and of `aim` is the next `floor`, and `aim` too. An `aim` is no more than an eighth of the ring further than
+//! positions and of `aim` is the next `floor`, and `aim` too. An `aim` is no more than half of the ring further than
 //! needed, so that old messages stay for those who join at the oldest.
 //!
 //! **A gate** joins in the reverse order: JOINING, barrier (B1), load `aim` and the noted `tail`, and then GATE at one of
@@ -65,7 +65,9 @@ const ATTEMPTS: usize = 64;
 
 /// The most that `aim` is ahead of what is needed.
 fn step(capacity: u64) -> u64 {
-    (capacity / 8).max(1)
+    // Less would keep more for those who join at the oldest, and have the sender wait for its barrier more often: it drains
+    // what is on its way to the receivers.
+    (capacity / 2).max(1)
 }
 
 /// The memory that all see, as long as they borrow it.
@@ -130,7 +132,8 @@ pub enum Start {
     /// With the next message that is sent.
     #[default]
     Now,
-    /// With the oldest message that is there: up to seven eighths of the capacity are, and often all of it.
+    /// With the oldest message that is there: of the last half of the capacity all are, of the rest some, and all that
+    /// somebody is waited for to receive.
     Oldest,
 }
 

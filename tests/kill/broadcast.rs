@@ -16,7 +16,7 @@ type Message = [u64; 8];
 const CAPACITY: usize = 16;
 
 /// Messages that were sent and received when the operation begins.
-const BEFORE: u64 = 20;
+const BEFORE: u64 = 24;
 
 /// Messages that a batch has.
 const BATCH: u64 = 3;
