@@ -231,10 +231,10 @@ impl WriteCursor {
             // L3 leave: whoever holds another buffer now has read its last one for the last time.
             let mut now = word.load(Edge::LeaveLoad.load());
             if now == CHOOSING {
-                // L2 help. Won: relaxed, as the barrier of L4 stands between it and the latest value. Lost: it has
-                // just chosen by itself, and what it left is left by L3.
-                let (won, lost) = (Ordering::Relaxed, Edge::LeaveLoad.load());
-                now = match word.compare_exchange(CHOOSING, self.latest, won, lost) {
+                // L2 help, no release, as the barrier of L4 stands between it and the latest value. And L3 leave,
+                // won or lost: it may have chosen by itself since the load, and read that, and be choosing again.
+                let leave = Edge::LeaveLoad.load();
+                now = match word.compare_exchange(CHOOSING, self.latest, leave, leave) {
                     Ok(_) => self.latest,
                     Err(chosen) => chosen,
                 };
