@@ -290,7 +290,8 @@ fn damage(input: &mut Input<'_>) {
             set(at(i) + WITNESS, witness);
             if i >= 2 {
                 let active = if choice & 12 == 0 { 0 } else { ACTIVE };
-                set(at(i) + CARD, (INCARNATION * (1 + u64::from(choice))) | RECEIVES | active);
+                let incarnation = INCARNATION * (1 + u64::from(choice));
+                set(at(i) + CARD, incarnation | RECEIVES | active);
             }
         }
         let mut expected = look();
