@@ -3,7 +3,7 @@
 use crate::error::{Role, SetupError};
 use crate::segment::{
     DIRECTORY, Origin, PREFIX, Part, Place, RingKind, Spec, Topology, half, halves, header,
-    is_held, lock_of, open_unlocked, places, table,
+    is_held, journals, lock_of, open_unlocked, places, table,
 };
 use crate::stats::Stats;
 use crate::sys::locks::{self, Byte};
@@ -125,7 +125,8 @@ impl Snapshot {
         let sole = |role| locks::is_held(fd, lock_of(role));
         let meeting = (sender, receiver);
         let (halves, places) = (halves(&mapping, &spec), places(&mapping, &spec));
-        let stats = Stats::read(&spec, (&sole, fd), meeting, halves, table, places);
+        let entries = (table, journals(&mapping, &spec));
+        let stats = Stats::read(&spec, (&sole, fd), meeting, halves, entries, places);
         let is_held = |role| is_held(fd, &spec, table, role);
         let state = if is_held(Role::Sender) || is_held(Role::Receiver) {
             State::Live

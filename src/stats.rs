@@ -71,14 +71,14 @@ pub struct Participant {
 
 impl Stats {
     /// Reads the halves where the sides meet, those between which messages pass (the same, if there are no
-    /// lanes), and the table if there is one; asks the kernel, by `is_held` for a side and through `fd` for an
+    /// lanes), and the table if there is one, with the journals that lanes have of their own; asks the kernel, by `is_held` for a side and through `fd` for an
     /// entry of the table, who lives.
     pub(crate) fn read<'a>(
         spec: &Spec,
         (is_held, fd): (&dyn Fn(Role) -> bool, BorrowedFd<'_>),
         (sender, receiver): (&'a Half, &'a Half),
         halves: impl Iterator<Item = (&'a Half, &'a Half)> + Clone,
-        table: &[Entry],
+        (table, journals): (&[Entry], impl Iterator<Item = &'a Entry>),
         places: &[Half],
     ) -> Self {
         let count = |half: &Half| match spec.kind {
@@ -117,6 +117,7 @@ impl Stats {
             sum(&mut sides().map(|half| figure(half).load(Ordering::Relaxed)))
         };
         let all = |figure: fn(&Entry) -> u64| sum(&mut table.iter().map(figure));
+        let redelivered = |entry: &Entry| entry.journal.redelivered.load(Ordering::Relaxed);
         let mut participants = Vec::new();
         if !spec.has_entry(Role::Sender) {
             participants.extend(Participant::of_half(Role::Sender, sender, is_held));
@@ -147,7 +148,7 @@ impl Stats {
             wakes: both(|half| &half.counters.wakes),
             repairs: both(|half| &half.counters.takeovers)
                 .wrapping_add(all(|entry| entry.card.resolved.load(Ordering::Relaxed))),
-            redelivered: all(|entry| entry.journal.redelivered.load(Ordering::Relaxed)),
+            redelivered: all(redelivered).wrapping_add(sum(&mut journals.map(redelivered))),
             value,
             participants,
         }

@@ -259,8 +259,9 @@ impl Segment {
         }
         let meeting = (self.half(Role::Sender), self.half(Role::Receiver));
         let is_held = |role| self.is_held(role);
-        let (table, places) = (self.table(), self.places());
-        Stats::read(&self.spec, (&is_held, self.fd()), meeting, self.halves(), table, places)
+        let entries = (self.table(), journals(&self.mapping, &self.spec));
+        let places = self.places();
+        Stats::read(&self.spec, (&is_held, self.fd()), meeting, self.halves(), entries, places)
     }
 
     /// A descriptor of the segment that survives `exec`.
@@ -533,6 +534,21 @@ pub(crate) fn places<'a>(mapping: &'a Mapping, spec: &Spec) -> &'a [Half] {
     unsafe {
         core::slice::from_raw_parts(mapping.base().add(spec.lanes_at()).cast().as_ptr(), count)
     }
+}
+
+/// The journals that the lanes of a mailbox have of their own, in a mapping that reaches to the data at least.
+pub(crate) fn journals<'a>(
+    mapping: &'a Mapping,
+    spec: &Spec,
+) -> impl Iterator<Item = &'a Entry> + use<'a> {
+    let lanes = if spec.is_mailbox() { spec.lanes() } else { 0 };
+    assert!(lanes == 0 || mapping.len() >= spec.data_at());
+    let (first, stride, count) = (spec.lanes_at(), spec.lane_stride(), spec.participants);
+    (0..lanes).flat_map(move |lane| {
+        let at = first + lane * stride + 2 * PAGE;
+        // SAFETY: as for `halves`; a lane's journals lie behind its halves, before the next lane and so before `data_at`.
+        unsafe { core::slice::from_raw_parts(mapping.base().add(at).cast().as_ptr(), count) }
+    })
 }
 
 /// The table of participants of a mapping that has `count` of them.

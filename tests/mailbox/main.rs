@@ -8,6 +8,7 @@ mod processes;
 mod shared;
 
 mod choice;
+mod hostile;
 mod kernel;
 mod model;
 mod order;

@@ -134,7 +134,7 @@ pub fn arrived(mem: &Claims<'_>, shape: impl Shape, capacity: usize, from: u64) 
         if stamp == stamped(at, FREE) || ahead_of(stamp, at) < 0 {
             break;
         }
-        count += u64::from(stamp != stamped(at, TOMB));
+        count = count.saturating_add(u64::from(stamp != stamped(at, TOMB)));
         at += 1;
     }
     (at, count)

@@ -6,7 +6,7 @@ use crate::payload;
 use crate::protocol::Blocked;
 use crate::protocol::claims::{self, Front};
 use crate::protocol::slots::Untyped;
-use crate::sync::spin_hint;
+use crate::sync::{Ordering, spin_hint};
 
 /// Looks at a message that others take away from under it before that counts as nothing found.
 const LOOKS: usize = 64;
@@ -29,6 +29,8 @@ pub struct RecvCursor {
     lanes: Box<[claims::RecvCursor]>,
     shape: Untyped,
     longest: usize,
+    /// Messages that fit into all lanes.
+    most: usize,
     stuck: bool,
 }
 
@@ -37,7 +39,9 @@ impl RecvCursor {
     pub fn new(mail: Mail<'_>, longest: usize, capacity: usize, me: usize) -> Self {
         let shape = shape(longest);
         let cursor = |mem| claims::RecvCursor::new(mem, shape, capacity, me, false);
-        Self { lanes: mail.lanes.iter().map(cursor).collect(), shape, longest, stuck: false }
+        let lanes: Box<[_]> = mail.lanes.iter().map(cursor).collect();
+        let most = capacity * lanes.len();
+        Self { lanes, shape, longest, most, stuck: false }
     }
 
     /// Whether the last search met a sender that is not done: it may be dead.
@@ -84,6 +88,10 @@ impl RecvCursor {
     ) -> Result<Found, Blocked> {
         if index == 0 {
             return self.find(mail, select, wanted);
+        }
+        // However many others pretend that there are.
+        if index >= self.most {
+            return Err(Blocked::NotReady);
         }
         let mut fronts: [Option<Found>; MOST_TYPES] = [None; MOST_TYPES];
         for lane in select.in_order(wanted & mail.used()) {
@@ -138,7 +146,9 @@ impl RecvCursor {
     ) -> Result<Option<Found>, Blocked> {
         let (cursor, mem) = (&self.lanes[lane], &mail.lanes[lane]);
         let words = cursor.words_of(mem, self.shape, front);
-        let (number, length) = (words[0].read(), words[1].read());
+        // Relaxed: C6 says whether they are of one message.
+        let relaxed = Ordering::Relaxed;
+        let (number, length) = (words[0].load(relaxed), words[1].load(relaxed));
         if !cursor.is_there(mem, self.shape, front) {
             return Ok(None);
         }
