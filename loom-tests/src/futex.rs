@@ -14,8 +14,8 @@ pub struct Futex {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Who sleeps, by the number of the sleep, the longest first.
-    asleep: VecDeque<usize>,
+    /// Who sleeps, by the number of the sleep, the longest first, and what for.
+    asleep: VecDeque<(usize, u32)>,
     /// Sleeps so far.
     sleeps: usize,
     /// Whether time passes: sleeps end by themselves.
@@ -33,6 +33,11 @@ impl Futex {
     /// of the slice, which never comes before [`let_time_pass`](Self::let_time_pass) was called: a lost
     /// wake-up is a deadlock, which loom reports.
     pub fn wait(&self, word: &AtomicU32, expected: u32) -> bool {
+        self.wait_for(word, expected, u32::MAX)
+    }
+
+    /// The same, to be woken only for one of `bits`.
+    pub fn wait_for(&self, word: &AtomicU32, expected: u32, bits: u32) -> bool {
         model::system_call();
         let mut queue = self.queue.lock().expect("nobody is killed inside the kernel");
         if word.load_in_kernel() != expected {
@@ -40,10 +45,10 @@ impl Futex {
         }
         let me = queue.sleeps;
         queue.sleeps += 1;
-        queue.asleep.push_back(me);
-        while queue.asleep.contains(&me) {
+        queue.asleep.push_back((me, bits));
+        while queue.asleep.iter().any(|&(sleep, _)| sleep == me) {
             if queue.time_passes {
-                queue.asleep.retain(|&sleep| sleep != me);
+                queue.asleep.retain(|&(sleep, _)| sleep != me);
                 return false;
             }
             queue = self.changed.wait(queue).expect("nobody is killed inside the kernel");
@@ -54,6 +59,14 @@ impl Futex {
     /// Wakes all who sleep.
     pub fn wake_all(&self) {
         self.wake(usize::MAX);
+    }
+
+    /// Wakes all who sleep for one of `bits`.
+    pub fn wake_for(&self, bits: u32) {
+        model::system_call();
+        let mut queue = self.queue.lock().expect("nobody is killed inside the kernel");
+        queue.asleep.retain(|&(_, wanted)| wanted & bits == 0);
+        self.changed.notify_all();
     }
 
     /// Wakes up to `most` of those who sleep; how many there were.

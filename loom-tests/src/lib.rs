@@ -19,6 +19,7 @@ pub mod futex;
 pub mod herd;
 pub mod lanes;
 pub mod latest;
+pub mod mail;
 pub mod models;
 pub mod permits;
 pub mod ring;
