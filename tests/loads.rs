@@ -89,10 +89,14 @@ extern "C" fn on_step(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
 /// How many loads there were of each offset.
 type Loads = BTreeMap<usize, usize>;
 
-/// The watch over the peer's half of one ring.
-struct Watch {
-    _alone: MutexGuard<'static, ()>,
+/// Keeps the other tests from mapping anything, and from unmapping what they had, as long as this one lives: what is
+/// new among the mappings is then what this one made.
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// The watch over the peer's half of one ring.
+struct Watch(());
 
 impl Watch {
     /// Joins `half` with the peer's, and watches what it maps for reading.
@@ -101,7 +105,6 @@ impl Watch {
         peer: OwnedFd,
         join: impl FnOnce(Split<R>, OwnedFd) -> R,
     ) -> (Self, R) {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let before = read_only_halves();
         let ring = join(half, peer);
         let new: Vec<_> = read_only_halves().into_iter().filter(|m| !before.contains(m)).collect();
@@ -119,7 +122,7 @@ impl Watch {
                 assert_eq!(libc::sigaction(signal, &raw const action, std::ptr::null_mut()), 0);
             }
         }
-        (Self { _alone: alone }, ring)
+        (Self(()), ring)
     }
 
     /// The loads of `call`: how many of each offset.
@@ -244,6 +247,7 @@ fn receives_one_at_a_time<T: Pod>() {
 
 #[test]
 fn a_message_alone_costs_one_load_of_each_word() {
+    let _alone = alone();
     sends_one_at_a_time::<u64>();
     sends_one_at_a_time::<[u64; 9]>();
     sends_one_at_a_time::<[u8; 12]>();
@@ -254,6 +258,7 @@ fn a_message_alone_costs_one_load_of_each_word() {
 
 #[test]
 fn a_record_alone_costs_one_load_of_each_word() {
+    let _alone = alone();
     let (watch, ours, theirs) = pair!(ByteRing::builder(256), Role::Sender);
     let (mut tx, mut rx) = (ours.sender().unwrap(), theirs.receiver().unwrap());
     let mut message = Vec::new();
@@ -263,7 +268,6 @@ fn a_record_alone_costs_one_load_of_each_word() {
         once(&loads);
         assert!(rx.try_recv(&mut message).is_ok());
     }
-    drop(watch);
 
     let (watch, ours, theirs) = pair!(ByteRing::builder(256), Role::Receiver);
     let (mut tx, mut rx) = (theirs.sender().unwrap(), ours.receiver().unwrap());
@@ -285,6 +289,7 @@ fn a_record_alone_costs_one_load_of_each_word() {
 
 #[test]
 fn in_a_stream_only_the_end_is_looked_for_again() {
+    let _alone = alone();
     let (watch, ours, theirs) = pair!(Ring::<[u64; 2]>::builder(20), Role::Sender);
     let (mut tx, mut rx) = (ours.sender().unwrap(), theirs.receiver().unwrap());
     for round in 1..30 {
@@ -295,7 +300,6 @@ fn in_a_stream_only_the_end_is_looked_for_again() {
         rx.drain(round).count();
         looks_for_room(&watch.see(|| tx.try_send_batch(&[[0; 2]; 30])).1);
     }
-    drop(watch);
 
     let (watch, ours, theirs) = pair!(Ring::<[u64; 2]>::builder(20), Role::Receiver);
     let (mut tx, mut rx) = (theirs.sender().unwrap(), ours.receiver().unwrap());
@@ -308,7 +312,6 @@ fn in_a_stream_only_the_end_is_looked_for_again() {
         looks_for_messages(&watch.see(|| rx.try_recv_batch(&mut [[0; 2]; 30])).1);
         looks_for_messages(&watch.see(|| rx.drain(30).count()).1);
     }
-    drop(watch);
 
     let (watch, ours, theirs) = pair!(ByteRing::builder(400), Role::Receiver);
     let (mut tx, mut rx) = (theirs.sender().unwrap(), ours.receiver().unwrap());
@@ -325,6 +328,7 @@ fn in_a_stream_only_the_end_is_looked_for_again() {
 
 #[test]
 fn the_end_of_a_conversation_is_asked_for_once_more() {
+    let _alone = alone();
     let (watch, ours, theirs) = pair!(Ring::<u64>::builder(8), Role::Receiver);
     let (tx, mut rx) = (theirs.sender().unwrap(), ours.receiver().unwrap());
     drop(tx);
