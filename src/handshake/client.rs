@@ -2,8 +2,8 @@
 
 use super::messages::{BELL_PLEASE, FEATURES, Hello, Message, VERSION};
 use super::{
-    Address, Authorize, Channel, Face, Link, Own, PATIENCE, Peer, label_of, receive_by, refuse,
-    send, two,
+    Address, Authorize, Channel, Face, Link, Own, PATIENCE, Peer, label_of, receive, receive_by,
+    refuse, send, two,
 };
 use crate::error::{ConnectError, Refusal};
 use crate::sys::clock::Monotonic;
@@ -12,7 +12,7 @@ use crate::sys::socket;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -159,10 +159,11 @@ impl Connect {
             back: back.capacity as u64,
             label,
         };
-        send(socket.as_fd(), Message::Hello(hello), &[])?;
+        let last_word = |error| last_word(socket.as_fd(), error);
+        send(socket.as_fd(), Message::Hello(hello), &[]).map_err(last_word)?;
         // While the listener makes its own.
         let own = Own::create(there, back);
-        let (answer, fds) = receive_by(socket.as_fd(), deadline)?;
+        let (answer, fds) = receive_by(socket.as_fd(), deadline).map_err(last_word)?;
         let asked = match answer {
             Message::Answer { features, .. } => features & FEATURES,
             _ => 0,
@@ -182,9 +183,9 @@ impl Connect {
         };
         let (ours, (sends, receives)) =
             joined.inspect_err(|_| refuse(socket.as_fd(), Refusal::Malformed))?;
-        send(socket.as_fd(), Message::Offer, &ours)?;
+        send(socket.as_fd(), Message::Offer, &ours).map_err(last_word)?;
         drop(ours);
-        match receive_by(socket.as_fd(), deadline)? {
+        match receive_by(socket.as_fd(), deadline).map_err(last_word)? {
             (Message::Done, _) => {}
             _ => return Err(ConnectError::Protocol { reason: "says something out of turn" }),
         }
@@ -192,6 +193,18 @@ impl Connect {
         let link = Link::new(socket, peer, [&sends, &receives], asked & BELL_PLEASE != 0);
         link.watch();
         Ok(F::over(Channel { sends, receives, link })?)
+    }
+}
+
+/// What a listener that went away in the middle of it had to say. If it left something unread, the kernel tells of its end
+/// first, and then only of the refusal that it had sent before.
+fn last_word(socket: BorrowedFd<'_>, error: ConnectError) -> ConnectError {
+    if !matches!(error, ConnectError::Closed) {
+        return error;
+    }
+    match receive(socket) {
+        Err(said @ (ConnectError::Refused { .. } | ConnectError::Version { .. })) => said,
+        _ => error,
     }
 }
 
