@@ -94,14 +94,16 @@ impl RecvCursor {
         Ok(Self::start(mem, shape, geometry, (head, ready)))
     }
 
-    /// Starts at `head`, where messages below `ready` are committed, which is the end of a send.
+    /// Starts at `head`, where messages below `ready` are committed, which is the end of a send. A `ready` below `head`,
+    /// which only a damaged ring has, tells of none.
     pub fn at(
         mem: Slots<'_>,
         shape: impl Shape,
         capacity: usize,
         (head, ready): (u64, u64),
     ) -> Self {
-        let cursor = Self::start(mem, shape, Geometry::new(mem, shape, capacity), (head, ready));
+        let geometry = Geometry::new(mem, shape, capacity);
+        let cursor = Self::start(mem, shape, geometry, (head, ready.max(head)));
         cursor.note(mem);
         cursor
     }
