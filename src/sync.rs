@@ -232,18 +232,6 @@ impl Edge {
         if model::is_weakened(self) { Ordering::Relaxed } else { ordering }
     }
 
-    /// The store end of an edge that a fence stands for, because what it orders are stores of payload.
-    #[inline(always)]
-    pub fn release_fence(self) {
-        self.order(Ordering::Release);
-    }
-
-    /// The load end of an edge that a fence stands for, because what it orders are loads of payload.
-    #[inline(always)]
-    pub fn acquire_fence(self) {
-        self.order(Ordering::Acquire);
-    }
-
     /// A sequentially consistent fence: either end of an edge between two sides that each store and then load
     /// what the other stores.
     #[inline(always)]

@@ -68,7 +68,7 @@
 //! | P1 park | notifier: barrier between publish and load of `asleep` | waiter: barrier between store of `asleep` and the last look | of the two loads at least one sees the other side's store |
 //! | L1 value | writer: the word of the latest value, Release | reader, observer: the same, Acquire | the content of its buffer |
 //! | L2 help | writer: the barrier of L4, then its choice for a reader that is choosing, relaxed | that reader, Acquire | the same |
-//! | L3 leave | reader: its word that it chooses, Release | writer: what readers hold, Acquire | the reader has read all it will ever read of the buffer it held |
+//! | L3 leave | reader: its word that it chooses, Release | writer: what readers hold, Acquire, in its look and where it chooses for one | the reader has read all it will ever read of the buffer it held |
 //! | L4 choose | writer: barrier between publishing a value and its look at what readers hold | reader: barrier between saying that it chooses and its load of the latest value | of the two loads at least one sees the other side's store |
 //! | L5 overwrite | writer: barrier between a buffer's stamp and its content | observer: barrier between its copy and its look at the stamp | the stamp that says that the content is another |
 //! | B1 join | sender: barrier between storing `aim` and looking at the gates | receiver: barrier between saying that it joins and loading `aim` and `tail` | of the two looks at least one sees the other side's store |

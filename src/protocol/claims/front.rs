@@ -89,7 +89,7 @@ impl RecvCursor {
     /// Whether what was read of the message is what its sender wrote.
     pub fn is_there(&self, mem: &Claims<'_>, shape: impl Shape, front: Front) -> bool {
         // C6 look: whoever wrote anything that was read, for a later message, had seen the slot empty.
-        Edge::LookLoad.acquire_fence();
+        Edge::LookLoad.order(Ordering::Acquire);
         let stamp = self.claimer.geometry.stamp(mem, shape, front.position);
         stamp.load(Ordering::Relaxed) == front.stamp()
     }

@@ -6,7 +6,7 @@ use super::{Claims, FULL, Geometry, TOMB, stamped};
 use crate::payload;
 use crate::protocol::Blocked;
 use crate::protocol::slots::{Shape, Typed};
-use crate::sync::{Edge, Word};
+use crate::sync::{Edge, Ordering, Word};
 use bytemuck::NoUninit;
 
 /// A sender's private state.
@@ -120,7 +120,7 @@ impl SendCursor {
     pub fn try_claim(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<Room, Blocked> {
         let (position, _) = self.claimer.claim(mem, shape, 1)?;
         // C6 look.
-        Edge::LookStore.release_fence();
+        Edge::LookStore.order(Ordering::Release);
         Ok(Room { position })
     }
 
