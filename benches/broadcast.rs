@@ -3,6 +3,9 @@
 //!
 //! With one receiver both sides are pinned and spin. With more, receivers share what processors there are, and wait as
 //! they do by default; a pipe blocks.
+//!
+//! `sender RECEIVERS MESSAGES` only sends, beside so many receivers that nobody waits for: for a tool that counts
+//! instructions. What two numbers of messages differ by is the cost of those between.
 
 use annulus::{Broadcast, BroadcastRecvError, Delivery, Place, Ring, Start, Wait};
 use std::fs::File;
@@ -181,20 +184,34 @@ fn row(name: &str, rounds: usize, ours: impl Fn() -> f64, theirs: impl Fn() -> f
     println!("{name:40} {own:>9.2} M/s {other:>9.2} M/s {ratio:>8.2}");
 }
 
+/// Sends `count` messages beside so many receivers that nobody waits for.
+fn send_only(receivers: usize, count: u64) {
+    let builder = Broadcast::<[u64; 1]>::builder(CAPACITY);
+    let broadcast = builder.create(Place::memfd("bench").unwrap()).unwrap();
+    let mut tx = broadcast.sender().unwrap();
+    let join = |_| broadcast.receiver(Delivery::Lossy, Start::Now).unwrap();
+    let listeners: Vec<_> = (0..receivers).map(join).collect();
+    (0..count).for_each(|i| tx.send([i]).unwrap());
+    drop(listeners);
+}
+
 fn main() {
-    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(15);
-    const MANY: u64 = 640_000;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [what, receivers, count, ..] = &arguments[..] {
+        if what == "sender" {
+            return send_only(receivers.parse().unwrap(), count.parse().unwrap());
+        }
+    }
+    let rounds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(15);
+    // Short, so that a round is over before somebody else has one of the processors; and so there may be many.
+    const MANY: u64 = 64_000;
+    let short = rounds * 10;
     let gate = Delivery::Gate;
     println!("{:40} {:>13} {:>13} {:>8}", "", "broadcast", "ring", "ratio");
-    row("8 B", rounds, || broadcast::<1>(MANY, false, gate, 1), || ring::<1>(MANY, false));
-    row("64 B", rounds, || broadcast::<8>(MANY, false, gate, 1), || ring::<8>(MANY, false));
-    row("8 B, 64 a call", rounds, || broadcast::<1>(MANY, true, gate, 1), || ring::<1>(MANY, true));
-    row(
-        "64 B, 64 a call",
-        rounds,
-        || broadcast::<8>(MANY, true, gate, 1),
-        || ring::<8>(MANY, true),
-    );
+    row("8 B", short, || broadcast::<1>(MANY, false, gate, 1), || ring::<1>(MANY, false));
+    row("64 B", short, || broadcast::<8>(MANY, false, gate, 1), || ring::<8>(MANY, false));
+    row("8 B, 64 a call", short, || broadcast::<1>(MANY, true, gate, 1), || ring::<1>(MANY, true));
+    row("64 B, 64 a call", short, || broadcast::<8>(MANY, true, gate, 1), || ring::<8>(MANY, true));
     println!("{:40} {:>13} {:>13} {:>8}", "64 B", "broadcast", "pipes", "ratio");
     for receivers in [1, 4, 16] {
         let count = 64_000 / receivers as u64;

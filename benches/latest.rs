@@ -1,8 +1,9 @@
 //! A `Latest` value against the same value under a lock that processes share, and against a sequence lock: medians of
 //! interleaved rounds, and of the ratios within each. `cargo bench --bench latest [-- ROUNDS]`.
 //!
-//! A plain copy is what no way to read can beat: 64 bytes of private memory, word by word, that the compiler has to
-//! copy each time.
+//! A plain copy is what no way to read can beat: private memory that nobody shares, copied to the same place each
+//! time. Every way to read copies to where its caller wants the value, which is looked at after each call, so that the
+//! compiler can drop none of them.
 
 use annulus::{Latest, Place};
 use std::cell::UnsafeCell;
@@ -21,7 +22,8 @@ fn pin(cpu: usize) {
 /// A way to share a value of `N` words.
 trait Variable<const N: usize>: Sync {
     fn writer(&self) -> impl FnMut([u64; N]) + Send;
-    fn reader(&self) -> impl FnMut() -> [u64; N] + Send;
+    /// What copies the value to where it is wanted.
+    fn reader(&self) -> impl FnMut(&mut [u64; N]) + Send;
 }
 
 impl<const N: usize> Variable<N> for Latest<[u64; N]>
@@ -35,9 +37,11 @@ where
         }
     }
 
-    fn reader(&self) -> impl FnMut() -> [u64; N] + Send {
+    fn reader(&self) -> impl FnMut(&mut [u64; N]) + Send {
         let mut rx = Self::reader(self).unwrap();
-        move || rx.get().unwrap()
+        move |to| {
+            rx.read(to).unwrap();
+        }
     }
 }
 
@@ -85,8 +89,8 @@ impl<const N: usize> Variable<N> for Box<Locked<N>> {
         |value| self.with(|there| *there = value)
     }
 
-    fn reader(&self) -> impl FnMut() -> [u64; N] + Send {
-        || self.with(|there| *there)
+    fn reader(&self) -> impl FnMut(&mut [u64; N]) + Send {
+        |to| self.with(|there| *to = *there)
     }
 }
 
@@ -115,30 +119,37 @@ impl<const N: usize> Variable<N> for Sequence<N> {
         }
     }
 
-    fn reader(&self) -> impl FnMut() -> [u64; N] + Send {
-        || loop {
+    fn reader(&self) -> impl FnMut(&mut [u64; N]) + Send {
+        |to| loop {
             let before = self.stamp.load(Ordering::Acquire);
-            let value = std::array::from_fn(|i| self.value[i].load(Ordering::Relaxed));
+            to.iter_mut()
+                .zip(&self.value)
+                .for_each(|(to, word)| *to = word.load(Ordering::Relaxed));
             fence(Ordering::Acquire);
             if before.is_multiple_of(2) && self.stamp.load(Ordering::Relaxed) == before {
-                return value;
+                return;
             }
             std::hint::spin_loop();
         }
     }
 }
 
-/// A value that nobody shares.
-struct Plain<const N: usize>([u64; N]);
+/// A value that nobody shares, though the compiler has to take it for one that may have changed at each call.
+struct Plain<const N: usize>(UnsafeCell<[u64; N]>);
+
+// SAFETY: nobody writes it; a writer has a value of its own.
+unsafe impl<const N: usize> Sync for Plain<N> {}
 
 impl<const N: usize> Variable<N> for Plain<N> {
     fn writer(&self) -> impl FnMut([u64; N]) + Send {
-        let mut there = self.0;
+        let mut there = [0; N];
         move |value: [u64; N]| *black_box(&mut there) = value
     }
 
-    fn reader(&self) -> impl FnMut() -> [u64; N] + Send {
-        || *black_box(&self.0)
+    fn reader(&self) -> impl FnMut(&mut [u64; N]) + Send {
+        black_box(self);
+        // SAFETY: nobody writes it.
+        |to| *to = unsafe { *self.0.get() }
     }
 }
 
@@ -165,6 +176,7 @@ fn time(calls: u64, mut each: impl FnMut(u64)) -> f64 {
     start.elapsed().as_nanos() as f64 / calls as f64
 }
 
+#[inline(never)]
 fn measure<const N: usize>(variable: &impl Variable<N>, work: Work) -> f64 {
     let (mut write, mut read) = (variable.writer(), variable.reader());
     let calls = CALLS * 8 / (8 + N as u64 / 8);
@@ -188,15 +200,18 @@ fn measure<const N: usize>(variable: &impl Variable<N>, work: Work) -> f64 {
             took
         })
     };
-    let whole = |value: [u64; N]| assert!(value.iter().all(|&word| word == value[0]), "torn");
+    let mut there = [0; N];
+    let whole = |value: &[u64; N]| assert!(value.iter().all(|&word| word == value[0]), "torn");
     match work {
         Work::ReadUnchanged => time(calls * 10, |_| {
-            black_box(read());
+            read(&mut there);
+            black_box(&mut there);
         }),
         Work::WriteUnread => time(calls * 4, |i| write(black_box([i; N]))),
         Work::WriteThenRead => time(calls, |i| {
             write(black_box([i; N]));
-            black_box(read());
+            read(&mut there);
+            black_box(&mut there);
         }),
         Work::ReadWhileWritten => {
             let mut i = 0;
@@ -204,10 +219,18 @@ fn measure<const N: usize>(variable: &impl Variable<N>, work: Work) -> f64 {
                 i += 1;
                 write([i; N]);
             });
-            beside(writes, &mut || time(calls, |_| whole(read())))
+            let mut each = || {
+                read(&mut there);
+                whole(&there);
+            };
+            beside(writes, &mut || time(calls, |_| each()))
         }
         Work::WriteWhileRead => {
-            beside(Box::new(move || whole(read())), &mut || time(calls, |i| write([i; N])))
+            let reads = Box::new(move || {
+                read(&mut there);
+                whole(&there);
+            });
+            beside(reads, &mut || time(calls, |i| write([i; N])))
         }
     }
 }
@@ -235,7 +258,7 @@ where
                 Latest::<[u64; N]>::builder().create(Place::memfd("bench").unwrap()).unwrap();
             let own = measure::<N>(&latest, work);
             let others = [
-                measure::<N>(&Plain([0; N]), work),
+                measure::<N>(&Plain(UnsafeCell::new([0; N])), work),
                 measure::<N>(&Sequence::new(), work),
                 measure::<N>(&Locked::new(), work),
             ];

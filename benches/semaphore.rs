@@ -328,10 +328,11 @@ fn death(rounds: usize) -> Vec<f64> {
 fn main() {
     let rounds = rounds();
     two_processes::pin(0);
-    let count = 300_000;
+    // Short, so that a round is over before somebody else has the processor; and so there may be many.
+    let count = 20_000;
     table(
         "uncontended acquire and release",
-        rounds,
+        rounds * 10,
         &mut [
             ("two locked instructions", &mut || locked_instructions(count)),
             ("annulus", &mut || alone::<Semaphore>(count)),

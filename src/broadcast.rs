@@ -7,7 +7,7 @@ use crate::error::{
 };
 use crate::participants::Participant;
 use crate::protocol::Blocked;
-use crate::protocol::broadcast::{self, Delivery, Found, Start};
+use crate::protocol::broadcast::{self, Delivery, Found, Heard, Start};
 use crate::protocol::slots::Typed;
 use crate::segment::{Attached, Place, RingKind, Segment};
 use crate::stats::Stats;
@@ -65,9 +65,17 @@ impl<T: NoUninit + AnyBitPattern> Kind for Broadcast<T> {
     }
 }
 
+/// What a receiver sees of the memory, for a cursor that lies beside `side`.
+pub(crate) fn heard_by(side: &Participant) -> Heard<'static> {
+    let heard = memory(&side.attached).heard_by(side.entry());
+    // SAFETY: what the references point to is the segment's mapping, which stays where it is as long as `side` has a
+    // part in the segment; they are kept beside `side`, in a struct that has no `drop` of its own.
+    unsafe { std::mem::transmute::<Heard<'_>, Heard<'static>>(heard) }
+}
+
 /// The memory of the ring in a segment.
 #[inline(always)]
-fn memory(attached: &Attached) -> broadcast::Broadcast<'_> {
+pub(crate) fn memory(attached: &Attached) -> broadcast::Broadcast<'_> {
     broadcast::Broadcast {
         sender: attached.half(Role::Sender),
         meeting: attached.half(Role::Receiver),
@@ -153,12 +161,12 @@ impl<T: NoUninit + AnyBitPattern> Broadcast<T> {
         start: Start,
     ) -> Result<BroadcastReceiver<T>, SetupError> {
         let mut side = Participant::join(&self.segment, Role::Receiver)?;
-        let (capacity, me) = (self.segment.spec.capacity, side.entry());
-        let (mem, shape) = (memory(&side.attached), Typed::<T>::new());
-        let cursor = broadcast::Receiver::join(mem, shape, capacity, me, delivery, start)
+        let (capacity, shape) = (self.segment.spec.capacity, Typed::<T>::new());
+        let mem = heard_by(&side);
+        let cursor = broadcast::Receiver::join(&mem, shape, capacity, delivery, start)
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
-        Ok(BroadcastReceiver { side, cursor, broadcast: self.clone() })
+        Ok(BroadcastReceiver { side, cursor, mem, broadcast: self.clone() })
     }
 
     /// Messages that the broadcast holds: how far a receiver may be behind.
@@ -509,6 +517,8 @@ impl From<Stop> for BroadcastRecvError {
 pub struct BroadcastReceiver<T> {
     side: Participant,
     cursor: broadcast::Receiver,
+    /// The memory, at hand for each message.
+    mem: Heard<'static>,
     broadcast: Broadcast<T>,
 }
 
@@ -517,9 +527,9 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     fn take(&mut self) -> Result<T, Stop> {
         self.side.admit()?;
         let mut message = MaybeUninit::<T>::uninit();
-        let (mem, to) = (memory(&self.side.attached), message.as_mut_ptr().cast());
+        let to = message.as_mut_ptr().cast();
         // SAFETY: `message` has room for a `T`, which is the shape's size.
-        match unsafe { self.cursor.try_recv(mem, Typed::<T>::new(), to) } {
+        match unsafe { self.cursor.try_recv(&self.mem, Typed::<T>::new(), to) } {
             Ok(Found::Messages(_)) => {
                 if self.cursor.release_is_due() {
                     self.release();
@@ -550,7 +560,7 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     #[cold]
     #[inline(never)]
     fn release(&mut self) {
-        if self.cursor.release(memory(&self.side.attached)) {
+        if self.cursor.release(&self.mem) {
             self.side.notify(Role::Sender);
         }
     }
@@ -573,8 +583,7 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
                     return Stop::Failure(Failure::NotReady);
                 }
                 // It may have sent something before it went.
-                let mem = memory(&self.side.attached);
-                Stop::Failure(match self.cursor.look(mem, Typed::<T>::new()) {
+                Stop::Failure(match self.cursor.look(&self.mem, Typed::<T>::new()) {
                     Err(Blocked::NotReady) => Failure::Disconnected,
                     // A message, or what the next call tells.
                     Ok(()) | Err(Blocked::Corrupt) => Failure::NotReady,
@@ -587,13 +596,13 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     #[cold]
     #[inline(never)]
     fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        let Self { side, cursor, .. } = self;
+        let Self { side, cursor, mem, .. } = self;
         wait::wait(side, deadline, |side, _| {
             side.admit()?;
-            match cursor.look(memory(&side.attached), Typed::<T>::new()) {
+            match cursor.look(mem, Typed::<T>::new()) {
                 Ok(()) => Ok(()),
                 Err(Blocked::NotReady) => {
-                    if cursor.release(memory(&side.attached)) {
+                    if cursor.release(mem) {
                         side.notify(Role::Sender);
                     }
                     Err(Failure::NotReady)
@@ -676,9 +685,11 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
             return Ok(0);
         }
         self.side.admit()?;
-        let (mem, to) = (memory(&self.side.attached), messages.as_mut_ptr().cast());
+        let to = messages.as_mut_ptr().cast();
         // SAFETY: `messages` has room for its own length; any bytes are a `T` (`AnyBitPattern`).
-        match unsafe { self.cursor.try_recv_batch(mem, Typed::<T>::new(), to, messages.len()) } {
+        match unsafe {
+            self.cursor.try_recv_batch(&self.mem, Typed::<T>::new(), to, messages.len())
+        } {
             Ok(Found::Messages(count)) => {
                 if self.cursor.release_is_due() {
                     self.release();
@@ -743,7 +754,7 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
 
     /// Whether the sender has stopped waiting for this receiver. There may be messages that it can still receive.
     pub fn is_evicted(&self) -> bool {
-        self.side.is_ours() && self.cursor.is_evicted(memory(&self.side.attached))
+        self.side.is_ours() && self.cursor.is_evicted(&self.mem)
     }
 
     /// Has the sender wait for this receiver again, which goes on as `start` says; how many messages it has missed. For
@@ -755,8 +766,7 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     /// [`BroadcastRecvError::Corrupt`] and [`BroadcastRecvError::Forked`].
     pub fn rejoin(&mut self, start: Start) -> Result<u64, BroadcastRecvError> {
         self.side.admit()?;
-        let mem = memory(&self.side.attached);
-        match self.cursor.rejoin(mem, Typed::<T>::new(), start) {
+        match self.cursor.rejoin(&self.mem, Typed::<T>::new(), start) {
             Ok(missed) => {
                 self.side.notify(Role::Sender);
                 Ok(missed)

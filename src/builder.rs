@@ -158,6 +158,16 @@ impl<R: Kind> Builder<R> {
         self
     }
 
+    pub(crate) fn with_align(mut self, align: usize) -> Self {
+        self.spec.message_align = align;
+        self
+    }
+
+    pub(crate) fn with_kind(mut self, kind: RingKind) -> Self {
+        self.spec.kind = kind;
+        self
+    }
+
     /// The same for what has no messages.
     pub(crate) fn without_messages(kind: RingKind, capacity: usize, at_first: usize) -> Self {
         Self { spec: Spec::without_messages(kind, capacity, at_first), ring: PhantomData }
@@ -372,8 +382,8 @@ impl<R: Kind> Builder<R> {
 
     fn expected(&self) -> Expected {
         let kind = self.spec.kind;
-        let message = (kind == RingKind::Slots || kind.is_one_to_all())
-            .then_some((self.spec.message_size, self.spec.message_align));
+        let sized = kind == RingKind::Slots || kind.is_one_to_all();
+        let message = sized.then_some((self.spec.message_size, self.spec.message_align));
         let topology = Some(self.spec.topology).filter(|_| self.spec.kind.is_ring());
         Expected { kind: Some(self.spec.kind), topology, message, ..Expected::default() }
     }
@@ -403,6 +413,11 @@ impl<R: Kind> Attach<R> {
     pub(crate) fn new(kind: RingKind, message: Option<(usize, usize)>) -> Self {
         let expected = Expected { kind: Some(kind), message, ..Expected::default() };
         Self { expected, ring: PhantomData }
+    }
+
+    /// The same for one of several kinds, of which [`Kind::opened`] accepts some.
+    pub(crate) fn any() -> Self {
+        Self { expected: Expected::default(), ring: PhantomData }
     }
 
     /// Insists on this label. Default: any.

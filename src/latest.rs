@@ -67,11 +67,20 @@ impl<T: NoUninit + AnyBitPattern> Kind for Latest<T> {
 
 /// The memory of the variable in a segment.
 #[inline(always)]
-fn memory(attached: &Attached) -> latest::Latest<'_> {
+pub(crate) fn memory(attached: &Attached) -> latest::Latest<'_> {
     latest::Latest {
         writer: attached.half(Role::Sender),
         readers: attached.table(),
         words: attached.words(),
+    }
+}
+
+/// The same for a cursor that lies beside `side`.
+pub(crate) fn memory_of(side: &Participant) -> latest::Latest<'static> {
+    // SAFETY: what the references point to is the segment's mapping, which stays where it is as long as `side` has a part
+    // in the segment; the cursor is kept beside `side`, in a struct that has no `drop` of its own.
+    unsafe {
+        std::mem::transmute::<latest::Latest<'_>, latest::Latest<'static>>(memory(&side.attached))
     }
 }
 
@@ -154,7 +163,7 @@ impl<T: NoUninit + AnyBitPattern> Latest<T> {
     /// ```
     pub fn reader(&self) -> Result<LatestReader<T>, SetupError> {
         let mut side = Participant::join(&self.segment, Role::Receiver)?;
-        let cursor = ReadCursor::new(memory(&side.attached), Typed::<T>::new(), side.entry())
+        let cursor = ReadCursor::new(memory_of(&side), Typed::<T>::new(), side.entry())
             .map_err(|_| SetupError::Corrupt)?;
         side.enter();
         Ok(LatestReader { side, cursor, variable: self.clone() })
@@ -252,7 +261,7 @@ impl<T: NoUninit + AnyBitPattern> Latest<T> {
 }
 
 /// What an attempt that came to nothing means for the handle.
-fn refused(side: &mut Participant, blocked: Blocked) -> Failure {
+pub(crate) fn refused(side: &mut Participant, blocked: Blocked) -> Failure {
     match blocked {
         Blocked::NotReady => Failure::NotReady,
         Blocked::Corrupt => {
@@ -337,7 +346,7 @@ impl<T: NoUninit + AnyBitPattern> LatestWriter<T> {
 #[repr(align(128))]
 pub struct LatestReader<T> {
     side: Participant,
-    cursor: ReadCursor,
+    cursor: ReadCursor<'static>,
     variable: Latest<T>,
 }
 
@@ -345,7 +354,7 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     /// Holds the latest value.
     #[inline(always)]
     fn refresh(&mut self) -> Result<(), Failure> {
-        if self.side.is_admitted() && self.cursor.is_latest(memory(&self.side.attached)) {
+        if self.side.is_admitted() && self.cursor.is_latest() {
             return Ok(());
         }
         self.choose()
@@ -355,7 +364,7 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     #[inline(never)]
     fn choose(&mut self) -> Result<(), Failure> {
         self.side.admit()?;
-        let chosen = self.cursor.choose(memory(&self.side.attached));
+        let chosen = self.cursor.choose(Typed::<T>::new());
         chosen.map_err(|blocked| refused(&mut self.side, blocked))
     }
 
@@ -363,9 +372,8 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     #[inline(always)]
     fn held(&self) -> T {
         let mut value = MaybeUninit::<T>::uninit();
-        let mem = memory(&self.side.attached);
         // SAFETY: `value` has room for a `T`, which is the shape's size.
-        unsafe { self.cursor.copy(mem, Typed::<T>::new(), value.as_mut_ptr().cast()) };
+        unsafe { self.cursor.copy(Typed::<T>::new(), value.as_mut_ptr().cast()) };
         // SAFETY: all bytes of `value` were written, and any bytes are a `T` (`AnyBitPattern`).
         unsafe { value.assume_init() }
     }
@@ -389,9 +397,8 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     #[inline(always)]
     pub fn read(&mut self, value: &mut T) -> Result<u64, LatestError> {
         self.refresh()?;
-        let mem = memory(&self.side.attached);
         // SAFETY: `value` is a `T`, of the shape's size, and any bytes are one (`AnyBitPattern`).
-        unsafe { self.cursor.copy(mem, Typed::<T>::new(), std::ptr::from_mut(value).cast()) };
+        unsafe { self.cursor.copy(Typed::<T>::new(), std::ptr::from_mut(value).cast()) };
         Ok(self.cursor.version())
     }
 

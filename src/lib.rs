@@ -12,11 +12,13 @@
 //! | [`Stream`] | none: bytes, for `Read` and `Write` | pipes, FIFOs |
 //! | [`Latest<T>`](Latest) | one value, of which each reader gets the latest | a variable under a lock in shared memory |
 //! | [`Broadcast<T>`](Broadcast) | of one plain type, each for every receiver | a pipe for each reader |
+//! | [`ByteBroadcast`] | of any length up to a longest, each for every receiver | a pipe for each reader |
 //! | [`Duplex<T>`](Duplex), [`ByteDuplex`], [`ByteStream`] | both ways, over a [`Listener`] and [`connect`]; many clients by a [`Hub`] | stream and seqpacket sockets |
 //! | [`Semaphore`] | none, but permits, which come back from the dead | System V and POSIX semaphores, robust mutexes |
 //! | [`Event`] | none, but 64 flags | `eventfd`, signals |
 //! | [`Mailbox`] | of up to 64 types or priorities, among which receivers choose | System V and POSIX message queues |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
+//! | [`UntypedLatest`] | one value of a size that this process learns at run time | tools that look into a `Latest<T>` |
 //!
 //! ```no_run
 //! use annulus::{Place, Ring};
@@ -46,11 +48,11 @@
 //! | every shared byte | `protocol/layout.rs` |
 //! | cells of fixed-size messages; records of any size | `protocol/slots/`, `protocol/records.rs` |
 //! | room and its release | `protocol/room.rs` |
-//! | sleeping and waking; keeping a stream's sides apart | `protocol/park.rs`, `wait.rs`; `protocol/pace.rs` |
+//! | sleeping and waking; keeping a stream's sides apart | `protocol/park.rs`, `wait.rs`, `budget.rs`; `protocol/pace.rs` |
 //! | claims of shared sides, and their journal | `protocol/claims/` |
 //! | permits of a semaphore, flags of an event | `protocol/permits.rs`, `semaphore.rs`; `protocol/flags.rs`, `event.rs` |
-//! | the latest value, its buffers and who reads them | `protocol/latest.rs`, `latest.rs` |
-//! | every message for every receiver, and whom the sender waits for | `protocol/broadcast.rs`, `broadcast.rs` |
+//! | the latest value, its buffers and who reads them | `protocol/latest.rs`, `latest.rs`, `untyped_latest.rs` |
+//! | every message for every receiver, and whom the sender waits for | `protocol/broadcast.rs`, `broadcast.rs`, `byte_broadcast.rs` |
 //! | lanes of many senders, and the doorbell | `protocol/lanes.rs`, `lanes.rs` |
 //! | messages of many types, and who chooses among them | `protocol/mailbox/`, `mailbox/` |
 //! | who is there, who is dead | `participants.rs`, `table.rs` |
@@ -93,7 +95,11 @@ pub mod sync;
 #[allow(unsafe_code)]
 mod broadcast;
 #[cfg(not(loom))]
+mod budget;
+#[cfg(not(loom))]
 mod builder;
+#[cfg(not(loom))]
+mod byte_broadcast;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod bytes;
@@ -139,6 +145,7 @@ mod ring;
 #[allow(unsafe_code)]
 mod segment;
 #[cfg(not(loom))]
+#[allow(unsafe_code)]
 mod semaphore;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
@@ -160,6 +167,9 @@ mod table;
 #[allow(unsafe_code)]
 mod untyped;
 #[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod untyped_latest;
+#[cfg(not(loom))]
 mod wait;
 
 #[cfg(not(loom))]
@@ -179,6 +189,7 @@ struct Moving;
 mod api {
     pub use crate::broadcast::{Broadcast, BroadcastReceiver, BroadcastSender};
     pub use crate::builder::{Attach, Builder};
+    pub use crate::byte_broadcast::{ByteBroadcast, ByteBroadcastReceiver, ByteBroadcastSender};
     pub use crate::bytes::{ByteReceiver, ByteRing, ByteSender, Grant, Message, Peek};
     pub use crate::claimed::Claimed;
     pub use crate::duplex::{ByteDuplex, Duplex};
@@ -196,7 +207,7 @@ mod api {
     pub use crate::latest::{Latest, LatestReader, LatestWriter};
     pub use crate::mailbox::{Letter, MailReceiver, MailSender, Mailbox, Subscription};
     pub use crate::participants::Ending;
-    pub use crate::protocol::broadcast::{Delivery, Start};
+    pub use crate::protocol::broadcast::{Delivery, Gate, Start};
     pub use crate::protocol::mailbox::Select;
     pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};
     pub use crate::segment::{Place, RingKind, Topology};
@@ -207,6 +218,7 @@ mod api {
         ByteStream, ByteStreamReader, ByteStreamWriter, Stream, StreamReader, StreamWriter,
     };
     pub use crate::untyped::{UntypedReceiver, UntypedRing, UntypedSender};
+    pub use crate::untyped_latest::{UntypedLatest, UntypedLatestReader, UntypedLatestWriter};
     pub use crate::wait::Wait;
 
     /// Removes the ring at `place`, if nobody uses it or `force` is given. Processes that have it open

@@ -4,18 +4,19 @@
 //! kernel gives it up when the process dies, at whatever instruction. Everything else a role has in
 //! shared memory (pid, incarnation) is for people or a hint that saves a question to the kernel.
 
+use crate::budget::Budget;
 use crate::error::{Failure, Role, SetupError};
 use crate::protocol::claims::Claims;
 use crate::protocol::lanes;
 use crate::protocol::layout::{ACTIVE, Half, Presence};
 use crate::protocol::park::{self, Answered, Barrier};
 use crate::segment::{Attached, RingKind, Segment, lock_of, role_of};
-use crate::sync::{AtomicU64, Ordering, acquire};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, acquire};
 use crate::sys::fork::{self, PrivateFd};
 use crate::sys::locks::{self, Outcome};
 use crate::sys::{clock, cpu, futex, membarrier};
 use crate::table;
-use crate::wait::{Budget, Wait};
+use crate::wait::Wait;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -87,6 +88,12 @@ pub(crate) struct Participant {
     /// Whether the last attempt met somebody's claim: that one may be dead.
     pub(crate) stuck: bool,
     empty_polls: u32,
+    /// The processor that this thread is bound to, plus one; 0 if it may run on several.
+    pinned: u64,
+    /// Whether it rang itself where it sleeps, and has not slept since: then it does not know who else does.
+    rang_last: bool,
+    /// Whether the last one who rang for it, wherever it slept, was bound to its processor.
+    was_neighbour: bool,
     pub(crate) wait: Wait,
     pub(crate) budget: Budget,
     /// What makes the role this side's; gone only while dropping.
@@ -229,6 +236,9 @@ impl Participant {
             present: false,
             stuck: false,
             empty_polls: 0,
+            pinned: 0,
+            rang_last: false,
+            was_neighbour: false,
             wait: Wait::default(),
             budget: Budget::default(),
             lock: Some(lock),
@@ -259,7 +269,7 @@ impl Participant {
             return;
         }
         self.look_at_processors();
-        self.budget = Budget::default();
+        self.budget = Budget::of(wait);
         if cfg!(target_arch = "x86_64") && !self.attached.segment().spec.kind.is_ring() {
             // Semaphores and events publish by a locked instruction, which is a full barrier on this processor:
             // the notifier's end of P1 is always there, and nobody needs to ask for it.
@@ -281,7 +291,8 @@ impl Participant {
         let asymmetric = membarrier::is_registered() && wait != Wait::Block;
         let barrier = if asymmetric { Barrier::Membarrier } else { Barrier::Fence };
         park::choose_barrier(&self.own().presence, barrier);
-        if membarrier::is_registered() {
+        // Only after the turn to fences is anything relied on. It disturbs every processor that runs one of us.
+        if barrier == Barrier::Fence && membarrier::is_registered() {
             membarrier::everywhere();
         }
         self.budget.barrier = barrier;
@@ -331,7 +342,7 @@ impl Participant {
 
     /// Wakes up to `count` of those who have the same role, if any sleep that `answered` has not heard of.
     #[inline(always)]
-    pub(crate) fn notify_own_side(&self, answered: &mut Answered, count: u32) {
+    pub(crate) fn notify_own_side(&mut self, answered: &mut Answered, count: u32) {
         if answered.must_wake(self.own()) {
             self.answer_own_side(answered, count);
         }
@@ -339,8 +350,9 @@ impl Participant {
 
     #[cold]
     #[inline(never)]
-    fn answer_own_side(&self, answered: &mut Answered, count: u32) {
-        let woken = futex::wake(park::ring(self.peer()), count);
+    fn answer_own_side(&mut self, answered: &mut Answered, count: u32) {
+        self.rang_last = true;
+        let woken = futex::wake(self.ring(self.peer()), count);
         answered.woke(woken >= count);
     }
 
@@ -372,12 +384,20 @@ impl Participant {
         futex::wake_all(park::ring(self.peer()));
     }
 
-    /// Wakes those who sleep for room in some lane of a mailbox.
+    /// Wakes those who sleep for room or messages in some lane of a mailbox.
     fn wake_lanes(&self) {
         if self.attached.segment().spec.is_mailbox() {
             let lanes = self.attached.lanes();
-            lanes.for_each(|lane| futex::wake_all(park::ring(lane.half(Role::Receiver))));
+            for lane in lanes {
+                futex::wake_all(park::ring(lane.half(Role::Sender)));
+                futex::wake_all(park::ring(lane.half(Role::Receiver)));
+            }
         }
+    }
+
+    /// Whether it is one side of a connection, and has not slept yet.
+    pub(crate) fn is_newly_connected(&self) -> bool {
+        self.sleeps() == 0 && self.attached.segment().has_company()
     }
 
     /// How often it has slept.
@@ -424,19 +444,46 @@ impl Participant {
     }
 
     /// Tells the peer which processor this thread is bound to, if it is bound to one.
-    pub(crate) fn look_at_processors(&self) {
-        if self.attached.segment().spec.topology.is_shared() {
-            return;
+    pub(crate) fn look_at_processors(&mut self) {
+        self.pinned = cpu::pinned_to().map_or(0, |cpu| u64::from(cpu) + 1);
+        if !self.attached.segment().spec.topology.is_shared() {
+            self.sign_processor(self.own());
         }
-        let pinned = cpu::pinned_to().map_or(0, |cpu| u64::from(cpu) + 1);
-        self.own().presence.pinned.store(pinned, Ordering::Relaxed);
     }
 
-    /// Whether both sides are bound to the same processor, so that one waits for the other best by
-    /// letting it run.
-    pub(crate) fn shares_processor(&self) -> bool {
-        let own = self.own().presence.pinned.load(Ordering::Relaxed);
-        own != 0 && own == self.peer().presence.pinned.load(Ordering::Relaxed)
+    fn sign_processor(&self, half: &Half) {
+        half.presence.pinned.store(self.pinned, Ordering::Relaxed);
+    }
+
+    /// Whether this side and who rings on `peer` are bound to the same processor, so that one waits for the other best by
+    /// letting it run. Where a side is shared, that is whoever rang last, and where nobody ever did, whoever rang last for
+    /// this side elsewhere: who that was is written when somebody has to be woken, so it costs nothing while nobody
+    /// sleeps. Who never sleeps is never rung for, and does not ask.
+    pub(crate) fn shares_processor(&self, peer: &Half) -> bool {
+        let is_shared = self.attached.segment().spec.topology.is_shared();
+        let is_told = !is_shared || self.wait != Wait::Spin;
+        if self.pinned == 0 || !is_told || self.rang_last {
+            return false;
+        }
+        match peer.presence.pinned.load(Ordering::Relaxed) {
+            0 => is_shared && self.was_neighbour,
+            rang => rang == self.pinned,
+        }
+    }
+
+    /// Called after a sleep, with the processor that is written down where it slept.
+    pub(crate) fn slept(&mut self, rang: u64) {
+        self.rang_last = false;
+        self.was_neighbour = rang != 0 && rang == self.pinned;
+    }
+
+    /// Changes the epoch of `half`, on which somebody sleeps who is woken next, and says who did it, for
+    /// [`shares_processor`](Self::shares_processor).
+    pub(crate) fn ring<'h>(&self, half: &'h Half) -> &'h AtomicU32 {
+        if self.attached.segment().spec.topology.is_shared() {
+            self.sign_processor(half);
+        }
+        park::ring(half)
     }
 
     /// Says that this side is about to sleep, where several rings are waited for at once. The barrier is the caller's.
@@ -542,6 +589,13 @@ impl Participant {
         self.notify_of(peer, 1);
     }
 
+    /// Whether it is plain that none of the peers sleeps. If not, [`notify_of`](Self::notify_of) looks closely.
+    #[inline(always)]
+    pub(crate) fn is_quiet(&self, peer: Role) -> bool {
+        debug_assert_eq!(peer, self.role.peer());
+        self.answered.is_quiet(self.attached.half(peer))
+    }
+
     /// The same where several may sleep, of whom `count` find something to do.
     #[inline(always)]
     pub(crate) fn notify_of(&mut self, peer: Role, count: usize) {
@@ -556,7 +610,7 @@ impl Participant {
     fn answer(&mut self, count: usize) {
         if self.hub.is_none() && self.attached.segment().spec.topology.shares(self.role.peer()) {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            let woken = futex::wake(park::ring(self.own()), count);
+            let woken = futex::wake(self.ring(self.own()), count);
             self.answered.woke(woken >= count);
         } else if self.hub.as_mut().is_none_or(|hub| hub.ask()) {
             self.wake();
@@ -576,7 +630,7 @@ impl Participant {
             }
             None => self.own(),
         };
-        futex::wake_all(park::ring(half));
+        futex::wake_all(self.ring(half));
         self.attached.segment().ring_company();
     }
 

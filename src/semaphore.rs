@@ -6,7 +6,7 @@ use crate::error::{
 };
 use crate::participants::Participant;
 use crate::protocol::park::{self, Answered};
-use crate::protocol::permits::{self, Account, Refused, State};
+use crate::protocol::permits::{self, Account, Permits, Refused, State};
 use crate::segment::{Attached, Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::sys::futex;
@@ -123,10 +123,11 @@ impl Semaphore {
     /// [`SetupError::Forked`] in a child that was forked after the semaphore was opened.
     pub fn holder(&self) -> Result<Holder, SetupError> {
         let mut side = Participant::join(&self.segment, Role::Receiver)?;
-        let account = Account::open(&table::permits(&side.attached), side.entry());
+        let mem = permits_of(&side);
+        let account = Account::open(&mem, side.entry());
         side.enter();
         let answered = side.answered_on_own_side();
-        Ok(Holder { side, account, answered, semaphore: self.clone() })
+        Ok(Holder { side, account, mem, answered, semaphore: self.clone() })
     }
 
     /// Permits that are free now.
@@ -222,13 +223,22 @@ impl Semaphore {
     }
 }
 
+/// The memory of the permits, for one who lies beside `side`.
+fn permits_of(side: &Participant) -> Permits<'static> {
+    // SAFETY: what the references point to is the segment's mapping, which stays where it is as long as `side` has a part
+    // in the segment; they are kept beside `side`, in a struct that uses them in its own `drop` at the latest.
+    unsafe { std::mem::transmute::<Permits<'_>, Permits<'static>>(table::permits(&side.attached)) }
+}
+
 /// One who acquires and releases permits of a [`Semaphore`]. What it still holds when it is dropped is released.
 // Lines of its own, as for the handles of a ring.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Holder {
     side: Participant,
-    account: Account,
+    account: Account<'static>,
+    /// The memory, at hand for each change.
+    mem: Permits<'static>,
     /// Sleepers of its own role that it has answered.
     answered: Answered,
     semaphore: Semaphore,
@@ -352,8 +362,7 @@ impl Holder {
     #[inline]
     pub fn release(&mut self, count: u32) -> Result<(), ReleaseError> {
         if self.side.is_admitted() {
-            let permits = table::permits(&self.side.attached);
-            if let Some(before) = self.account.release_at_once(&permits, count) {
+            if let Some(before) = self.account.release_at_once(&self.mem, count) {
                 self.tell_of(before, count);
                 return Ok(());
             }
@@ -372,7 +381,7 @@ impl Holder {
         if count == 0 {
             return Ok(());
         }
-        match self.account.release(&table::permits(&self.side.attached), count) {
+        match self.account.release(&self.mem, count) {
             Ok(before) => {
                 self.tell_of(before, count);
                 Ok(())
@@ -406,7 +415,7 @@ impl Holder {
         if count == 0 {
             return Ok(());
         }
-        match self.account.post(&table::permits(&self.side.attached), count) {
+        match self.account.post(&self.mem, count) {
             Ok(before) => {
                 self.tell_of(before, count);
                 Ok(())
@@ -473,10 +482,9 @@ impl Holder {
     #[inline(always)]
     fn take(&mut self, count: u32) -> Result<bool, TryAcquireError> {
         if self.side.is_admitted() {
-            let permits = table::permits(&self.side.attached);
-            if let Some(left) = self.account.try_acquire_at_once(&permits, count) {
-                if left == 0 {
-                    self.side.notify_of(Role::Sender, usize::MAX);
+            if let Some(left) = self.account.try_acquire_at_once(&self.mem, count) {
+                if left == 0 && !self.side.is_quiet(Role::Sender) {
+                    self.tell_of_none();
                 }
                 return Ok(false);
             }
@@ -489,7 +497,7 @@ impl Holder {
     #[inline(never)]
     fn take_with_care(&mut self, count: u32) -> Result<bool, TryAcquireError> {
         self.admit()?;
-        let permits = table::permits(&self.side.attached);
+        let permits = self.mem;
         let most = permits.maximum.min(permits::MOST - self.account.held());
         // In one comparison: 0 wraps.
         if count.wrapping_sub(1) >= most {
@@ -498,7 +506,7 @@ impl Holder {
         match self.account.try_acquire(&permits, count) {
             Ok(grant) => {
                 if grant.left == 0 {
-                    self.side.notify_of(Role::Sender, usize::MAX);
+                    self.tell_of_none();
                 }
                 Ok(grant.abandoned)
             }
@@ -543,8 +551,25 @@ impl Holder {
     /// Wakes those who can go on, when the word said `before` and `count` permits have come free since.
     #[inline(always)]
     fn tell_of(&mut self, before: State, count: u32) {
+        // Those who wait for permits are receivers. No registers are saved for a call that is seldom made: the next swap
+        // would wait for the stores.
+        if !self.answered.is_quiet(self.side.attached.half(Role::Receiver)) {
+            self.tell_closely(before, count);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_closely(&mut self, before: State, count: u32) {
         let count = if before.is_many() { u32::MAX } else { count };
         self.side.notify_own_side(&mut self.answered, count);
+    }
+
+    /// Wakes those who wait until no permit is free.
+    #[cold]
+    #[inline(never)]
+    fn tell_of_none(&mut self) {
+        self.side.notify_of(Role::Sender, usize::MAX);
     }
 
     /// The same as `take`, waiting until `deadline`.
@@ -552,13 +577,13 @@ impl Holder {
     #[inline(never)]
     fn take_by(&mut self, count: u32, deadline: Option<Instant>) -> Result<bool, TryAcquireError> {
         if count > 1 {
-            table::permits(&self.side.attached).wait_for_many();
+            self.mem.wait_for_many();
         }
-        let sleeps = self.side.sleeps();
+        let (sleeps, permits) = (self.side.sleeps(), self.mem);
         loop {
             let found = wait::wait(&mut self.side, deadline, |side, _| {
                 side.admit()?;
-                failure_of(table::permits(&side.attached).find(count))
+                failure_of(permits.find(count))
             });
             match found {
                 Ok(()) | Err(Failure::NotReady) => {}
@@ -569,7 +594,6 @@ impl Holder {
                 // Somebody was faster.
                 Err(TryAcquireError::NoPermits) => {}
                 done => {
-                    let permits = table::permits(&self.side.attached);
                     self.side.share(sleeps, || permits.find(1).is_ok());
                     return done;
                 }
@@ -579,7 +603,7 @@ impl Holder {
 
     /// What a wait that ended in `failure` says to the caller.
     fn why(&mut self, failure: Failure) -> TryAcquireError {
-        let closed = table::permits(&self.side.attached).look().is_ok_and(State::is_closed);
+        let closed = self.mem.look().is_ok_and(State::is_closed);
         match failure {
             // Nobody's end ends a wait, so it is this.
             Failure::Disconnected if closed => TryAcquireError::Closed,
@@ -591,14 +615,13 @@ impl Holder {
         self.admit()?;
         // Those who wait for this sleep on what is rung by those who take the last permit.
         self.side.face(Role::Sender);
+        let permits = self.mem;
         let found = wait::wait(&mut self.side, deadline, |side, _| {
             side.admit()?;
-            failure_of(table::permits(&side.attached).look().and_then(|state| {
-                match (state.free(), state.is_closed()) {
-                    (0, _) => Ok(()),
-                    (_, true) => Err(Refused::Closed),
-                    _ => Err(Refused::NotReady),
-                }
+            failure_of(permits.look().and_then(|state| match (state.free(), state.is_closed()) {
+                (0, _) => Ok(()),
+                (_, true) => Err(Refused::Closed),
+                _ => Err(Refused::NotReady),
             }))
         });
         self.side.face(Role::Receiver);
@@ -611,7 +634,7 @@ impl Holder {
 
     fn consume(&mut self, count: u32) {
         if self.side.is_ours() {
-            self.account.consume(&table::permits(&self.side.attached), count);
+            self.account.consume(count);
         }
     }
 }
@@ -651,7 +674,7 @@ impl Drop for Holder {
             return;
         }
         // What is damaged stays so.
-        let _ = self.account.leave(&table::permits(&self.side.attached));
+        let _ = self.account.leave(&self.mem);
         self.side.notify_own_side(&mut self.answered, u32::MAX);
     }
 }

@@ -1,6 +1,7 @@
 //! Figures of a ring, for people and programs that watch it.
 
 use crate::error::Role;
+use crate::protocol::broadcast::{Gate, gate_of};
 use crate::protocol::flags::Flags;
 use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
 use crate::protocol::permits::Permits;
@@ -42,6 +43,8 @@ pub struct Stats {
     pub redelivered: u64,
     /// Of a semaphore: the permits that are free. Of an event: the flags that are raised. 0 otherwise.
     pub value: u64,
+    /// Of a mailbox: the messages of each type that wait, those of type 1 first. Empty otherwise.
+    pub by_type: Vec<u64>,
     /// Who is there, and who was there last.
     pub participants: Vec<Participant>,
 }
@@ -67,6 +70,10 @@ pub struct Participant {
     pub claim: Option<Range<u64>>,
     /// Of a semaphore: the permits that it holds, or died with and that are not returned yet.
     pub held: u32,
+    /// Of a receiver of a broadcast that is there: what the sender does about it.
+    pub gate: Option<Gate>,
+    /// Of a receiver of a broadcast that is there: messages that were sent and that it has not received yet.
+    pub behind: u64,
 }
 
 impl Stats {
@@ -82,7 +89,7 @@ impl Stats {
         places: &[Half],
     ) -> Self {
         let count = |half: &Half| match spec.kind {
-            RingKind::Slots | RingKind::Mailbox | RingKind::Broadcast => {
+            RingKind::Slots | RingKind::Mailbox | RingKind::Broadcast | RingKind::ByteBroadcast => {
                 half.cursor.position.load(Ordering::Relaxed)
             }
             RingKind::Bytes => half.cursor.messages.load(Ordering::Relaxed),
@@ -97,10 +104,12 @@ impl Stats {
         let sent = sum(&mut halves.clone().map(|(sender, _)| count(sender)));
         let waiting = |halves| match spec.kind {
             RingKind::Slots | RingKind::Bytes | RingKind::Mailbox => waiting(halves),
-            RingKind::Broadcast => furthest_behind(sender, table, places),
+            kind if kind.is_broadcast() => furthest_behind(sender, table, places),
             _ => 0,
         };
         let length = halves.clone().map(waiting).fold(0, u64::saturating_add);
+        let is_mailbox = spec.kind == RingKind::Mailbox;
+        let by_type = if is_mailbox { halves.clone().map(waiting).collect() } else { Vec::new() };
         let word = &sender.cursor.position;
         let permits = Permits { word, table, maximum: spec.capacity as u32 };
         let is_semaphore = spec.kind == RingKind::Semaphore;
@@ -110,7 +119,7 @@ impl Stats {
             _ => 0,
         };
         let received =
-            if spec.kind == RingKind::Broadcast { sent.saturating_sub(length) } else { received };
+            if spec.kind.is_broadcast() { sent.saturating_sub(length) } else { received };
         let meeting = (spec.lanes() > 0).then_some((sender, receiver));
         let sides = || halves.clone().chain(meeting).flat_map(|(one, other)| [one, other]);
         let both = |figure: fn(&Half) -> &AtomicU64| {
@@ -125,9 +134,10 @@ impl Stats {
         let entries = (0..).zip(table);
         participants.extend(entries.filter_map(|(i, entry)| {
             let participant = Participant::of_entry(spec, i, entry, fd)?;
-            Some(match is_semaphore {
-                true => participant.holding(&permits, i),
-                false => participant,
+            Some(match places.get(usize::from(i)) {
+                _ if is_semaphore => participant.holding(&permits, i),
+                Some(place) => participant.receiving(entry, (sender, place)),
+                None => participant,
             })
         }));
         if !spec.has_entry(Role::Receiver) {
@@ -137,7 +147,7 @@ impl Stats {
         let high_water = high_water
             .map(|figure| figure.load(Ordering::Relaxed))
             // A broadcast's sender knows no more than a lower bound of where the slowest is.
-            .filter(|_| spec.kind != RingKind::Broadcast);
+            .filter(|_| !spec.kind.is_broadcast());
         let high_water = high_water.chain(halves.clone().map(waiting)).max();
         Self {
             sent,
@@ -150,6 +160,7 @@ impl Stats {
                 .wrapping_add(all(|entry| entry.card.resolved.load(Ordering::Relaxed))),
             redelivered: all(redelivered).wrapping_add(sum(&mut journals.map(redelivered))),
             value,
+            by_type,
             participants,
         }
     }
@@ -168,6 +179,14 @@ impl Participant {
         Self { claim: None, held, ..self }
     }
 
+    /// The same in a broadcast, where each receiver has a gate and a position.
+    fn receiving(self, entry: &Entry, halves: (&Half, &Half)) -> Self {
+        if !self.alive {
+            return self;
+        }
+        Self { gate: Some(gate_of(entry)), behind: waiting(halves), ..self }
+    }
+
     fn of_half(role: Role, half: &Half, is_held: &dyn Fn(Role) -> bool) -> Option<Self> {
         let state = acquire(&half.presence.state);
         (state != 0).then(|| Self {
@@ -179,6 +198,8 @@ impl Participant {
             incarnation: state >> 1,
             claim: None,
             held: 0,
+            gate: None,
+            behind: 0,
         })
     }
 
@@ -193,6 +214,8 @@ impl Participant {
             incarnation: state / INCARNATION,
             claim: spec.has_claims().then(|| claims::last_claim(entry)).flatten(),
             held: 0,
+            gate: None,
+            behind: 0,
         })
     }
 }

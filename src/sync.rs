@@ -90,6 +90,12 @@ pub enum Edge {
     LookStore,
     /// C6, load end: the fence of one who reads a message without a claim, before it looks at the stamp again.
     LookLoad,
+    /// C7, store end: a sender draws its message's number.
+    DrawStore,
+    /// C7, load end: a receiver's load of how many were drawn, before it looks at lanes.
+    DrawLoad,
+    /// C8, load end: a sender's fence behind its claim. The store end is that of C2, of the claim before.
+    TurnLoad,
     /// P2, store end: the bump of a side's epoch. The load end is the waiter's barrier of P1, behind a
     /// relaxed load.
     RingStore,
@@ -131,7 +137,7 @@ pub enum Edge {
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 52] = [
+    pub const ALL: [Edge; 55] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
@@ -165,6 +171,9 @@ impl Edge {
         Edge::RaiseLoad,
         Edge::LookStore,
         Edge::LookLoad,
+        Edge::DrawStore,
+        Edge::DrawLoad,
+        Edge::TurnLoad,
         Edge::ParkNotify,
         Edge::ParkAnnounce,
         Edge::RingStore,
@@ -237,6 +246,21 @@ impl Edge {
     #[inline(always)]
     pub fn fence(self) {
         self.order(Ordering::SeqCst);
+    }
+
+    /// A fence that is the store end of this edge and the load end of `load`.
+    #[inline(always)]
+    pub fn order_and(self, load: Self) {
+        #[cfg(not(loom))]
+        {
+            let _ = load;
+            fence(Ordering::AcqRel);
+        }
+        #[cfg(loom)]
+        {
+            load.order(Ordering::Acquire);
+            self.order(Ordering::Release);
+        }
     }
 
     /// A fence of this ordering.

@@ -189,6 +189,8 @@ fn resolve_lanes(attached: &Attached, victim: usize, is_alive: impl Fn(usize) ->
             Outcome::Busy => busy = true,
         }
     }
+    // Also for those whom a repairer raised that was killed before it said so here.
+    mailbox::raise(attached.half(Role::Receiver));
     // For people, as in a lane: what a repairer was killed with is not counted.
     let total = &attached.table()[victim].card.resolved;
     total.store(total.load(Ordering::Relaxed).wrapping_add(resolved), Ordering::Relaxed);

@@ -5,7 +5,7 @@ use crate::participants::Participant;
 use crate::protocol::layout::Half;
 use crate::protocol::park::{Barrier, Sleep};
 use crate::protocol::room::Look;
-use crate::sync::{Edge, spin_hint};
+use crate::sync::{Edge, Ordering, spin_hint};
 use crate::sys::clock::Monotonic;
 use crate::sys::futex::{self, Woken};
 use crate::sys::membarrier;
@@ -23,8 +23,10 @@ pub enum Wait {
     /// Never sleep: the lowest latency, for the price of a processor. Where both
     /// sides are bound to one processor, it yields between attempts.
     Spin,
-    /// Sleep at once: no processor time while waiting, and the latency of a wake by the kernel. Where both
-    /// sides are bound to one processor, it first yields that a few times.
+    /// Sleep: no processor time while waiting, and the latency of a wake by the kernel. Only where sleeps turn out to be
+    /// over within some 25 µs, so that they cost more than they save, it looks for the other for up to that long before
+    /// it sleeps, while that brings something at once. Where both sides (of many, this one and who woke it
+    /// last) are bound to one processor, it yields that a few times instead.
     Block,
     /// Spin for about as long as a sleep and a wake would cost, then sleep; spin less while that does
     /// not pay; where both sides are bound to one processor, yield that a few times instead.
@@ -42,11 +44,6 @@ const STUCK_SLICE: Duration = Duration::from_millis(2);
 const WORK_SLICE: Duration = Duration::from_millis(5);
 /// The same while waiting for a peer to come, which rings when it does.
 const PEER_SLICE: Duration = Duration::from_millis(20);
-/// The longest an adaptive waiter spins: about what a sleep and a wake cost (Karlin, Li, Manasse and
-/// Owicki, 1991: then it is never worse than twice the best choice).
-const LONGEST_SPIN: Duration = Duration::from_micros(50);
-/// The shortest, when spinning has not paid.
-const SHORTEST_SPIN: Duration = Duration::from_micros(3);
 /// Spin hints between two attempts: whoever looks more often takes the line away from a peer that is
 /// about to write to it.
 const HINTS: u32 = 4;
@@ -59,42 +56,6 @@ const TRUST: Duration = Duration::from_millis(10);
 const YIELDS: u32 = 6;
 /// Sleeps between two looks at how many processors there are for us.
 const SLEEPS_PER_LOOK: u32 = 256;
-
-/// What a side has learnt about waiting.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    spin: Duration,
-    sleeps: u32,
-    pub(crate) barrier: Barrier,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { spin: LONGEST_SPIN, sleeps: 0, barrier: Barrier::Fence }
-    }
-}
-
-impl Budget {
-    /// How often the side has slept.
-    pub(crate) fn sleeps(&self) -> u32 {
-        self.sleeps
-    }
-
-    /// The longest to spin before a sleep.
-    pub(crate) fn spin(&self) -> Duration {
-        self.spin
-    }
-
-    /// Called when spinning brought something.
-    pub(crate) fn paid(&mut self) {
-        self.spin = (self.spin * 2).min(LONGEST_SPIN);
-    }
-
-    /// Called when it did not.
-    pub(crate) fn wasted(&mut self) {
-        self.spin = (self.spin / 2).max(SHORTEST_SPIN);
-    }
-}
 
 /// The waiter's end of the barrier between its announcement and its last look.
 pub(crate) fn heavy(barrier: Barrier) {
@@ -139,7 +100,7 @@ pub(crate) fn wait_in<R>(
     deadline: Option<Instant>,
     mut attempt: impl FnMut(&mut Participant, Look) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    if let Some(result) = spin(side, deadline, &mut attempt) {
+    if let Some(result) = spin(side, berth, deadline, &mut attempt) {
         return result;
     }
     let deadline = deadline.map(Monotonic::of);
@@ -157,12 +118,14 @@ pub(crate) fn wait_in<R>(
                 return result;
             }
         }
+        side.attached.segment().attend();
         count(side);
         let slice = match side.stuck {
             true => STUCK_SLICE,
             false if side.are_others_at_work() => WORK_SLICE,
             false => SLICE,
         };
+        let start = side.budget.starts_sleep();
         let epoch = &berth.halves(side).1.presence.epoch;
         let woken = match deadline {
             None if berth.bits == futex::ANY => futex::wait_slice(epoch, sleep.expected(), slice),
@@ -179,10 +142,18 @@ pub(crate) fn wait_in<R>(
                 futex::wait_for(epoch, sleep.expected(), berth.bits, until)
             }
         };
-        slept(side);
+        let rang = berth.halves(side).1.presence.pinned.load(Ordering::Relaxed);
+        side.slept(rang);
+        if side.budget.sleeps().is_multiple_of(SLEEPS_PER_LOOK) {
+            // The thread may have been moved to other processors.
+            side.look_at_processors();
+        }
         match attempt(side, Look::Exact) {
             Err(Failure::NotReady) => {}
-            done => return done,
+            done => {
+                side.budget.ends_sleep(start);
+                return done;
+            }
         }
         if woken == Woken::TimedOut {
             // What the dead have left comes before the end of the conversation.
@@ -215,15 +186,16 @@ fn last<R>(
 /// over and the side should sleep.
 fn spin<R>(
     side: &mut Participant,
+    berth: Berth<'_>,
     deadline: Option<Instant>,
     attempt: &mut impl FnMut(&mut Participant, Look) -> Result<R, Failure>,
 ) -> Option<Result<R, Failure>> {
     let forever = side.wait == Wait::Spin;
-    let mut yields = side.shares_processor();
+    let mut yields = side.shares_processor(berth.halves(side).1);
     let most = match side.wait {
         Wait::Block | Wait::Adaptive if yields => YIELDS,
-        Wait::Block => return None,
-        Wait::Spin | Wait::Adaptive => u32::MAX,
+        Wait::Block if side.budget.spin().is_zero() => return None,
+        Wait::Spin | Wait::Block | Wait::Adaptive => u32::MAX,
     };
     let mut start = None;
     let mut probed = None;
@@ -234,8 +206,9 @@ fn spin<R>(
         match attempt(side, if due || yields { Look::Exact } else { Look::Released }) {
             Err(Failure::NotReady) => {}
             done => {
-                if !forever {
-                    side.budget.paid();
+                // What yields bring says nothing of spins.
+                if !forever && !yields {
+                    side.budget.paid(start.is_some());
                 }
                 return Some(done);
             }
@@ -251,6 +224,13 @@ fn spin<R>(
         if !attempts.is_multiple_of(ATTEMPTS_PER_LOOK) {
             continue;
         }
+        if attempts == ATTEMPTS_PER_LOOK && forever {
+            side.attached.segment().attend();
+        } else if attempts == ATTEMPTS_PER_LOOK && side.is_newly_connected() {
+            // Who is woken by a message on a socket comes to the processor of who sent it, as a rule, and waits there
+            // for this side to let it run.
+            std::thread::yield_now();
+        }
         if side.stuck && attempts >= patience {
             // Each time the claimer turns out to live, it gets twice the time.
             patience = attempts.saturating_mul(2);
@@ -265,7 +245,7 @@ fn spin<R>(
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Some(Err(Failure::Timeout));
         }
-        if !forever && now - start >= side.budget.spin {
+        if !forever && now - start >= side.budget.spin() {
             side.budget.wasted();
             return None;
         }
@@ -278,7 +258,7 @@ fn spin<R>(
         if now - *probe >= trust || side.has_peer_left() {
             *probe = now;
             side.look_at_processors();
-            yields = side.shares_processor();
+            yields = side.shares_processor(berth.halves(side).1);
             side.tend();
             if side.is_peer_gone() {
                 if let Some(result) = last(side, attempt) {
@@ -334,18 +314,9 @@ pub(crate) fn watch<R>(
     }
 }
 
-/// Counts a sleep, and now and then looks whether this thread was moved to other processors.
-fn slept(side: &mut Participant) {
-    side.budget.sleeps = side.budget.sleeps.wrapping_add(1);
-    if side.budget.sleeps.is_multiple_of(SLEEPS_PER_LOOK) {
-        side.look_at_processors();
-    }
-}
-
 /// Counts a sleep, for people.
 fn count(side: &Participant) {
-    use crate::sync::Ordering::Relaxed;
-    side.own().counters.waits.fetch_add(1, Relaxed);
+    side.own().counters.waits.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The deadline `timeout` from now; `None` if that is beyond what the clock can say.

@@ -2,7 +2,10 @@
 
 mod processes;
 
-use annulus::{ByteRing, Event, Place, Ring, Semaphore, Topology, UntypedRing, Wait};
+use annulus::{
+    Address, ByteRing, Connect, Duplex, Event, Hub, HubEvent, Listener, Place, Ring, Semaphore,
+    Topology, UntypedRing, Wait,
+};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -255,6 +258,54 @@ fn system_calls(work: impl FnOnce() -> Box<dyn FnMut()>) -> Vec<u64> {
         }
         ptrace::syscall(pid, None).unwrap();
     }
+}
+
+/// A hub whose clients send all the time, one of which never receives.
+fn busy_hub() -> Box<dyn FnMut()> {
+    let address = Address::name(processes::unique("costs"));
+    let mut hub = Hub::<Duplex<u64>>::new(Listener::bind(address.clone()).unwrap()).unwrap();
+    hub.set_wait(Wait::Spin);
+    let clients = std::thread::spawn(move || {
+        let open = || Connect::new().capacity(8).open::<Duplex<u64>>(address.clone()).unwrap();
+        [open(), open()]
+    });
+    while hub.len() < 2 {
+        let _ = hub.next_timeout(Duration::from_millis(1)).unwrap();
+    }
+    let [mut one, mut deaf] = clients.join().unwrap();
+    let mut work = move |count| {
+        let mut full = 0;
+        for i in 0..count {
+            one.try_send(i).unwrap();
+            deaf.try_send(i).unwrap();
+            let mut left = 2;
+            while left > 0 {
+                let HubEvent::Ready(mut turn) = hub.next().unwrap() else { continue };
+                while let Some(number) = turn.recv() {
+                    left -= 1;
+                    full += u64::from(turn.try_send(number).is_err());
+                }
+            }
+            assert_eq!(one.try_recv(), Ok(i));
+        }
+        full
+    };
+    // The deaf one's ring is full by the end of this, and the hub has asked it to say when it is not.
+    work(100);
+    Box::new(move || assert_eq!(work(MESSAGES), MESSAGES))
+}
+
+#[test]
+fn a_hub_that_is_awake_only_asks_now_and_then_who_has_rung() {
+    let calls = system_calls(busy_hub);
+    let count =
+        |which: &[i64]| calls.iter().filter(|&&call| which.contains(&(call as i64))).count() as u64;
+    let bells = count(&[libc::SYS_epoll_wait, libc::SYS_epoll_pwait]);
+    // Whether the deaf one lives, every so many times that it has no room.
+    let lives = count(&[libc::SYS_fcntl]);
+    assert_eq!(bells + lives, calls.len() as u64, "{calls:?}");
+    // By the number of steps, also where each question takes as long as it does here.
+    assert!(bells <= MESSAGES / 8 && lives <= MESSAGES / 100, "{bells} and {lives} questions");
 }
 
 #[test]

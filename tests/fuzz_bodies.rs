@@ -28,6 +28,7 @@ fn the_kept_corpus_passes() {
     replay("consume", bodies::consume);
     replay("handshake", bodies::handshake);
     replay("latest", bodies::latest);
+    replay("mailbox", bodies::mailbox);
     replay("operations", bodies::operations);
     replay("permits", bodies::permits);
     replay("repair", bodies::repair);
@@ -60,6 +61,11 @@ proptest! {
     #[test]
     fn a_variable_answers_as_a_plain_one_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
         bodies::latest(&data);
+    }
+
+    #[test]
+    fn a_mailbox_answers_as_a_list_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::mailbox(&data);
     }
 
     #[test]

@@ -5,7 +5,9 @@ mod processes;
 #[path = "support/scribble.rs"]
 mod scribble;
 
-use annulus::{ByteRing, Place, Ring, Topology, UntypedRing};
+use annulus::{
+    ByteBroadcast, ByteRing, Delivery, Place, Ring, Start, Topology, UntypedLatest, UntypedRing,
+};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use processes::{Line, fork};
 use scribble::timed;
@@ -294,6 +296,67 @@ fn an_untyped_ring_stands_it() {
                 let _ = timed(|| rx.try_recv(&mut [0; 20]).is_ok());
                 let _ = timed(|| rx.recv_timeout(&mut [0; 20], SHORT).is_ok());
                 let _ = timed(|| rx.try_recv_batch(&mut [0; 500]));
+            }
+        }
+        line.say(calls.min(255) as u8);
+    });
+}
+
+#[test]
+fn a_broadcast_of_bytes_stands_it() {
+    let made = ByteBroadcast::builder(20, 100).participants(2);
+    let made = made.create(Place::memfd("besieged").unwrap()).unwrap();
+    let fd = made.inheritable_fd().unwrap();
+    let ours = made.inheritable_fd().unwrap();
+    besiege(Hostile::All, fd, |line, until| {
+        let broadcast = ByteBroadcast::from_fd(ours).unwrap();
+        guard("besieged");
+        line.say(0);
+        let mut calls = 0_u32;
+        while Instant::now() < until {
+            if let Ok(mut tx) = timed(|| broadcast.sender()) {
+                calls += 1;
+                tx.set_patience(Some(SHORT));
+                let _ = timed(|| tx.try_send(&[0; 100]).is_ok());
+                let _ = timed(|| tx.send_timeout(&[0; 7], SHORT).is_ok());
+            }
+            for delivery in [Delivery::Gate, Delivery::Lossy] {
+                if let Ok(mut rx) = timed(|| broadcast.receiver(delivery, Start::Oldest)) {
+                    calls += 1;
+                    for _ in 0..20 {
+                        let longest = rx.try_recv().map_or(0, <[u8]>::len);
+                        assert!(longest <= 100, "a length by a peer's word");
+                        let _ = timed(|| rx.recv_timeout(SHORT).is_ok());
+                        let _ = timed(|| rx.rejoin(Start::Now).is_ok());
+                    }
+                }
+            }
+            let _ = timed(|| broadcast.stats());
+        }
+        line.say(calls.min(255) as u8);
+    });
+}
+
+#[test]
+fn an_untyped_variable_stands_it() {
+    let made = UntypedLatest::builder(100).participants(2);
+    let made = made.create(Place::memfd("besieged").unwrap()).unwrap();
+    let fd = made.inheritable_fd().unwrap();
+    let ours = made.inheritable_fd().unwrap();
+    besiege(Hostile::All, fd, |line, until| {
+        let variable = UntypedLatest::from_fd(ours).unwrap();
+        guard("besieged");
+        line.say(0);
+        let (mut calls, mut value) = (0_u32, [0; 100]);
+        while Instant::now() < until {
+            if let Ok(mut tx) = timed(|| variable.writer()) {
+                calls += 1;
+                let _ = timed(|| (0..20).all(|_| tx.set(&[7; 100]).is_ok()));
+            }
+            if let Ok(mut rx) = timed(|| variable.reader()) {
+                calls += 1;
+                let _ = timed(|| rx.read(&mut value).is_ok());
+                let _ = timed(|| rx.wait_for_change(&mut value, Some(SHORT)).is_ok());
             }
         }
         line.say(calls.min(255) as u8);

@@ -1,5 +1,8 @@
 //! One listener, many clients, one wait: all are served, whatever one of them does.
 
+#[path = "support/forge.rs"]
+#[allow(dead_code)]
+mod forge;
 mod processes;
 #[path = "support/scribble.rs"]
 #[allow(dead_code)]
@@ -7,10 +10,9 @@ mod scribble;
 
 use annulus::{
     Address, ByteDuplex, ClientId, ConnectError, Duplex, Ending, Hub, HubEvent, Listener, Refusal,
-    Ring, Role, TrySendError, Wait,
+    Role, TrySendError, Wait,
 };
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use forge::forge;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{
@@ -21,9 +23,7 @@ use processes::{PATIENCE, eventually, fork, unique};
 use std::fs::File;
 use std::io::IoSlice;
 use std::net::Shutdown;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -392,33 +392,6 @@ fn words(words: &[u64]) -> Vec<u8> {
 
 const MAGIC: u64 = u64::from_le_bytes(*b"annulus>");
 
-/// A half that can be written, with the seals that a peer asks for.
-fn forge(role: Role) -> (&'static [AtomicU64], OwnedFd) {
-    let half = Ring::<u64>::builder(100).split(role).unwrap();
-    let file = File::from(half.descriptor().unwrap());
-    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    let fd = memfd_create(c"forged", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
-    nix::fcntl::fallocate(&fd, nix::fcntl::FallocateFlags::empty(), 0, bytes.len() as i64).unwrap();
-    let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    let size = NonZeroUsize::new(bytes.len()).unwrap();
-    // SAFETY: a new mapping of a whole file, never unmapped; its words are used as atomics only.
-    let words: &'static [AtomicU64] = unsafe {
-        let base = mmap(None, size, both, MapFlags::MAP_SHARED, &fd, 0).unwrap();
-        std::slice::from_raw_parts(base.as_ptr().cast(), bytes.len() / 8)
-    };
-    for (word, bytes) in words.iter().zip(bytes.chunks_exact(8)) {
-        word.store(u64::from_le_bytes(bytes.try_into().unwrap()), Ordering::Relaxed);
-    }
-    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-    let seals = SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_FUTURE_WRITE
-        | SealFlag::F_SEAL_SEAL;
-    fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).unwrap();
-    (words, fd)
-}
-
 impl Forger {
     /// Joins as an honest client does.
     fn join(name: &str) -> Self {
@@ -426,16 +399,11 @@ impl Forger {
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
         let address = UnixAddr::new_abstract(name.as_bytes()).unwrap();
         connect(socket.as_raw_fd(), &address).unwrap();
-        let mut hello = words(&[MAGIC, 1, 1, 0, 1, 8, 8, 100, 100]);
+        let mut hello = words(&[MAGIC, 1, 2, 0, 1, 8, 8, 100, 100]);
         hello.extend([0; 64]);
-        let forger = |socket| {
-            let ((sends, one), (receives, other)) = (forge(Role::Sender), forge(Role::Receiver));
-            (Self { socket, sends, receives }, [one, other])
-        };
-        let (forger, fds) = forger(socket);
-        forger.say(&hello, &[]);
-        forger.hear();
-        forger.say(&words(&[MAGIC, 4]), &fds.each_ref().map(|fd| fd.as_raw_fd()));
+        let forged = forge(&[(Role::Sender, 100), (Role::Receiver, 100)]);
+        let forger = Self { socket, sends: forged.halves[0], receives: forged.halves[1] };
+        forger.say(&hello, &[forged.fd.as_raw_fd()]);
         forger.hear();
         forger
     }

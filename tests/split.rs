@@ -444,12 +444,14 @@ fn only_sole_sides_split() {
 #[test]
 fn a_forked_child_has_no_half() {
     let (sender, receiver) = both::<u64>(8);
-    let half = numbers(8).split(Role::Sender).unwrap();
+    let mut half = Some(numbers(8).split(Role::Sender).unwrap());
     let mut tx = sender.sender().unwrap();
     let mut rx = receiver.receiver().unwrap();
     let child = fork(|_| {
         assert!(matches!(tx.try_send(1), Err(annulus::TrySendError::Forked(1))));
         assert!(matches!(sender.sender(), Err(SetupError::Forked)));
+        // Borrowed: what is moved into a child is forgotten here.
+        let half = half.take().unwrap();
         assert!(matches!(half.descriptor(), Err(SetupError::Forked)));
         assert_eq!(receiver.stats().sent, 0);
         // The other half of this one is made, not inherited.

@@ -2,7 +2,7 @@
 
 mod processes;
 
-use annulus::{Connect, ConnectError, Duplex, Ending, Listener, RecvError, Refusal};
+use annulus::{Connect, ConnectError, Duplex, Ending, Hub, HubEvent, Listener, RecvError, Refusal};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use processes::{Line, PATIENCE, fork, skip};
@@ -190,6 +190,66 @@ fn users_who_do_not_trust_each_other_meet_if_both_say_so() {
     calling.line.expect(3);
     calling.kill();
     listening.finish();
+}
+
+#[test]
+fn a_user_has_so_many_places_and_leaves_the_others_theirs() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("other users", "it takes the superuser to become them");
+    }
+    let (_directory, path) = meeting_place();
+    let options = Listener::options().mode(0o666).authorize(|_| true).most_per_user(2);
+    let mut hub = Hub::<Duplex<u64>>::new(options.bind(&path).unwrap()).unwrap();
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = std::sync::Arc::clone(&done);
+    let serving = std::thread::spawn(move || {
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            match hub.next_timeout(Duration::from_millis(5)).unwrap() {
+                Some(HubEvent::Ready(mut turn)) => {
+                    while let Some(number) = turn.recv() {
+                        turn.try_send(number).unwrap();
+                    }
+                }
+                _ => continue,
+            }
+        }
+        hub.listener().refused()
+    });
+    let user = |user: u32| {
+        fork(|line| {
+            become_user(user);
+            let (mut one, mut other) = (connect(&path).unwrap(), connect(&path).unwrap());
+            talk(&mut one);
+            let crowded = connect(&path).unwrap_err();
+            let refusal = ConnectError::Refused { refusal: Refusal::Crowded };
+            assert_eq!(crowded.to_string(), refusal.to_string());
+            line.say(1);
+            line.expect(2);
+            // A place is free again when its connection is gone.
+            drop(one);
+            let deadline = std::time::Instant::now() + PATIENCE;
+            let mut next = loop {
+                match connect(&path) {
+                    Ok(next) => break next,
+                    Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+                }
+            };
+            talk(&mut next);
+            talk(&mut other);
+        })
+    };
+    let mut one = user(ONE);
+    one.line.expect(1);
+    // While the one has all of its places, the other has its own.
+    let mut other = user(OTHER);
+    other.line.expect(1);
+    one.line.say(2);
+    one.finish();
+    // All of that one's places are free by now, or soon.
+    other.line.say(2);
+    other.finish();
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(serving.join().unwrap() >= 2);
 }
 
 #[test]

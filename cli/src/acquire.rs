@@ -2,7 +2,7 @@
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::complain;
-use crate::ring::place;
+use crate::ring::{place, unopened};
 use crate::{signals, units};
 use annulus::{AcquireTimeoutError, Holder, Semaphore};
 use clap::Args;
@@ -62,7 +62,8 @@ pub fn run(args: &AcquireArgs) -> ExitCode {
 
 fn acquire_and_run(args: &AcquireArgs) -> Outcome<ExitCode> {
     let setup = |error| Failure::setup(&args.name, &error);
-    let semaphore = Semaphore::open(place(&args.name)?).map_err(setup)?;
+    let semaphore = Semaphore::open(place(&args.name)?);
+    let semaphore = semaphore.map_err(|error| unopened(&args.name, &error))?;
     let mut holder = semaphore.holder().map_err(setup)?;
     signals::hold();
     acquire(args, &mut holder)?;

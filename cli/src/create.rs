@@ -2,58 +2,78 @@
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::complain;
-use crate::ring::{DEFAULT_BYTES, place};
+use crate::ring::{DEFAULT_BYTES, STREAM, place};
 use crate::units;
-use annulus::{ByteRing, Event, Semaphore, SetupError, Topology, UntypedRing};
+use annulus::{
+    ByteBroadcast, ByteRing, Event, Mailbox, Semaphore, SetupError, Stream, Topology,
+    UntypedLatest, UntypedRing,
+};
 use clap::{Args, ValueEnum};
 use std::path::Path;
 
 /// Messages that a ring of slots holds that is made without a capacity.
 const DEFAULT_SLOTS: usize = 1024;
+/// The same for each type of a mailbox, each of which takes that much.
+const DEFAULT_LETTERS: usize = 16;
+/// Bytes of the longest message, where there is one and nobody says.
+const DEFAULT_LONGEST: usize = 1024;
 
-/// Make a ring
+/// Make a ring, or something else to share
 ///
 /// It stays when this command ends, for the first to use it; then it is removed when its last user
-/// leaves, unless it is persistent.
+/// leaves, unless it is persistent. A mailbox always is. `get`, `set`, `raise` and `tail` leave what they use.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct CreateArgs {
-    /// The ring: a name in /dev/shm, or a path if it contains a slash
+    /// Its name in /dev/shm, or a path if it contains a slash
     name: String,
 
-    /// What its messages are
+    /// What it is
     #[arg(long, value_enum, default_value_t = Kind::Bytes)]
     kind: Kind,
 
-    /// How many may send and receive
-    #[arg(long, value_enum, default_value_t = Shape::Spsc)]
-    topology: Shape,
+    /// How many may send and receive (default spsc)
+    #[arg(long, value_enum)]
+    topology: Option<Shape>,
 
-    /// How many senders and receivers there can be together, where a side has many (default 64). In a byte ring: how
-    /// many senders, each of which takes the capacity (default 16)
+    /// How many senders and receivers there can be together, where a side has many (default 64; 32 in a mailbox). In a
+    /// byte ring or stream: how many senders, each of which takes the capacity (default 16)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     participants: Option<u16>,
+
+    /// How many can receive a broadcast, or read a variable, at a time (default 16)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    receivers: Option<u16>,
 
     /// Have messages of different senders received in the order of their sending, in a byte ring with many senders
     #[arg(long)]
     ordered: bool,
 
-    /// What it holds: bytes (64K, 1M, 1G; default 1M), messages if it is of slots (default 1024), or permits of a
-    /// semaphore (default 1)
+    /// What it holds: bytes (64K, 1M, 1G; default 1M); messages of a ring of slots or a broadcast, which is how far back
+    /// its receivers can be (default 1024); messages of each type of a mailbox (default 16); permits of a semaphore
+    /// (default 1)
     #[arg(long, value_name = "N", value_parser = units::parse_size)]
     capacity: Option<usize>,
 
-    /// Bytes of a message, in a ring of slots
+    /// Bytes of a message of a ring of slots, or of a broadcast whose messages all have one size, or of a variable's value
     #[arg(long, value_name = "B", value_parser = units::parse_size)]
     message_size: Option<usize>,
+
+    /// Alignment of such a message or value in bytes, as programs that open it with a type need (default 1)
+    #[arg(long, value_name = "B", value_parser = units::parse_size)]
+    message_align: Option<usize>,
+
+    /// Bytes of the longest message of a mailbox or broadcast, which takes the room of that always (default 1K)
+    #[arg(long, value_name = "B", value_parser = units::parse_size, conflicts_with = "message_size")]
+    longest: Option<usize>,
+
+    /// Types of messages of a mailbox, each of which takes the capacity (default 64)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    types: Option<u8>,
 
     /// How many permits are free at first, in a semaphore (default: all)
     #[arg(long, value_name = "N")]
     initial: Option<u32>,
-
-    /// Alignment of a message in bytes, in a ring of slots, as programs that open it with a type need
-    #[arg(long, value_name = "B", value_parser = units::parse_size, default_value = "1")]
-    message_align: usize,
 
     /// Permission bits
     #[arg(long, value_name = "MODE", value_parser = mode, default_value = "0600")]
@@ -77,24 +97,45 @@ pub struct CreateArgs {
 }
 
 const AFTER_HELP: &str = "\
+A stream is a byte ring that `send` and `recv` move bytes through as they come, like a FIFO; they know it by its
+label, `stream`, which it has unless another is given. Programs open it as a Stream or as a ByteRing.
+
 Examples:
   annulus create log --capacity 16M
+  annulus create pipe --kind stream
   annulus create ticks --kind slots --message-size 16 --message-align 8 --capacity 64K
   annulus create jobs --kind slots --message-size 64 --topology mpmc
+  annulus create orders --kind mailbox --types 8 --longest 4K
+  annulus create news --kind broadcast --capacity 256 --receivers 100
+  annulus create price --kind latest --message-size 8 --message-align 8 --persistent
   annulus create lock --kind semaphore
-  annulus create logs --topology mpsc --participants 8 --ordered
-  annulus create mailbox --persistent --mode 0660";
+  annulus create logs --topology mpsc --participants 8 --ordered";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Of any size
+    /// Messages of any size
     Bytes,
-    /// All of one size
+    /// Messages all of one size
     Slots,
-    /// None, but permits
+    /// Bytes without message boundaries
+    Stream,
+    /// Messages of up to 64 types, among which receivers choose
+    Mailbox,
+    /// Messages that every receiver gets
+    Broadcast,
+    /// One value, of which each reader gets the latest
+    Latest,
+    /// No messages, but permits
     Semaphore,
-    /// None, but 64 flags
+    /// No messages, but 64 flags
     Event,
+}
+
+impl Kind {
+    /// As it is said on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -130,83 +171,175 @@ pub fn mode(text: &str) -> Result<u32, String> {
 
 pub fn run(args: &CreateArgs) -> Outcome {
     let place = place(&args.name)?;
-    let topology = args.topology.into();
-    let participants = args.participants.map_or(0, usize::from);
+    check(args)?;
+    let topology = args.topology.unwrap_or(Shape::Spsc).into();
+    let participants = args.participants.or(args.receivers).map_or(0, usize::from);
+    let label = match args.kind {
+        Kind::Stream if args.label.is_empty() => STREAM,
+        _ => &args.label,
+    };
     let capacity = args.capacity.unwrap_or(match args.kind {
-        Kind::Bytes => DEFAULT_BYTES,
-        Kind::Slots => DEFAULT_SLOTS,
+        Kind::Bytes | Kind::Stream => DEFAULT_BYTES,
+        Kind::Slots | Kind::Broadcast => DEFAULT_SLOTS,
+        Kind::Mailbox => DEFAULT_LETTERS,
         Kind::Semaphore => 1,
-        Kind::Event => 0,
+        Kind::Latest | Kind::Event => 0,
     });
-    if args.initial.is_some() && args.kind != Kind::Semaphore {
-        let text = "only a semaphore has permits at first; leave --initial out";
-        return Err(Failure::new(Code::Usage, text));
-    }
-    if args.ordered && (args.kind, args.topology) != (Kind::Bytes, Shape::Mpsc) {
-        let text =
-            "--ordered is for byte rings with many senders; give --topology mpsc, or leave it out";
-        return Err(Failure::new(Code::Usage, text));
-    }
-    let made = match (args.kind, args.message_size) {
-        (Kind::Bytes, None) => ByteRing::builder(capacity)
+    let (size, align) = (args.message_size.unwrap_or(0), args.message_align.unwrap_or(1));
+    let longest = args.longest.unwrap_or(DEFAULT_LONGEST);
+    let made = match args.kind {
+        Kind::Bytes => ByteRing::builder(capacity)
+            .mode(args.mode)
+            .huge_pages(args.huge_pages)
+            .label(label)
+            .persistent(args.persistent)
             .ordered(args.ordered)
             .topology(topology)
             .participants(participants)
-            .mode(args.mode)
-            .label(&args.label)
-            .persistent(args.persistent)
-            .huge_pages(args.huge_pages)
             .create(place)
             .map(|ring| ring.keep()),
-        (Kind::Slots, Some(size)) => UntypedRing::builder(capacity, size)
-            .message_align(args.message_align)
+        Kind::Stream => Stream::builder(capacity)
+            .mode(args.mode)
+            .huge_pages(args.huge_pages)
+            .label(label)
+            .persistent(args.persistent)
             .topology(topology)
             .participants(participants)
+            .create(place)
+            .map(|stream| stream.ring().keep()),
+        Kind::Slots => UntypedRing::builder(capacity, size)
             .mode(args.mode)
-            .label(&args.label)
-            .persistent(args.persistent)
             .huge_pages(args.huge_pages)
+            .label(label)
+            .persistent(args.persistent)
+            .message_align(align)
+            .topology(topology)
+            .participants(participants)
             .create(place)
             .map(|ring| ring.keep()),
-        (Kind::Semaphore, None) => {
+        Kind::Mailbox => {
+            let builder = Mailbox::builder(capacity, longest)
+                .mode(args.mode)
+                .huge_pages(args.huge_pages)
+                .label(label);
+            let builder = builder.types(args.types.unwrap_or(64).into());
+            // The library has a number of its own for mailboxes.
+            let builder = match participants {
+                0 => builder,
+                some => builder.participants(some),
+            };
+            builder.create(place).map(drop)
+        }
+        Kind::Broadcast => {
+            let builder = match args.message_size {
+                Some(size) => ByteBroadcast::builder(capacity, size).exactly(align),
+                None => ByteBroadcast::builder(capacity, longest),
+            };
+            let builder = builder
+                .mode(args.mode)
+                .label(label)
+                .persistent(args.persistent)
+                .huge_pages(args.huge_pages)
+                .participants(participants);
+            builder.create(place).map(|broadcast| broadcast.keep())
+        }
+        Kind::Latest => UntypedLatest::builder(size)
+            .mode(args.mode)
+            .huge_pages(args.huge_pages)
+            .label(label)
+            .persistent(args.persistent)
+            .value_align(align)
+            .participants(participants)
+            .create(place)
+            .map(|variable| variable.keep()),
+        Kind::Semaphore => {
             let permits = u32::try_from(capacity).unwrap_or(u32::MAX);
             Semaphore::counting(permits)
+                .mode(args.mode)
+                .label(label)
+                .persistent(args.persistent)
                 .initial(args.initial.unwrap_or(permits))
                 .participants(participants)
-                .mode(args.mode)
-                .label(&args.label)
-                .persistent(args.persistent)
                 .create(place)
                 .map(|semaphore| semaphore.keep())
         }
-        (Kind::Event, None) => Event::builder()
+        Kind::Event => Event::builder()
             .mode(args.mode)
-            .label(&args.label)
+            .label(label)
             .persistent(args.persistent)
             .create(place)
             .map(|event| event.keep()),
-        (Kind::Bytes | Kind::Semaphore | Kind::Event, Some(_)) => {
-            let text = "only a ring of slots has messages of one size; leave --message-size out, or give --kind slots";
-            return Err(Failure::new(Code::Usage, text));
-        }
-        (Kind::Slots, None) => {
-            let text = "a ring of slots needs the size of its messages; give --message-size";
-            return Err(Failure::new(Code::Usage, text));
-        }
     };
     made.map_err(|error| refused(&args.name, &error))?;
     if args.verbose {
-        let holds = match args.message_size {
-            Some(size) => {
-                format!("{} of {}", units::messages(capacity as u64), units::bytes(size as u64))
-            }
-            None if args.kind == Kind::Semaphore => format!("{capacity} permits"),
-            None if args.kind == Kind::Event => "64 flags".to_owned(),
-            None => units::bytes(capacity as u64),
+        let of = |size: usize| {
+            format!("{} of {}", units::messages(capacity as u64), units::bytes(size as u64))
+        };
+        let holds = match args.kind {
+            Kind::Bytes | Kind::Stream => units::bytes(capacity as u64),
+            Kind::Slots => of(size),
+            Kind::Broadcast => match args.message_size {
+                Some(size) => of(size),
+                None => format!("{} at most", of(longest)),
+            },
+            Kind::Mailbox => format!("{} at most, of each type", of(longest)),
+            Kind::Latest => format!("a value of {}", units::bytes(size as u64)),
+            Kind::Semaphore => format!("{capacity} permits"),
+            Kind::Event => "64 flags".to_owned(),
         };
         complain(&format!("made {} for {holds}", args.name));
     }
     Ok(())
+}
+
+/// Whether every option that was given is one of the kind.
+fn check(args: &CreateArgs) -> Outcome {
+    use Kind::{Broadcast, Bytes, Latest, Mailbox, Semaphore, Slots, Stream};
+    let usage = |text: String| Err(Failure::new(Code::Usage, text));
+    let options: [(&str, bool, &[Kind]); 11] = [
+        ("--topology", args.topology.is_some(), &[Bytes, Stream, Slots]),
+        (
+            "--participants",
+            args.participants.is_some(),
+            &[Bytes, Stream, Slots, Mailbox, Semaphore],
+        ),
+        ("--receivers", args.receivers.is_some(), &[Broadcast, Latest]),
+        ("--ordered", args.ordered, &[Bytes, Stream]),
+        (
+            "--capacity",
+            args.capacity.is_some(),
+            &[Bytes, Stream, Slots, Mailbox, Broadcast, Semaphore],
+        ),
+        ("--message-size", args.message_size.is_some(), &[Slots, Broadcast, Latest]),
+        ("--message-align", args.message_align.is_some(), &[Slots, Broadcast, Latest]),
+        ("--longest", args.longest.is_some(), &[Mailbox, Broadcast]),
+        ("--types", args.types.is_some(), &[Mailbox]),
+        ("--initial", args.initial.is_some(), &[Semaphore]),
+        ("--huge-pages", args.huge_pages, &[Bytes, Stream, Slots, Mailbox, Broadcast, Latest]),
+    ];
+    for (option, given, kinds) in options {
+        if given && !kinds.contains(&args.kind) {
+            let kinds: Vec<String> = kinds.iter().map(|kind| kind.name()).collect();
+            let (kinds, kind) = (kinds.join(", "), args.kind.name());
+            return usage(format!("{option} is for --kind {kinds}; leave it out for {kind}"));
+        }
+    }
+    match args.kind {
+        Bytes | Stream if args.ordered && args.topology != Some(Shape::Mpsc) => {
+            usage("--ordered is for many senders; give --topology mpsc, or leave it out".to_owned())
+        }
+        Slots if args.message_size.is_none() => {
+            usage("a ring of slots needs the size of its messages; give --message-size".to_owned())
+        }
+        Latest if args.message_size.is_none() => {
+            usage("a variable needs the size of its value; give --message-size".to_owned())
+        }
+        Broadcast if args.message_align.is_some() && args.message_size.is_none() => usage(
+            "--message-align is for messages that all have one size; give --message-size"
+                .to_owned(),
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn refused(name: &str, error: &SetupError) -> Failure {

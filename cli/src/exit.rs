@@ -153,7 +153,9 @@ fn code_of(error: &SetupError) -> Code {
         | SetupError::HardLinked { .. }
         | SetupError::ModeTooWide { .. } => Code::Permission,
         // They can be had later.
-        SetupError::RoleTaken { .. } | SetupError::InUse => Code::WouldBlock,
+        SetupError::RoleTaken { .. } | SetupError::Crowded { .. } | SetupError::InUse => {
+            Code::WouldBlock
+        }
         SetupError::NotAFile
         | SetupError::NotARing
         | SetupError::Version { .. }

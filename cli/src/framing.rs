@@ -17,7 +17,7 @@ pub enum Framing {
 #[derive(Clone, Copy, Debug, Args)]
 #[group(multiple = false)]
 pub struct FramingArgs {
-    /// Every line is a message (default for byte rings)
+    /// Every line is a message (default where messages have any length)
     #[arg(long)]
     lines: bool,
 
@@ -29,7 +29,8 @@ pub struct FramingArgs {
     #[arg(long)]
     len32: bool,
 
-    /// The bytes as they come, with no mark between messages (default for rings of slots)
+    /// The bytes as they come, with no mark between messages (default for streams, and where
+    /// all messages have one size)
     #[arg(long)]
     raw: bool,
 }

@@ -47,22 +47,27 @@ fn text(ring: &Report) -> String {
         true => line("kind", format!("{}, {}{order}", ring.kind, ring.topology)),
         false => line("kind", ring.kind.to_owned()),
     }
-    if !is_ring(ring) {
+    if !has_messages(ring) {
         line("value", value(ring));
     }
-    let (what, unit) = match ring.kind {
-        "bytes" => ("longest message", String::new()),
-        _ => ("message", " messages".to_owned()),
+    let what = match ring.kind {
+        "bytes" | "mailbox" | "byte-broadcast" => "longest message",
+        _ => "message",
     };
+    let unit = if ring.kind == "bytes" { "" } else { " messages" };
     let has_lanes = ring.kind == "bytes" && ring.table > 0;
-    let each = if has_lanes { " for each sender" } else { "" };
-    if is_ring(ring) {
+    let each = match ring.kind {
+        "mailbox" => format!(" of each of {} types", ring.by_type.len()),
+        _ if has_lanes => " for each sender".to_owned(),
+        _ => String::new(),
+    };
+    if has_messages(ring) {
         line("capacity", format!("{}{unit}{each}", ring.amount(ring.capacity as u64)));
         let size = units::bytes(ring.message_size as u64);
         line(
             "messages",
-            match ring.kind {
-                "bytes" => format!("{what} {size}"),
+            match what {
+                "longest message" => format!("{what} {size}"),
                 _ => format!("{what} {size}, aligned to {}", ring.message_align),
             },
         );
@@ -82,23 +87,30 @@ fn text(ring: &Report) -> String {
         line("metadata", ring.metadata.clone());
     }
     line("created", format!("{} by process {}", calendar::utc(ring.created_ns), ring.creator));
-    if is_ring(ring) {
-        line(
-            "used",
-            format!("{}{unit}, at most {}", ring.amount(ring.used), ring.amount(ring.high_water)),
-        );
+    if has_messages(ring) {
+        let used = ring.amount(ring.used);
+        match is_broadcast(ring) {
+            true => line("behind", format!("{} at most", units::messages(ring.used))),
+            false => {
+                let of = if ring.by_type.is_empty() { "" } else { " of one type" };
+                line("used", format!("{used}{unit}, at most {}{of}", ring.amount(ring.high_water)));
+            }
+        }
+        for (waiting, kind) in ring.by_type.iter().zip(1..).filter(|(waiting, _)| **waiting > 0) {
+            line(&format!("type {kind}"), units::messages(*waiting));
+        }
         line("sent", units::messages(ring.sent));
         line("received", units::messages(ring.received));
     }
     line("sleeps", format!("{}, wakes {}, repairs {}", ring.waits, ring.wakes, ring.repairs));
     if has_lanes {
         line("lanes", format!("{} of {}", ring.senders, ring.table));
-    } else if matches!(ring.kind, "latest" | "broadcast") {
+    } else if ring.version.is_some() || is_broadcast(ring) {
         line("receivers", format!("{} of {}", ring.receivers, ring.table));
     } else if ring.table > 0 {
         let there = ring.senders + ring.receivers;
         line("participants", format!("{there} of {}", ring.table));
-        if is_ring(ring) {
+        if has_messages(ring) {
             line("redelivered", units::messages(ring.redelivered));
         }
     }
@@ -116,12 +128,26 @@ fn text(ring: &Report) -> String {
     text
 }
 
+/// Whether it has senders and receivers.
 fn is_ring(ring: &Report) -> bool {
     !matches!(ring.kind, "semaphore" | "event")
 }
 
-/// What a semaphore or an event has instead of messages.
+/// Whether what is sent waits to be received.
+fn has_messages(ring: &Report) -> bool {
+    is_ring(ring) && ring.version.is_none()
+}
+
+fn is_broadcast(ring: &Report) -> bool {
+    matches!(ring.kind, "broadcast" | "byte-broadcast")
+}
+
+/// What a semaphore, an event or a variable has instead of messages.
 fn value(ring: &Report) -> String {
+    if let Some(version) = ring.version {
+        let size = units::bytes(ring.message_size as u64);
+        return format!("version {version}, of {size} aligned to {}", ring.message_align);
+    }
     if ring.kind == "semaphore" {
         return format!("{} of {} permits are free", ring.value, ring.capacity);
     }
@@ -147,8 +173,12 @@ fn participant(member: &Member) -> String {
         None if member.held > 0 => format!(", has {}", member.held),
         None => String::new(),
     };
+    let gate = match (member.delivery, member.behind) {
+        (Some(delivery), Some(behind)) => format!(", {delivery}, {behind} behind"),
+        _ => String::new(),
+    };
     format!(
-        "process {}, {style}{}{style:#}, since {}, the {}{claim}",
+        "process {}, {style}{}{style:#}, since {}, the {}{claim}{gate}",
         member.pid,
         member.state,
         calendar::utc(member.since_ns),

@@ -36,7 +36,7 @@ Examples:
 /// What is found under a name.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Found {
+pub enum Found {
     Ring(Box<Report>),
     Broken { name: String, state: &'static str, error: String },
 }
@@ -63,7 +63,8 @@ pub fn run(args: &LsArgs) -> Outcome {
     print(&table::render(&headings, &rows))
 }
 
-fn look(name: &str) -> Option<Found> {
+/// What this name is, unless it has gone.
+pub fn look(name: &str) -> Option<Found> {
     let broken = |error: String| Found::Broken { name: name.to_owned(), state: "broken", error };
     let Ok(place) = place(name) else {
         return Some(broken("the name cannot be a ring's".to_owned()));

@@ -2,15 +2,17 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `create`, `ls`, `inspect`, `rm`, `doctor/`, `completions`, `man` | a verb each |
+//! | `create`, `ls`, `inspect`, `top`, `rm`, `doctor/`, `completions`, `man` | a verb each |
 //! | `send/`, `recv/` | streams into messages, and back |
+//! | `tail/` | messages, and none is taken |
+//! | `get`, `set` | the value of a variable |
 //! | `acquire` | a command that runs with permits of a semaphore |
 //! | `raise`, `wait` | flags of an event |
 //! | `meet` | `listen` and `connect`: streams both ways |
 //! | `bench/` | our rings against the kernel's IPC |
 //! | `exit` | what can go wrong, and the exit code of each |
 //! | `signals` | Ctrl-C |
-//! | `ring` | a ring of either kind, by name |
+//! | `ring` | what carries messages, of any kind, by name |
 //! | `framing` | where a message ends in a stream |
 //! | `report` | what is said of a ring, as text and as JSON |
 //! | `output`, `table`, `units`, `calendar` | how it is shown |
@@ -23,6 +25,7 @@ mod create;
 mod doctor;
 mod exit;
 mod framing;
+mod get;
 mod inspect;
 mod ls;
 mod man;
@@ -34,8 +37,11 @@ mod report;
 mod ring;
 mod rm;
 mod send;
+mod set;
 mod signals;
 mod table;
+mod tail;
+mod top;
 mod units;
 mod wait;
 
@@ -44,8 +50,8 @@ use std::process::ExitCode;
 
 /// Rings in shared memory between the processes of a machine
 ///
-/// A ring carries messages from one sender to one receiver. A NAME is that of a ring in /dev/shm, or a
-/// path if it contains a slash.
+/// A ring carries messages from senders to receivers. Beside rings there are mailboxes, broadcasts, variables, semaphores
+/// and events; `annulus create` makes them. A NAME is that of a ring in /dev/shm, or a path if it contains a slash.
 #[derive(Debug, Parser)]
 #[command(name = "annulus", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct CommandLine {
@@ -57,6 +63,8 @@ const AFTER_HELP: &str = "\
 Examples:
   annulus recv q --create > copy &         wait for messages
   annulus send q --create < file           send a file, line by line
+  annulus tail news -f                     follow a broadcast
+  annulus get price --wait                 the next value of a variable
   annulus ls                               rings on this machine
 
 Exit codes:
@@ -69,9 +77,13 @@ enum Verb {
     Create(create::CreateArgs),
     Ls(ls::LsArgs),
     Inspect(inspect::InspectArgs),
+    Top(top::TopArgs),
     Rm(rm::RmArgs),
     Send(send::SendArgs),
     Recv(recv::RecvArgs),
+    Tail(tail::TailArgs),
+    Get(get::GetArgs),
+    Set(set::SetArgs),
     Acquire(acquire::AcquireArgs),
     Raise(raise::RaiseArgs),
     Wait(wait::WaitArgs),
@@ -93,9 +105,13 @@ fn main() -> ExitCode {
         Verb::Create(args) => create::run(&args),
         Verb::Ls(args) => ls::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Top(args) => top::run(&args),
         Verb::Rm(args) => rm::run(&args),
         Verb::Send(args) => send::run(&args),
         Verb::Recv(args) => recv::run(&args),
+        Verb::Tail(args) => tail::run(&args),
+        Verb::Get(args) => get::run(&args),
+        Verb::Set(args) => set::run(&args),
         Verb::Acquire(args) => return acquire::run(&args),
         Verb::Raise(args) => raise::run(&args),
         Verb::Wait(args) => wait::run(&args),

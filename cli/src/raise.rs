@@ -1,7 +1,7 @@
 //! `annulus raise`: flags of an event.
 
 use crate::exit::{Code, Failure, Outcome};
-use crate::ring::place;
+use crate::ring::{place, unopened};
 use annulus::Event;
 use clap::Args;
 
@@ -31,7 +31,8 @@ pub fn mask(flags: &[u8]) -> u64 {
 
 pub fn run(args: &RaiseArgs) -> Outcome {
     let setup = |error| Failure::setup(&args.name, &error);
-    let event = Event::open(place(&args.name)?).map_err(setup)?;
+    let event = Event::open(place(&args.name)?);
+    let event = event.map_err(|error| unopened(&args.name, &error))?;
     let raised = event.handle().map_err(setup)?.raise(mask(&args.flags));
     // Whoever comes next finds them, also if nobody has it open now.
     event.keep();

@@ -47,6 +47,12 @@ pub struct Report {
     pub redelivered: u64,
     /// Of a semaphore: permits that are free. Of an event: the flags that are raised, as a number.
     pub value: u64,
+    /// Of a mailbox: how many messages of each type wait, those of type 1 first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_type: Vec<u64>,
+    /// Of a variable: how often it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
     pub participants: Vec<Member>,
 }
 
@@ -63,6 +69,12 @@ pub struct Member {
     pub claim: Option<[u64; 2]>,
     /// Permits of a semaphore.
     pub held: u32,
+    /// Of a receiver of a broadcast: `gate`, `lossy` or `evicted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<&'static str>,
+    /// Of the same: messages that it has not received yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
 }
 
 impl Report {
@@ -106,6 +118,8 @@ impl Report {
             repairs: ring.stats.repairs,
             redelivered: ring.stats.redelivered,
             value: ring.stats.value,
+            by_type: ring.stats.by_type,
+            version: (ring.kind == RingKind::Latest).then_some(ring.stats.sent),
             participants: ring.stats.participants.iter().map(Member::new).collect(),
         }
     }
@@ -141,6 +155,8 @@ impl Member {
             incarnation: who.incarnation,
             claim: who.claim.as_ref().map(|claim| [claim.start, claim.end - claim.start]),
             held: who.held,
+            delivery: who.gate.map(|gate| gate.name()),
+            behind: who.gate.map(|_| who.behind),
         }
     }
 }

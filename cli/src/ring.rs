@@ -1,12 +1,19 @@
-//! A ring of either kind, by name.
+//! What carries messages, of any kind, by name.
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::units;
-use annulus::{ByteRing, Participant, Place, Role, SetupError, Stats, UntypedRing, Wait};
+use annulus::inspect::Snapshot;
+use annulus::{
+    ByteBroadcast, ByteRing, Mailbox, Participant, Place, RingKind, Role, SetupError, Stats,
+    UntypedRing, Wait,
+};
 use clap::ValueEnum;
 
 /// Capacity of a byte ring that is made without one.
 pub const DEFAULT_BYTES: usize = 1 << 20;
+
+/// The label by which a byte ring is known to be a stream: bytes without boundaries.
+pub const STREAM: &str = "stream";
 
 /// Where a NAME is: a ring's name, or a path if it contains a slash.
 pub fn place(name: &str) -> Outcome<Place> {
@@ -42,7 +49,7 @@ pub struct RingArgs {
 pub enum Waiting {
     /// Never sleep: the lowest latency, for the price of a processor
     Spin,
-    /// Sleep at once
+    /// Sleep; look for a moment first only where sleeps turn out to last less than that
     Block,
     /// Spin for about as long as a sleep and a wake would cost, then sleep
     Adaptive,
@@ -58,18 +65,20 @@ impl From<Waiting> for Wait {
     }
 }
 
-/// A ring of messages of any size, or of one size.
+/// What carries messages.
 #[derive(Clone, Debug)]
 pub enum AnyRing {
     Bytes(ByteRing),
     Slots(UntypedRing),
+    Mailbox(Mailbox),
+    Broadcast(ByteBroadcast),
 }
 
 impl AnyRing {
     /// Opens the ring, or makes it if that was asked for.
     pub fn open(args: &RingArgs) -> Outcome<Self> {
         let place = place(&args.name)?;
-        // Twice, because a ring of slots may turn up between a look for it and making a byte ring.
+        // Twice, because a ring of another kind may turn up between a look for it and making a byte ring.
         let mut opened = Self::open_as_it_is(&place, args.owner);
         if args.create && matches!(opened, Err(SetupError::NotFound)) {
             let builder = ByteRing::builder(args.capacity.unwrap_or(DEFAULT_BYTES));
@@ -86,20 +95,54 @@ impl AnyRing {
                     args.name
                 ),
             ),
-            error => Failure::setup(&args.name, &error),
+            error => unopened(&args.name, &error),
         })
     }
 
+    /// Opens the ring, if there is one.
+    pub fn open_existing(name: &str, owner: Option<u32>) -> Outcome<Self> {
+        Self::open_as_it_is(&place(name)?, owner).map_err(|error| unopened(name, &error))
+    }
+
     fn open_as_it_is(place: &Place, owner: Option<u32>) -> Result<Self, SetupError> {
-        let mut bytes = ByteRing::attach();
-        let mut slots = UntypedRing::attach();
-        if let Some(owner) = owner {
-            bytes = bytes.owner(owner);
-            slots = slots.owner(owner);
+        // What it is by the look of it; it is checked again when it is opened.
+        match Snapshot::open(place)?.kind {
+            RingKind::Slots => {
+                let slots = UntypedRing::attach();
+                let slots = owner.map_or(slots.clone(), |owner| slots.owner(owner));
+                slots.open(place.clone()).map(Self::Slots)
+            }
+            RingKind::Mailbox => {
+                let mailbox = Mailbox::attach();
+                let mailbox = owner.map_or(mailbox.clone(), |owner| mailbox.owner(owner));
+                mailbox.open(place.clone()).map(Self::Mailbox)
+            }
+            RingKind::Broadcast | RingKind::ByteBroadcast => {
+                let broadcast = ByteBroadcast::attach();
+                let broadcast = owner.map_or(broadcast.clone(), |owner| broadcast.owner(owner));
+                broadcast.open(place.clone()).map(Self::Broadcast)
+            }
+            _ => {
+                let bytes = ByteRing::attach();
+                let bytes = owner.map_or(bytes.clone(), |owner| bytes.owner(owner));
+                bytes.open(place.clone()).map(Self::Bytes)
+            }
         }
-        match bytes.open(place.clone()) {
-            Err(SetupError::Kind { .. }) => slots.open(place.clone()).map(Self::Slots),
-            opened => opened.map(Self::Bytes),
+    }
+
+    /// Whether boundaries between its messages mean nothing.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Bytes(ring) if ring.label() == STREAM)
+    }
+
+    /// What it is, for people.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Bytes(_) if self.is_stream() => "a stream",
+            Self::Bytes(_) => "a byte ring",
+            Self::Slots(_) => "a ring of slots",
+            Self::Mailbox(_) => "a mailbox",
+            Self::Broadcast(_) => "a broadcast",
         }
     }
 
@@ -107,6 +150,19 @@ impl AnyRing {
         match self {
             Self::Bytes(ring) => ring.is_persistent(),
             Self::Slots(ring) => ring.is_persistent(),
+            Self::Mailbox(mailbox) => mailbox.is_persistent(),
+            Self::Broadcast(broadcast) => broadcast.is_persistent(),
+        }
+    }
+
+    /// Leaves the name behind when this process leaves, even if it is the last user.
+    pub fn keep(&self) {
+        match self {
+            Self::Bytes(ring) => ring.keep(),
+            Self::Slots(ring) => ring.keep(),
+            // It lasts until it is removed.
+            Self::Mailbox(_) => {}
+            Self::Broadcast(broadcast) => broadcast.keep(),
         }
     }
 
@@ -114,6 +170,8 @@ impl AnyRing {
         match self {
             Self::Bytes(ring) => ring.stats(),
             Self::Slots(ring) => ring.stats(),
+            Self::Mailbox(mailbox) => mailbox.stats(),
+            Self::Broadcast(broadcast) => broadcast.stats(),
         }
     }
 
@@ -121,6 +179,25 @@ impl AnyRing {
     pub fn who(&self, role: Role) -> Option<Participant> {
         who(&self.stats(), role)
     }
+}
+
+/// Something could not be opened; if it is something else, with the verbs for that.
+pub fn unopened(name: &str, error: &SetupError) -> Failure {
+    let kind = place(name).ok().and_then(|place| Snapshot::open(&place).ok()).map(|ring| ring.kind);
+    let (SetupError::Kind { expected, .. }, Some(kind)) = (error, kind) else {
+        return Failure::setup(name, error);
+    };
+    let (what, verbs) = match kind {
+        RingKind::Semaphore => ("a semaphore", "`annulus acquire`"),
+        RingKind::Event => ("an event", "`annulus raise` and `annulus wait`"),
+        RingKind::Latest => ("a variable", "`annulus get` and `annulus set`"),
+        RingKind::Mailbox => ("a mailbox", "`annulus send` and `annulus recv`"),
+        RingKind::Broadcast | RingKind::ByteBroadcast => {
+            ("a broadcast", "`annulus send` and `annulus recv`")
+        }
+        _ => ("a ring", "`annulus send` and `annulus recv`"),
+    };
+    Failure::new(Code::Corrupt, format!("{name}: this is {what}, not {expected}; use {verbs}"))
 }
 
 /// Who has a role, or had it last.

@@ -3,14 +3,14 @@
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::complain;
 use crate::ring::place;
-use annulus::SetupError;
 use annulus::inspect::{self, Snapshot, State};
+use annulus::{Mailbox, RingKind, SetupError};
 use clap::Args;
 
 /// Remove rings
 ///
 /// A ring in use is refused, unless --force is given: then its users go on with it, and nobody else can
-/// open it.
+/// open it. A mailbox is removed for its users, too: whoever waits is told.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct RmArgs {
@@ -73,10 +73,21 @@ fn stale() -> Outcome<Vec<String>> {
 
 fn remove(name: &str, force: bool) -> Outcome {
     let place = place(name)?;
+    let seen = Snapshot::open(&place);
     // A name has our prefix; a path may be anything, and what was never a ring is not ours to remove.
     if name.contains('/') {
-        if let Err(error @ (SetupError::NotARing | SetupError::NotAFile)) = Snapshot::open(&place) {
-            return Err(Failure::setup(name, &error));
+        if let Err(error @ (SetupError::NotARing | SetupError::NotAFile)) = &seen {
+            return Err(Failure::setup(name, error));
+        }
+    }
+    if force && seen.is_ok_and(|seen| seen.kind == RingKind::Mailbox) {
+        // As `ipcrm` does it. What cannot be opened so can still lose its name.
+        if let Ok(mailbox) = Mailbox::open(place.clone()) {
+            return match mailbox.remove() {
+                // Somebody was faster with one half of it.
+                Err(SetupError::NotFound) => Ok(()),
+                done => done.map_err(|error| Failure::setup(name, &error)),
+            };
         }
     }
     annulus::remove(&place, force).map_err(|error| Failure::setup(name, &error))

@@ -3,7 +3,7 @@
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::print;
 use crate::raise::mask;
-use crate::ring::place;
+use crate::ring::{place, unopened};
 use crate::units;
 use annulus::{Event, EventTimeoutError};
 use clap::Args;
@@ -45,7 +45,8 @@ Examples:
 
 pub fn run(args: &WaitArgs) -> Outcome {
     let setup = |error| Failure::setup(&args.name, &error);
-    let event = Event::open(place(&args.name)?).map_err(setup)?;
+    let event = Event::open(place(&args.name)?);
+    let event = event.map_err(|error| unopened(&args.name, &error))?;
     let mut handle = event.handle().map_err(setup)?;
     let mask = mask(&args.flags);
     let deadline = Instant::now() + args.timeout.unwrap_or(NO_TIMEOUT).min(NO_TIMEOUT);

@@ -1,5 +1,6 @@
 //! `annulus bench` from the outside: it runs to its end, says what it promised, and leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -41,12 +42,113 @@ fn the_quick_run_measures_every_transport() {
     assert!(output.stderr.is_empty(), "no progress unless a terminal: {}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     check_rows(&report);
-    for transport in ["ring", "bytes", "pipe", "fifo", "unix-stream", "unix-seqpacket", "eventfd"] {
+    for transport in
+        ["ring", "bytes", "stream", "pipe", "fifo", "unix-stream", "unix-seqpacket", "eventfd"]
+    {
         let mut rows = report["rows"].as_array().unwrap().iter();
         assert!(
             rows.any(|row| row["transport"] == transport && row["rtt_ns"].is_object()),
             "{transport}"
         );
+    }
+}
+
+/// Each row of the table of the kernel's mechanisms: an original, what replaces it, and the figures that both have.
+const ROWS: [(&str, &str, &str); 24] = [
+    ("pipe", "Stream", "both"),
+    ("FIFO", "Stream", "both"),
+    ("System V queue", "Mailbox", "both"),
+    ("POSIX queue", "Mailbox", "both"),
+    ("shared memory, semop", "Ring", "both"),
+    ("shared memory, sem_t", "Ring", "both"),
+    ("Unix stream socket", "ByteStream", "both"),
+    ("Unix seqpacket socket", "ByteDuplex", "both"),
+    ("Unix datagram socket", "ByteRing, lanes", "rate"),
+    ("pipe", "Broadcast", "both"),
+    ("4 pipes", "Broadcast", "rate"),
+    ("16 pipes", "Broadcast", "rate"),
+    ("sigqueue, signalfd", "Event", "both"),
+    ("eventfd", "Event", "both"),
+    ("sigqueue, signalfd", "Broadcast", "both"),
+    ("semop", "Semaphore", "both"),
+    ("sem_t", "Semaphore", "both"),
+    ("semop", "Semaphore", "rate"),
+    ("semop, SEM_UNDO", "Semaphore", "rate"),
+    ("sem_t", "Semaphore", "rate"),
+    ("mutex", "Semaphore", "rate"),
+    ("robust mutex", "Semaphore", "rate"),
+    ("mutex, condition", "Latest", "round trip"),
+    ("mutex", "Latest", "rate"),
+];
+
+#[test]
+fn all_mechanisms_are_measured_beside_what_replaces_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let svg = dir.path().join("chart.svg");
+    let output = bench().args(["--all", "--quick", "--json", "--svg"]).arg(&svg).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "no progress unless a terminal: {}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["floor_rtt_ns"].as_u64().unwrap() > 0);
+    assert_eq!(report["rows"], serde_json::json!([]));
+    let rows = report["replacements"].as_array().unwrap();
+    let (mut places, mut waits) = (BTreeSet::new(), BTreeSet::new());
+    for row in rows {
+        places.insert(row["processors"].as_u64().unwrap());
+        waits.insert(row["wait"].as_str().unwrap());
+        let figures = [("rtt_ns", "round_trip"), ("msgs_per_s", "rate")];
+        let has: Vec<_> = figures.into_iter().filter(|(key, _)| !row[key].is_null()).collect();
+        assert!(!has.is_empty(), "{row}");
+        // A machine may be without queues of the kernel.
+        let skipped = row.get("skipped").is_some();
+        for (key, ratio) in has {
+            assert_eq!(row[format!("original_{key}")].is_null(), skipped, "{row}");
+            assert_eq!(
+                row["ratio"][ratio].as_f64().is_some_and(|ratio| ratio > 0.0),
+                !skipped,
+                "{row}"
+            );
+        }
+        if let Some(rtt) = row["rtt_ns"].as_object() {
+            let rtt = ["p50", "p99", "p999", "max"].map(|key| rtt[key].as_u64().unwrap());
+            assert!(rtt.is_sorted() && rtt[0] > 0, "{row}");
+        }
+    }
+    assert!(places.contains(&1) && places.is_subset(&BTreeSet::from([1, 2])), "{places:?}");
+    assert_eq!(waits, BTreeSet::from(["adaptive", "block"]));
+    for (original, replacement, figures) in ROWS {
+        let found = rows.iter().any(|row| {
+            let has = |key: &str| !row[key].is_null();
+            row["original"] == original
+                && row["replacement"] == replacement
+                && (has("rtt_ns") || figures == "rate")
+                && (has("msgs_per_s") || figures == "round trip")
+        });
+        // Some are compared only where there are two processors.
+        assert!(found || places.len() == 1, "{original} and {replacement}: {figures}");
+    }
+    assert!(std::fs::read_to_string(&svg).unwrap().trim_end().ends_with("</svg>"));
+}
+
+#[test]
+fn the_comparison_is_printed_for_people_and_for_documents() {
+    let output = run(&["--all", "--quick", "--one-cpu", "--markdown"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let markdown = text(&output.stdout);
+    let titles = markdown.lines().filter(|line| line.starts_with("| original |")).count();
+    assert_eq!(titles, 1, "only one processor: {markdown}");
+    assert!(markdown.contains("\n| pipe | `Stream` | bytes, 64 B |"), "{markdown}");
+    for (arguments, reason) in [
+        ("--all --size 8", "--size"),
+        ("--all --vs pipe", "--vs"),
+        ("--all --senders 2", "--senders"),
+        ("--all --bars", "--bars"),
+        ("--all --markdown --json", "--json"),
+        ("--markdown", "--all"),
+    ] {
+        let output = run(&arguments.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(text(&output.stderr).contains(reason), "{arguments}: {}", text(&output.stderr));
     }
 }
 

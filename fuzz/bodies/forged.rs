@@ -27,9 +27,17 @@ unsafe impl Sync for Forged {}
 impl Forged {
     /// A copy of a sound half, to be spoilt.
     pub fn of(sound: OwnedFd) -> Self {
-        let sound = File::from(sound);
-        let mut bytes = vec![0; sound.metadata().unwrap().len() as usize];
-        sound.read_exact_at(&mut bytes, 0).unwrap();
+        Self::of_all([sound])
+    }
+
+    /// Copies of sound halves, behind each other.
+    pub fn of_all<const N: usize>(sound: [OwnedFd; N]) -> Self {
+        let mut bytes = Vec::new();
+        for sound in sound.map(File::from) {
+            let at = bytes.len();
+            bytes.resize(at + sound.metadata().unwrap().len() as usize, 0);
+            sound.read_exact_at(&mut bytes[at..], 0).unwrap();
+        }
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let file = File::from(memfd_create(c"forged", flags).unwrap());
         fallocate(&file, FallocateFlags::empty(), 0, bytes.len() as i64).unwrap();

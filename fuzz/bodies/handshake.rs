@@ -26,8 +26,7 @@ const STEPS: usize = 40;
 const HELLO: u64 = 1;
 const ANSWER: u64 = 2;
 const REFUSE: u64 = 3;
-const OFFER: u64 = 4;
-const DONE: u64 = 5;
+const BELL: u64 = 6;
 
 /// The bytes are what a peer does in a handshake: to a listener, which has several such clients, or to a client. Each
 /// is answered, the other side can be used if it came to a connection, and no descriptor that was sent is kept.
@@ -47,6 +46,16 @@ fn name() -> String {
     format!("annulus-fuzz-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Repeats a call that a signal ends: the fuzzer has a timer.
+fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(nix::errno::Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
 fn seqpacket() -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC;
     socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap()
@@ -54,9 +63,11 @@ fn seqpacket() -> OwnedFd {
 
 /// The descriptors that a peer has to send.
 struct Wares {
-    /// Both halves of an honest peer, sender's first, and of one that spoils them.
-    sound: [annulus::Split<Ring<u64>>; 2],
-    forged: [Forged; 2],
+    /// A half of each role, as for a ring that is not of a connection.
+    halves: [annulus::Split<Ring<u64>>; 2],
+    /// The halves of a connection, of an honest peer, and of one that spoils them.
+    sound: Forged,
+    spoilt: Forged,
     unsealed: OwnedFd,
     null: File,
     /// The end of a pipe that tells by its end when nobody has the other one any more.
@@ -66,18 +77,23 @@ struct Wares {
 
 impl Wares {
     fn new(input: &mut Input<'_>) -> Self {
-        let halves = || {
-            [Role::Sender, Role::Receiver].map(|role| Ring::builder(CAPACITY).split(role).unwrap())
-        };
-        let forged = halves().map(|half| Forged::of(half.descriptor().unwrap()));
+        let halves =
+            [Role::Sender, Role::Receiver].map(|role| Ring::builder(CAPACITY).split(role).unwrap());
+        let both = || Forged::of_all(halves.each_ref().map(|half| half.descriptor().unwrap()));
+        let (sound, spoilt) = (both(), both());
+        sound.come_alive(1);
+        sound.come_alive(2);
         if input.byte().is_multiple_of(4) {
-            let (half, word) = (&forged[input.below(2)], input.below(24) * 8);
-            half.set(word, input.edgy(half.get(word)));
+            // Of the header of either half. The receiver's is behind the sender's, and ends the file.
+            let second = spoilt.words().len() * 8 - 2 * 4096;
+            let word = [0, second][input.below(2)] + input.below(24) * 8;
+            spoilt.set(word, input.edgy(spoilt.get(word)));
         }
         let (tell, told) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
         Self {
-            sound: halves(),
-            forged,
+            halves,
+            sound,
+            spoilt,
             unsealed: memfd_create(c"unsealed", MFdFlags::MFD_CLOEXEC).unwrap(),
             null: File::open("/dev/null").unwrap(),
             tell: tell.into(),
@@ -85,16 +101,11 @@ impl Wares {
         }
     }
 
-    /// What goes with a message. `first` is the role of the peer's half that is due first.
-    fn some(&self, input: &mut Input<'_>, is_due: bool, first: usize) -> Vec<OwnedFd> {
+    /// What goes with a message, if a peer's halves are due or not.
+    fn some(&self, input: &mut Input<'_>, is_due: bool) -> Vec<OwnedFd> {
         let count = match input.byte() % 16 {
-            0..8 if is_due => {
-                let halves = [first, 1 - first];
-                return halves.map(|i| self.sound[i].descriptor().unwrap()).into();
-            }
-            8..11 if is_due => {
-                return [first, 1 - first].map(|i| self.forged[i].descriptor()).into();
-            }
+            0..8 if is_due => return vec![self.sound.descriptor()],
+            8..11 if is_due => return vec![self.spoilt.descriptor()],
             0..11 => 0,
             11 => 1,
             12 | 13 => 2,
@@ -106,8 +117,9 @@ impl Wares {
 
     fn one(&self, which: u8) -> OwnedFd {
         match which % 8 {
-            0 | 1 => self.sound[usize::from(which % 2)].descriptor().unwrap(),
-            2 | 3 => self.forged[usize::from(which % 2)].descriptor(),
+            0 => self.sound.descriptor(),
+            1 => self.spoilt.descriptor(),
+            2 | 3 => self.halves[usize::from(which % 2)].descriptor().unwrap(),
             4 => self.unsealed.try_clone().unwrap(),
             5 => self.null.try_clone().unwrap().into(),
             6 => File::open("/").unwrap().into(),
@@ -133,11 +145,11 @@ fn message(input: &mut Input<'_>, due: u64) -> Vec<u8> {
     let magic = u64::from_le_bytes(*b"annulus>");
     let capacity = CAPACITY as u64;
     let choice = input.byte();
-    let kind = if choice.is_multiple_of(8) { 1 + u64::from(choice / 8) % 5 } else { due };
+    let kind = if choice.is_multiple_of(8) { 1 + u64::from(choice / 8) % BELL } else { due };
     let mut words = match kind {
-        HELLO => vec![magic, HELLO, 1, 0, 1, 8, 8, capacity, capacity, 0, 0, 0, 0, 0, 0, 0, 0],
-        ANSWER => vec![magic, ANSWER, 1, 0, capacity, capacity],
-        REFUSE => vec![magic, REFUSE, 1, 1],
+        HELLO => vec![magic, HELLO, 2, 0, 1, 8, 8, capacity, capacity, 0, 0, 0, 0, 0, 0, 0, 0],
+        ANSWER => vec![magic, ANSWER, 2, 0, capacity, capacity],
+        REFUSE => vec![magic, REFUSE, 1, 2],
         _ => vec![magic, kind],
     };
     match input.byte() % 16 {
@@ -182,7 +194,7 @@ fn before_a_listener(input: &mut Input<'_>, wares: &Wares) {
         match input.byte() % 8 {
             0 if clients.len() < 4 => {
                 let client = seqpacket();
-                connect(client.as_raw_fd(), &address).unwrap();
+                uninterrupted(|| connect(client.as_raw_fd(), &address)).unwrap();
                 clients.push((client, HELLO));
             }
             1 if !clients.is_empty() => drop(clients.swap_remove(input.below(clients.len()))),
@@ -190,8 +202,8 @@ fn before_a_listener(input: &mut Input<'_>, wares: &Wares) {
                 let which = input.below(clients.len());
                 let (client, due) = &mut clients[which];
                 let bytes = message(input, *due);
-                say(client, &bytes, &wares.some(input, *due == OFFER, 0));
-                *due = OFFER;
+                say(client, &bytes, &wares.some(input, *due == HELLO));
+                *due = BELL;
             }
             _ => match listener.accept_timeout::<Duplex<u64>>(Duration::ZERO) {
                 Ok(duplex) => enjoy(duplex),
@@ -224,7 +236,7 @@ fn before_a_client(input: &mut Input<'_>, wares: &Wares) {
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     });
-    let server = accept(listener.as_raw_fd()).unwrap();
+    let server = uninterrupted(|| accept(listener.as_raw_fd())).unwrap();
     // SAFETY: the kernel has just made it, for us alone.
     let server = unsafe { OwnedFd::from_raw_fd(server) };
     let (mut due, mut has_heard) = (ANSWER, false);
@@ -236,13 +248,13 @@ fn before_a_client(input: &mut Input<'_>, wares: &Wares) {
             0 => {
                 // It says something at first; later it may wait for us.
                 let patience = if has_heard { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
-                let _ = recv(server.as_raw_fd(), &mut [0; 200], patience);
+                let _ = uninterrupted(|| recv(server.as_raw_fd(), &mut [0; 200], patience));
                 has_heard = true;
             }
             _ => {
                 let bytes = message(input, due);
-                say(&server, &bytes, &wares.some(input, due == ANSWER, 1));
-                due = DONE;
+                say(&server, &bytes, &wares.some(input, due == ANSWER));
+                due = BELL;
             }
         }
     }

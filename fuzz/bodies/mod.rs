@@ -6,6 +6,7 @@
 //! * [`consume`]: a ring whose every shared byte a peer may have written is recovered and used.
 //! * [`handshake`]: a peer says anything in a handshake, with any descriptors, to either side.
 //! * [`latest`]: a variable's calls against a plain one, and then whatever words others may write.
+//! * [`mailbox`]: a mailbox's calls against a plain list, and then whatever words others may write.
 //! * [`operations`]: sequences of calls against a queue that says what each must answer.
 //! * [`permits`]: semaphores and events, calls against a model and any contents of their words.
 //! * [`repair`]: any journals, stamps and positions of a ring with shared sides are resolved, and the living keep
@@ -21,6 +22,7 @@ pub mod forged;
 mod handshake;
 mod input;
 mod latest;
+mod mailbox;
 mod operations;
 mod permits;
 mod repair;
@@ -31,6 +33,7 @@ pub use broadcast::broadcast;
 pub use consume::consume;
 pub use handshake::handshake;
 pub use latest::latest;
+pub use mailbox::mailbox;
 pub use operations::operations;
 pub use permits::permits;
 pub use repair::repair;

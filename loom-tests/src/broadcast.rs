@@ -120,16 +120,15 @@ impl Memory {
 
     fn join(&self, channel: Channel, me: usize) -> Receiver {
         let (delivery, start, _) = channel.receivers[me];
-        let mem = self.memory();
-        let mut receiver =
-            Receiver::join(mem, SHAPE, channel.capacity, me, delivery, start).unwrap();
+        let mem = self.memory().heard_by(me);
+        let mut receiver = Receiver::join(&mem, SHAPE, channel.capacity, delivery, start).unwrap();
         receiver.set_resume(channel.resume);
         receiver
     }
 
     /// Makes `tries` attempts to receive; whether the last one found nothing.
     fn receive(&self, channel: Channel, me: usize, tries: usize, listener: &mut Listener) -> bool {
-        let mem = self.memory();
+        let mem = &self.memory().heard_by(me);
         let delivery = channel.receivers[me].0;
         let receiver = listener.receiver.as_mut().expect("it has joined");
         // What nobody keeps from being written over.

@@ -79,12 +79,12 @@ impl Memory {
         let mem = self.memory();
         let mut cursor = ReadCursor::new(mem, SHAPE, me).unwrap();
         for _ in 0..count {
-            if !cursor.is_latest(mem) {
-                cursor.choose(mem).unwrap();
+            if !cursor.is_latest() {
+                cursor.choose(SHAPE).unwrap();
             }
             let mut value = [0_u64; 2];
             // SAFETY: there is room for a value.
-            unsafe { cursor.copy(mem, SHAPE, value.as_mut_ptr().cast()) };
+            unsafe { cursor.copy(SHAPE, value.as_mut_ptr().cast()) };
             assert_eq!(value, [cursor.version(); 2], "torn");
             assert!(value[0] >= seen.get(), "{} after {}", value[0], seen.get());
             seen.set(value[0]);

@@ -177,7 +177,7 @@ impl Place {
                     let at_once = account.release_at_once(mem, count);
                     let before =
                         at_once.unwrap_or_else(|| account.release(mem, count).expect("it is held"));
-                    if answered.must_wake(&self.receiver) {
+                    if !answered.is_quiet(&self.receiver) && answered.must_wake(&self.receiver) {
                         let most = if before.is_many() { usize::MAX } else { count as usize };
                         answered.woke(self.wake(most) >= most);
                     }

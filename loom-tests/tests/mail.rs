@@ -2,9 +2,14 @@
 
 #![cfg(loom)]
 
-use annulus_loom_tests::mail::{MAILROOMS, Mailroom};
+use annulus_loom_tests::mail::{ACCIDENTS, Accident, MAILROOMS, Mailroom};
 
 #[test]
 fn undisturbed() {
     MAILROOMS.iter().for_each(Mailroom::run);
+}
+
+#[test]
+fn the_sender_dies() {
+    ACCIDENTS.iter().for_each(Accident::run_with_kills);
 }

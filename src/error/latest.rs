@@ -15,6 +15,12 @@ pub enum LatestError {
     /// The value was written over while it was copied, again and again. Only [`Latest::peek`](crate::Latest::peek)
     /// says so.
     Overtaken,
+    /// What was given has another size than the variable's value. Only
+    /// [`UntypedLatest`](crate::UntypedLatest)'s handles say so.
+    Size {
+        /// Bytes of the value.
+        expected: usize,
+    },
     /// The contents of the memory are damaged; this handle does nothing more.
     Corrupt,
     /// The handle was made before a fork and belongs to the parent.
@@ -43,6 +49,9 @@ impl fmt::Display for LatestError {
             }
             Self::Overtaken => {
                 "the value was written faster than it could be copied; read it through a reader, which is not overtaken"
+            }
+            Self::Size { expected } => {
+                return write!(f, "the variable's value has exactly {expected} bytes; give as many");
             }
             Self::Corrupt => CORRUPT,
             Self::Forked => FORKED,

@@ -2,10 +2,11 @@
 
 use super::messages::{BELL_PLEASE, FEATURES, Hello, Message, VERSION};
 use super::{
-    Address, Authorize, Channel, Face, Link, Own, PATIENCE, Peer, label_of, receive, receive_by,
-    refuse, send, two,
+    Address, Authorize, Channel, Face, Link, PATIENCE, Peer, label_of, one, receive, receive_by,
+    refuse, send,
 };
 use crate::error::{ConnectError, Refusal};
+use crate::segment::OwnHalves;
 use crate::sys::clock::Monotonic;
 use crate::sys::fork::PrivateFd;
 use crate::sys::socket;
@@ -159,10 +160,11 @@ impl Connect {
             back: back.capacity as u64,
             label,
         };
+        // While the listener wakes up.
+        let own = OwnHalves::create(there, back)?;
         let last_word = |error| last_word(socket.as_fd(), error);
-        send(socket.as_fd(), Message::Hello(hello), &[]).map_err(last_word)?;
-        // While the listener makes its own.
-        let own = Own::create(there, back);
+        let hello_said = send(socket.as_fd(), Message::Hello(hello), &[own.descriptor()]);
+        hello_said.map_err(last_word)?;
         let (answer, fds) = receive_by(socket.as_fd(), deadline).map_err(last_word)?;
         let asked = match answer {
             Message::Answer { features, .. } => features & FEATURES,
@@ -175,23 +177,15 @@ impl Connect {
             back: hello.back,
         };
         let joined = if answer == wanted {
-            let own = own?;
-            let ours = own.descriptors(true)?;
-            own.join(true, two(fds)?).map(|rings| (ours, rings)).map_err(ConnectError::from)
+            one(fds).and_then(|fd| own.join(fd).map_err(ConnectError::from))
         } else {
             Err(ConnectError::Protocol { reason: "answers something else than was asked" })
         };
-        let (ours, (sends, receives)) =
+        let (sends, receives) =
             joined.inspect_err(|_| refuse(socket.as_fd(), Refusal::Malformed))?;
-        send(socket.as_fd(), Message::Offer, &ours).map_err(last_word)?;
-        drop(ours);
-        match receive_by(socket.as_fd(), deadline).map_err(last_word)? {
-            (Message::Done, _) => {}
-            _ => return Err(ConnectError::Protocol { reason: "says something out of turn" }),
-        }
         let (sends, receives) = (Arc::new(sends), Arc::new(receives));
-        let link = Link::new(socket, peer, [&sends, &receives], asked & BELL_PLEASE != 0);
-        link.watch();
+        let has_bell = asked & BELL_PLEASE != 0;
+        let link = Link::new(socket, peer, [&sends, &receives], has_bell, None);
         Ok(F::over(Channel { sends, receives, link })?)
     }
 }

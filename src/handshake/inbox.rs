@@ -11,8 +11,8 @@ use crate::error::{ConnectError, FdsError};
 use crate::segment::Company;
 use crate::sys::socket::{self, MOST_FDS};
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::PoisonError;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, PoisonError};
 
 /// Messages on the socket that are passed over in one search. A correct peer's are no more than a socket holds.
 const MOST_PASSED_OVER: usize = 4096;
@@ -106,10 +106,14 @@ impl Link {
 }
 
 impl Company for Link {
+    fn attend(self: Arc<Self>) {
+        self.watch();
+    }
+
     fn ring(&self) {
         if self.has_bell && self.is_ours() {
             // Where there is no room for more, it has enough to hear already; and where it is gone, nobody listens.
-            let _ = send(self.socket().as_fd(), Message::Bell, &[]);
+            let _ = send(self.socket(), Message::Bell, &[]);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::inbox::Inbox;
 use super::messages::Message;
+use super::quota::Place;
 use super::{receive, watch};
 use crate::error::ConnectError;
 use crate::participants;
@@ -78,37 +79,33 @@ pub(crate) struct Link {
     socket: PrivateFd,
     peer: Peer,
     rings: [Weak<Segment>; 2],
+    /// Its name with the thread that hears of hang-ups.
     watched: OnceLock<u64>,
     /// Whether the peer sleeps where a message on the socket wakes it.
     pub(super) has_bell: bool,
     pub(super) inbox: Mutex<Inbox>,
+    /// A listener's client has one.
+    _place: Option<Place>,
 }
 
 impl Link {
-    /// The link of `rings`, which keep it; `has_bell` says that the peer wants to be rung for.
+    /// The link of `rings`, which keep it; `has_bell` says that the peer wants to be rung for, and `place` is what it
+    /// has among a listener's clients.
     pub(super) fn new(
         socket: PrivateFd,
         peer: Peer,
         rings: [&Arc<Segment>; 2],
         has_bell: bool,
+        place: Option<Place>,
     ) -> Arc<Self> {
         let weak = rings.map(Arc::downgrade);
         let (watched, inbox) = (OnceLock::new(), Mutex::default());
-        let link = Self { socket, peer, rings: weak, watched, has_bell, inbox };
+        let link = Self { socket, peer, rings: weak, watched, has_bell, inbox, _place: place };
         let link = Arc::new(link);
         for ring in rings {
             ring.keep_with(Arc::<Self>::clone(&link));
         }
         link
-    }
-
-    /// Has a thread of this process's hear when the peer is gone.
-    pub(crate) fn watch(self: &Arc<Self>) {
-        if self.watched.get().is_none() && self.socket.is_ours() {
-            if let Some(name) = watch::watch(self.socket.as_fd(), Arc::downgrade(self)) {
-                let _ = self.watched.set(name);
-            }
-        }
     }
 
     pub(crate) fn peer(&self) -> &Peer {
@@ -118,6 +115,16 @@ impl Link {
     /// The socket, for whoever waits for many of them.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Has a thread of this process's hear when the peer is gone.
+    pub(super) fn watch(self: Arc<Self>) {
+        if self.watched.get().is_none() && self.socket.is_ours() {
+            // Of two threads that come at once the set takes the socket of one.
+            if let Some(name) = watch::watch(self.socket.as_fd(), Arc::downgrade(&self)) {
+                let _ = self.watched.set(name);
+            }
+        }
     }
 
     /// Whether it is this process's.

@@ -4,12 +4,13 @@
 //! nobody but itself.
 
 use super::messages::{BELL_PLEASE, Hello, Message, VERSION};
+use super::quota::{Place, Quota};
 use super::{
-    Address, Authorize, Channel, Face, Link, Messages, Own, PATIENCE, Peer, label_of, receive,
-    refuse, send, two,
+    Address, Authorize, Channel, Face, Link, Messages, PATIENCE, Peer, label_of, one, receive,
+    refuse, send,
 };
 use crate::error::{ConnectError, Refusal, SetupError};
-use crate::segment::Spec;
+use crate::segment::{OwnHalves, Spec};
 use crate::sys::clock::Monotonic;
 use crate::sys::fork::PrivateFd;
 use crate::sys::{epoll, socket};
@@ -25,9 +26,6 @@ use std::time::{Duration, Instant};
 
 /// Handshakes under way at a time. When there are as many, the oldest makes room.
 const MOST_PENDING: usize = 64;
-/// Handshakes may together have made rings of so many times what one client may ask for. When they would have made
-/// more, the oldest of those that have made any makes room.
-const PENDING_SHARES: u64 = 2;
 /// Steps of handshakes that are made in one go.
 const STEPS: usize = 8;
 /// The name of the listening socket among those that are waited for; those of clients are higher.
@@ -44,6 +42,7 @@ pub struct ListenerOptions {
     label: String,
     timeout: Duration,
     most_bytes: u64,
+    most_per_user: usize,
     authorize: Authorize,
 }
 
@@ -78,6 +77,32 @@ impl ListenerOptions {
     /// halves. Default: 64 MiB.
     pub fn most_bytes(mut self, bytes: u64) -> Self {
         self.most_bytes = bytes;
+        self
+    }
+
+    /// The most clients of one user at a time, with those whose handshakes are under way: more are refused
+    /// ([`Refusal::Crowded`]). A connection counts until it is dropped here. Who the user is, the kernel says
+    /// ([`Peer::uid`]); in a user namespace, users whom it does not know count as one. Default: no limit.
+    ///
+    /// ```
+    /// use annulus::{Address, ByteDuplex, ConnectError, Listener, Refusal};
+    ///
+    /// let address = Address::name(format!("annulus-example-quota-{}", std::process::id()));
+    /// let mut listener = Listener::options().most_per_user(1).bind(address.clone())?;
+    /// let client = std::thread::spawn(move || {
+    ///     let _first: ByteDuplex = annulus::connect(address.clone()).unwrap();
+    ///     annulus::connect::<ByteDuplex>(address).map(drop)
+    /// });
+    /// let _first: ByteDuplex = listener.accept()?;
+    /// while listener.refused() == 0 {
+    ///     let _ = listener.accept_timeout::<ByteDuplex>(std::time::Duration::from_millis(1));
+    /// }
+    /// let second = client.join().unwrap();
+    /// assert!(matches!(second, Err(ConnectError::Refused { refusal: Refusal::Crowded })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn most_per_user(mut self, most: usize) -> Self {
+        self.most_per_user = most;
         self
     }
 
@@ -130,6 +155,7 @@ impl ListenerOptions {
             set,
             bound,
             address,
+            quota: Quota::new(self.most_per_user),
             options: self,
             pending: Vec::new(),
             next: LISTENING + 1,
@@ -241,6 +267,7 @@ pub struct Listener {
     bound: Option<Bound>,
     address: Address,
     options: ListenerOptions,
+    quota: Quota,
     pending: Vec<Pending>,
     /// The name of the next client in `set`.
     next: u64,
@@ -252,17 +279,15 @@ pub struct Listener {
     last: Option<ConnectError>,
 }
 
-/// A client whose handshake is under way.
+/// A client that has not said yet what it wants.
 #[derive(Debug)]
 struct Pending {
-    name: u64,
+    /// Its name in the set, if it is there. What it wants comes with it, as a rule, and it need not be waited for.
+    name: Option<u64>,
     socket: PrivateFd,
     peer: Peer,
     deadline: Monotonic,
-    /// What was made for it, once it has said what it wants.
-    own: Option<Box<Own>>,
-    /// The bytes that its rings take.
-    bytes: u64,
+    place: Place,
 }
 
 impl Listener {
@@ -273,6 +298,7 @@ impl Listener {
             label: String::new(),
             timeout: PATIENCE,
             most_bytes: MOST_BYTES,
+            most_per_user: usize::MAX,
             authorize: Box::new(Peer::is_same_user),
         }
     }
@@ -335,8 +361,10 @@ impl Listener {
 
     fn accept_by<F: Face>(&mut self, deadline: Option<Monotonic>) -> Result<F, ConnectError> {
         loop {
-            if let Some(channel) = self.advance(F::messages())? {
-                channel.link.watch();
+            let now = Monotonic::now();
+            let next = self.next_deadline().into_iter().chain(deadline).min();
+            let timeout = next.map(|next| next.since(now));
+            if let Some(channel) = self.advance(F::messages(), timeout)? {
                 match F::over(channel) {
                     Ok(connection) => return Ok(connection),
                     // What it has written meanwhile makes no sense.
@@ -346,8 +374,6 @@ impl Listener {
             if deadline.is_some_and(|deadline| deadline <= Monotonic::now()) {
                 return Err(ConnectError::Timeout);
             }
-            let next = self.next_deadline().into_iter().chain(deadline).min();
-            socket::wait(&[self.set.as_fd()], next).map_err(ConnectError::os("poll"))?;
         }
     }
 
@@ -383,21 +409,27 @@ impl Listener {
         self.is_crowded = is_crowded;
     }
 
-    /// Goes on with the handshakes for which there is something to do now; the next connection, if one is made.
-    pub(crate) fn advance(&mut self, messages: Messages) -> Result<Option<Channel>, ConnectError> {
+    /// Goes on with the handshakes for which there is something to do within `timeout`; the next connection, if one is
+    /// made.
+    pub(crate) fn advance(
+        &mut self,
+        messages: Messages,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Channel>, ConnectError> {
         if !self.socket.is_ours() {
             return Err(ConnectError::Forked);
         }
+        let names = epoll::wait(self.set.as_fd(), timeout, STEPS);
+        let names = names.map_err(ConnectError::os("epoll_wait"))?;
         let now = Monotonic::now();
         while let Some(late) = self.pending.iter().position(|client| client.deadline <= now) {
             let late = self.pending.swap_remove(late);
             refuse(late.socket.as_fd(), Refusal::Malformed);
             self.pass_over(ConnectError::Timeout);
         }
-        let names = epoll::wait(self.set.as_fd(), Some(Duration::ZERO), STEPS);
         // What is not come to here is reported again.
-        for name in names.map_err(ConnectError::os("epoll_wait"))? {
-            let client = match self.pending.iter().position(|client| client.name == name) {
+        for name in names {
+            let client = match self.pending.iter().position(|client| client.name == Some(name)) {
                 Some(at) => self.pending.swap_remove(at),
                 None if name == LISTENING => match self.welcome()? {
                     Some(client) => client,
@@ -413,23 +445,22 @@ impl Listener {
         Ok(None)
     }
 
-    /// Goes on with a client, which may have said something; the connection, if it was the last thing.
+    /// Goes on with a client, which may have said what it wants; the connection, if that is granted.
     fn go_on(
         &mut self,
-        mut client: Pending,
+        client: Pending,
         messages: Messages,
     ) -> Result<Option<Channel>, ConnectError> {
-        match self.step(&mut client, messages) {
-            Ok(None) => {
-                self.pending.push(client);
-                Ok(None)
-            }
+        match self.answer(&client, messages) {
+            Ok(None) => self.wait_for(client).map(|()| None),
             Ok(Some((sends, receives))) => {
-                let Pending { socket, peer, .. } = client;
-                epoll::remove(self.set.as_fd(), socket.as_fd());
+                let Pending { name, socket, peer, place, .. } = client;
+                if name.is_some() {
+                    epoll::remove(self.set.as_fd(), socket.as_fd());
+                }
                 let (sends, receives) = (Arc::new(sends), Arc::new(receives));
                 // A listener's clients never ask to be rung for.
-                let link = Link::new(socket, peer, [&sends, &receives], false);
+                let link = Link::new(socket, peer, [&sends, &receives], false, Some(place));
                 Ok(Some(Channel { sends, receives, link }))
             }
             Err(error) => {
@@ -440,57 +471,48 @@ impl Listener {
         }
     }
 
-    /// Goes on by one message, if it is there; the rings when it was the last.
-    fn step(
-        &mut self,
-        client: &mut Pending,
-        messages: Messages,
-    ) -> Result<Option<Rings>, ConnectError> {
+    /// Answers a client, if it has said what it wants; the rings.
+    fn answer(&self, client: &Pending, messages: Messages) -> Result<Option<Rings>, ConnectError> {
         let Some((message, fds)) = receive(client.socket.as_fd())? else { return Ok(None) };
-        match (message, client.own.take()) {
-            (Message::Hello(hello), None) => {
-                let (sends, receives, bytes) = grant(&hello, messages, &self.options)?;
-                self.make_room_for(bytes);
-                let own = Own::create(sends, receives)?;
-                let answer = Message::Answer {
-                    version: VERSION,
-                    features: if self.has_bell { BELL_PLEASE } else { 0 },
-                    there: hello.there,
-                    back: hello.back,
-                };
-                send(client.socket.as_fd(), answer, &own.descriptors(false)?)?;
-                (client.own, client.bytes) = (Some(Box::new(own)), bytes);
-                Ok(None)
-            }
-            (Message::Offer, Some(own)) => {
-                let rings = own.join(false, two(fds)?)?;
-                send(client.socket.as_fd(), Message::Done, &[])?;
-                Ok(Some(rings))
-            }
-            _ => Err(ConnectError::Protocol { reason: "says something out of turn" }),
-        }
+        let Message::Hello(hello) = message else {
+            return Err(ConnectError::Protocol { reason: "says something out of turn" });
+        };
+        let (sends, receives) = grant(&hello, messages, &self.options)?;
+        let own = OwnHalves::create(sends, receives)?;
+        let answer = Message::Answer {
+            version: VERSION,
+            features: if self.has_bell { BELL_PLEASE } else { 0 },
+            there: hello.there,
+            back: hello.back,
+        };
+        let rings = own.join(one(fds)?)?;
+        // Both are in one file.
+        send(client.socket.as_fd(), answer, &[rings.0.fd()])?;
+        Ok(Some(rings))
     }
 
-    /// Lets go of the oldest handshakes that have taken memory, until there may be one with `bytes` more.
-    fn make_room_for(&mut self, bytes: u64) {
-        let most = self.options.most_bytes.saturating_mul(PENDING_SHARES);
-        while self.pending.iter().map(|client| client.bytes).sum::<u64>().saturating_add(bytes)
-            > most
-        {
-            if !self.drop_oldest(|client| client.bytes > 0) {
-                return;
+    /// Has the set tell when a client says something, which has not yet.
+    fn wait_for(&mut self, mut client: Pending) -> Result<(), ConnectError> {
+        if client.name.is_none() {
+            if self.pending.len() >= MOST_PENDING {
+                self.drop_oldest();
             }
+            epoll::add_for_reading(self.set.as_fd(), client.socket.as_fd(), self.next)
+                .map_err(ConnectError::os("epoll_ctl"))?;
+            client.name = Some(self.next);
+            self.next += 1;
         }
+        self.pending.push(client);
+        Ok(())
     }
 
-    /// Lets go of the oldest handshake of those that are `eligible`; whether there was one.
-    fn drop_oldest(&mut self, eligible: impl Fn(&Pending) -> bool) -> bool {
-        let all = (0..self.pending.len()).filter(|&i| eligible(&self.pending[i]));
-        let Some(oldest) = all.min_by_key(|&i| self.pending[i].name) else { return false };
+    /// Lets go of the oldest handshake.
+    fn drop_oldest(&mut self) {
+        let all = 0..self.pending.len();
+        let Some(oldest) = all.min_by_key(|&i| self.pending[i].name) else { return };
         let client = self.pending.swap_remove(oldest);
         refuse(client.socket.as_fd(), Refusal::Crowded);
         self.pass_over(ConnectError::Timeout);
-        true
     }
 
     /// Takes a connection that somebody has made, if it is welcome.
@@ -518,20 +540,14 @@ impl Listener {
             self.pass_over(ConnectError::Untrusted { uid: peer.uid() });
             return Ok(None);
         }
-        if self.is_crowded {
+        let place = self.quota.take(peer.uid()).filter(|_| !self.is_crowded);
+        let Some(place) = place else {
             refuse(socket.as_fd(), Refusal::Crowded);
             self.pass_over(ConnectError::Unwanted { refusal: Refusal::Crowded });
             return Ok(None);
-        }
-        if self.pending.len() >= MOST_PENDING {
-            self.drop_oldest(|_| true);
-        }
-        let name = self.next;
-        self.next += 1;
-        epoll::add_for_reading(self.set.as_fd(), socket.as_fd(), name)
-            .map_err(ConnectError::os("epoll_ctl"))?;
+        };
         let deadline = Monotonic::now() + self.options.timeout;
-        Ok(Some(Pending { name, socket, peer, deadline, own: None, bytes: 0 }))
+        Ok(Some(Pending { name: None, socket, peer, deadline, place }))
     }
 }
 
@@ -553,12 +569,12 @@ impl Pending {
     }
 }
 
-/// What this side sends into and receives from, and the bytes of both rings, if what a client asks for is granted.
+/// What this side sends into and receives from, if what a client asks for is granted.
 fn grant(
     hello: &Hello,
     messages: Messages,
     options: &ListenerOptions,
-) -> Result<(Spec, Spec, u64), ConnectError> {
+) -> Result<(Spec, Spec), ConnectError> {
     let unwanted = |refusal| Err(ConnectError::Unwanted { refusal });
     if hello.version != VERSION {
         return Err(ConnectError::Version { ours: VERSION, theirs: hello.version });
@@ -584,7 +600,7 @@ fn grant(
     if bytes > options.most_bytes {
         return unwanted(Refusal::TooLarge);
     }
-    Ok((back, there, bytes))
+    Ok((back, there))
 }
 
 impl Drop for Listener {

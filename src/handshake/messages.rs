@@ -2,11 +2,9 @@
 //!
 //! ```text
 //! word   0        1     2                3          4     5     6      7      8     9 ... 16
-//! HELLO  magic    1     version          features   kind  size  align  there  back  label
-//! ANSWER magic    2     version          features   there back                                  + 2 descriptors
+//! HELLO  magic    1     version          features   kind  size  align  there  back  label       + 1 descriptor
+//! ANSWER magic    2     version          features   there back                                  + 1 descriptor
 //! REFUSE magic    3     refusal          version
-//! OFFER  magic    4                                                                             + 2 descriptors
-//! DONE   magic    5
 //! BELL   magic    6
 //! FDS    magic    9     number           count                                                    + count descriptors
 //! INVITE magic    7     role                                                                    + 1 descriptor
@@ -14,7 +12,11 @@
 //! ```
 //!
 //! `features` are what the side that says it asks of the other one. BELL and FDS come after the handshake.
-//! INVITE and TAKEN are another one, for a single ring (`ticket.rs`); roles are 1, sender, and 2, receiver.
+//! INVITE and TAKEN are another one, for a single ring (`ticket.rs`); roles are 1, sender, and 2, receiver. 4 and 5 were
+//! those of a version that said more.
+//!
+//! HELLO and REFUSE are as long in every version, and begin with the same words, so that those who do not understand each
+//! other can say so. With a HELLO of another version may come any descriptors.
 
 use crate::error::{ConnectError, Refusal, Role};
 use crate::protocol::layout::LABEL;
@@ -23,7 +25,7 @@ use crate::sys::socket::MOST_FDS;
 /// The first word of every message.
 const MAGIC: u64 = u64::from_le_bytes(*b"annulus>");
 /// The handshake's version. It goes with the layout's: who changes one of them changes this.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// A bit of the features: whoever said so sleeps where no futex wakes it, and is to be rung for by a BELL as well.
 pub(crate) const BELL_PLEASE: u64 = 1;
 /// All bits that there are.
@@ -32,8 +34,6 @@ pub(crate) const FEATURES: u64 = BELL_PLEASE;
 const HELLO: u64 = 1;
 const ANSWER: u64 = 2;
 const REFUSE: u64 = 3;
-const OFFER: u64 = 4;
-const DONE: u64 = 5;
 const BELL: u64 = 6;
 const INVITE: u64 = 7;
 const TAKEN: u64 = 8;
@@ -45,7 +45,7 @@ const LONGEST: usize = 9 + LABEL / 8;
 /// Bytes of a buffer that takes every message.
 pub(crate) const BUFFER: usize = LONGEST * 8;
 
-/// What a client asks for.
+/// What a client asks for; its halves come with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) version: u32,
@@ -64,7 +64,7 @@ pub(crate) struct Hello {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Hello(Hello),
-    /// The listener goes on: here are its halves. What was asked for, said again.
+    /// The listener has accepted it: here are its halves. What was asked for, said again.
     Answer {
         version: u32,
         features: u64,
@@ -76,10 +76,6 @@ pub(crate) enum Message {
         refusal: Refusal,
         version: u32,
     },
-    /// The client goes on: here are its halves.
-    Offer,
-    /// The listener has accepted them.
-    Done,
     /// Look: there is something in a ring, or room, since you said that you are about to sleep.
     Bell,
     /// There is a role to take: here is the other half.
@@ -97,13 +93,13 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// How many descriptors come with it.
-    pub(crate) fn fds(&self) -> usize {
+    /// How many descriptors come with it; `None` if nobody here knows.
+    pub(crate) fn fds(&self) -> Option<usize> {
         match self {
-            Self::Answer { .. } | Self::Offer => 2,
-            Self::Invite { .. } | Self::Taken => 1,
-            Self::Descriptors { count, .. } => *count as usize,
-            _ => 0,
+            Self::Hello(hello) if hello.version != VERSION => None,
+            Self::Hello(_) | Self::Answer { .. } | Self::Invite { .. } | Self::Taken => Some(1),
+            Self::Descriptors { count, .. } => Some(*count as usize),
+            Self::Refuse { .. } | Self::Bell => Some(0),
         }
     }
 
@@ -123,8 +119,6 @@ impl Message {
             Self::Refuse { refusal, version } => {
                 vec![MAGIC, REFUSE, refusal.number(), u64::from(version)]
             }
-            Self::Offer => vec![MAGIC, OFFER],
-            Self::Done => vec![MAGIC, DONE],
             Self::Bell => vec![MAGIC, BELL],
             Self::Invite { role: Role::Sender } => vec![MAGIC, INVITE, 1],
             Self::Invite { role: Role::Receiver } => vec![MAGIC, INVITE, 2],
@@ -168,8 +162,6 @@ impl Message {
                 (Self::Answer { version, features, there: word(4)?, back: word(5)? }, 6)
             }
             REFUSE => (Self::Refuse { refusal: Refusal::of(word(2)?), version: version(3)? }, 4),
-            OFFER => (Self::Offer, 2),
-            DONE => (Self::Done, 2),
             BELL => (Self::Bell, 2),
             INVITE => match word(2)? {
                 1 => (Self::Invite { role: Role::Sender }, 3),
@@ -197,7 +189,7 @@ impl Message {
 mod tests {
     use super::*;
 
-    fn all() -> [Message; 10] {
+    fn all() -> [Message; 8] {
         let hello = Hello {
             version: 1,
             features: 2,
@@ -212,8 +204,6 @@ mod tests {
             Message::Hello(hello),
             Message::Answer { version: 1, features: 2, there: 3, back: u64::MAX },
             Message::Refuse { refusal: Refusal::TooLarge, version: 9 },
-            Message::Offer,
-            Message::Done,
             Message::Bell,
             Message::Invite { role: Role::Sender },
             Message::Invite { role: Role::Receiver },

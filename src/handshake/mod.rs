@@ -4,19 +4,23 @@
 //! ```text
 //! client                                           listener
 //! who is it? (SO_PEERCRED)                         who is it? (SO_PEERCRED)
-//! HELLO: version, messages, capacities, label  ->  does it match, is it within the limits?
-//!                                              <-  ANSWER, with: receiver's half there, sender's half back
-//! seals, sizes, header of both
-//! OFFER, with: sender's half there, receiver's half back  ->  the same checks
-//!                                              <-  DONE
+//! its halves; HELLO: version, messages,
+//! capacities, label, with a descriptor of them ->  does it match, is it within the limits?
+//!                                                  seals, size, headers; halves like them
+//!                                              <-  ANSWER, with a descriptor of those
+//! seals, size, headers
 //! ```
 //!
 //! Either side may say REFUSE instead and hang up. Each step has one message that may come, of one length, with one
-//! number of descriptors; anything else ends the connection. All of it has one deadline. The socket stays open for as
+//! descriptor; anything else ends the connection. All of it has one deadline. The socket stays open for as
 //! long as either ring, and tells by closing that this side is gone. Nothing more is said on it but to a listener that
 //! has asked for it in its ANSWER: BELL, when it has said in a ring that it is about to sleep, and should look.
 //!
-//! A side's halves are locked before their descriptors are sent, so whoever has been given one can ask the kernel
+//! A client that has the ANSWER knows that the listener has accepted its halves. A listener that has sent it has a
+//! connection, though it cannot know that the client will accept its own: if it does not, or is gone, the
+//! connection ends like that of any client that dies.
+//!
+//! A side's halves are locked before their descriptor is sent, so whoever has been given one can ask the kernel
 //! from the start whether the other lives.
 
 mod address;
@@ -25,6 +29,7 @@ mod inbox;
 mod link;
 mod listener;
 mod messages;
+mod quota;
 mod ticket;
 mod watch;
 
@@ -36,16 +41,16 @@ pub use listener::{Listener, ListenerOptions};
 pub use ticket::Invitation;
 pub(crate) use ticket::{invite, take};
 
-use crate::error::{ConnectError, Refusal, Role, SetupError};
+use crate::error::{ConnectError, Refusal, SetupError};
 use crate::protocol::layout::LABEL;
 use crate::protocol::records;
-use crate::segment::{OwnHalf, RingKind, Segment, Spec};
+use crate::segment::{RingKind, Segment, Spec};
 use crate::sys::clock::Monotonic;
 use crate::sys::socket;
 pub(crate) use link::Heard;
 use messages::{BUFFER, Message, VERSION};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,36 +116,6 @@ pub struct Channel {
     pub(crate) link: Arc<Link>,
 }
 
-/// One side's halves, before the other's are there.
-#[derive(Debug)]
-struct Own {
-    sends: OwnHalf,
-    receives: OwnHalf,
-}
-
-impl Own {
-    fn create(sends: Spec, receives: Spec) -> Result<Self, SetupError> {
-        let sends = OwnHalf::create(sends, Role::Sender)?;
-        Ok(Self { sends, receives: OwnHalf::create(receives, Role::Receiver)? })
-    }
-
-    /// Descriptors for the peer: of the ring that the client sends into first.
-    fn descriptors(&self, is_client: bool) -> Result<[OwnedFd; 2], SetupError> {
-        let (sends, receives) = (self.sends.descriptor()?, self.receives.descriptor()?);
-        Ok(if is_client { [sends, receives] } else { [receives, sends] })
-    }
-
-    /// The rings, with the peer's halves in the same order.
-    fn join(
-        self,
-        is_client: bool,
-        [there, back]: [OwnedFd; 2],
-    ) -> Result<(Segment, Segment), SetupError> {
-        let (sends, receives) = if is_client { (there, back) } else { (back, there) };
-        Ok((self.sends.join(sends)?, self.receives.join(receives)?))
-    }
-}
-
 /// The bytes of a label, or why it is none.
 fn label_of(label: &str) -> Result<[u8; LABEL], SetupError> {
     let mut bytes = [0; LABEL];
@@ -152,11 +127,14 @@ fn label_of(label: &str) -> Result<[u8; LABEL], SetupError> {
     Ok(bytes)
 }
 
-fn send(socket: BorrowedFd<'_>, message: Message, fds: &[OwnedFd]) -> Result<(), ConnectError> {
-    debug_assert_eq!(fds.len(), message.fds());
-    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+fn send(
+    socket: BorrowedFd<'_>,
+    message: Message,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(), ConnectError> {
+    debug_assert!(message.fds().is_none_or(|count| count == fds.len()));
     // A socket takes a few such messages without its other side's help.
-    socket::send(socket, &message.to_bytes(), &fds).map_err(ConnectError::os("sending a message"))
+    socket::send(socket, &message.to_bytes(), fds).map_err(ConnectError::os("sending a message"))
 }
 
 /// Says why there will be no connection, if the peer can still hear it.
@@ -183,11 +161,14 @@ fn receive(socket: BorrowedFd<'_>) -> Result<Option<(Message, Vec<OwnedFd>)>, Co
         return Err(ConnectError::Protocol { reason: "sends more than the handshake has" });
     }
     let message = Message::of_bytes(&buffer[..received.len])?;
-    if received.fds.len() != message.fds() {
+    if message.fds().is_some_and(|count| count != received.fds.len()) {
         return Err(ConnectError::Protocol { reason: "sends a wrong number of descriptors" });
     }
     match message {
-        Message::Refuse { refusal: Refusal::Version, version } => {
+        // Who speaks another version may not even understand that this is the reason.
+        Message::Refuse { refusal: Refusal::Version | Refusal::Malformed, version }
+            if version != VERSION =>
+        {
             Err(ConnectError::Version { ours: VERSION, theirs: version })
         }
         Message::Refuse { refusal, .. } => Err(ConnectError::Refused { refusal }),
@@ -215,10 +196,4 @@ fn receive_by(
 fn one(mut fds: Vec<OwnedFd>) -> Result<OwnedFd, ConnectError> {
     let reason = "sends a wrong number of descriptors";
     fds.pop().filter(|_| fds.is_empty()).ok_or(ConnectError::Protocol { reason })
-}
-
-/// The two descriptors of a message that has two.
-fn two(fds: Vec<OwnedFd>) -> Result<[OwnedFd; 2], ConnectError> {
-    let reason = "sends a wrong number of descriptors";
-    fds.try_into().map_err(|_| ConnectError::Protocol { reason })
 }

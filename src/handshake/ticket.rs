@@ -46,7 +46,7 @@ pub(crate) fn invite<R>(half: OwnHalf) -> Result<(Invitation<R>, OwnedFd), Conne
     });
     let socket = socket.map_err(ConnectError::os("socketpair"))?;
     let role = half.role().peer();
-    send(socket.as_fd(), Message::Invite { role }, &[half.descriptor()?])?;
+    send(socket.as_fd(), Message::Invite { role }, &[half.descriptor()?.as_fd()])?;
     let ticket = ticket.expect("made with the other end");
     socket::keep_across_exec(ticket.as_fd()).map_err(ConnectError::os("fcntl"))?;
     Ok((Invitation { half, socket, ring: PhantomData }, ticket))
@@ -93,6 +93,6 @@ pub(crate) fn take<R: Kind>(ticket: OwnedFd, expected: &Expected) -> Result<R, C
     let half = OwnHalf::like(&theirs, role, expected)?;
     let ours = half.descriptor()?;
     let segment = half.join(theirs)?;
-    send(socket.as_fd(), Message::Taken, &[ours])?;
+    send(socket.as_fd(), Message::Taken, &[ours.as_fd()])?;
     Ok(R::in_segment(Sealed(Arc::new(segment))))
 }

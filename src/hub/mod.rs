@@ -166,8 +166,9 @@ impl<F: Member> Hub<F> {
         })
     }
 
-    /// The most clients at a time; more are refused ([`Refusal::Crowded`](crate::Refusal::Crowded)). Each takes up to
-    /// eight descriptors of this process, and the memory that [`ListenerOptions::most_bytes`] allows. Default: 64.
+    /// The most clients at a time; more are refused ([`Refusal::Crowded`](crate::Refusal::Crowded)). How many of one
+    /// user: [`ListenerOptions::most_per_user`](crate::ListenerOptions::most_per_user). Each takes
+    /// five descriptors of this process, and the memory that [`ListenerOptions::most_bytes`] allows. Default: 64.
     ///
     /// [`ListenerOptions::most_bytes`]: crate::ListenerOptions::most_bytes
     #[must_use]
@@ -295,6 +296,9 @@ fn send_or_wait<F: Member, M, E>(
     match send(&mut there.connection, message) {
         Ok(()) => Ok(()),
         Err((None, error)) => Err(error),
+        // The client has been asked and has received nothing since: it will ring when it does. To ask costs a barrier on
+        // all processors, which who never receives is not to cause for each message.
+        Err((Some(_), error)) if there.awaits_room.is_some() && !there.made_room() => Err(error),
         Err((Some(message), _)) => {
             there.awaits_room = Some(there.connection.ask_for_room());
             let sent = send(&mut there.connection, message);

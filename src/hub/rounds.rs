@@ -7,13 +7,14 @@
 
 use super::Hub;
 use super::clients::{self, Client, ClientId, Found, LISTENER, Member};
+use crate::budget::Budget;
 use crate::error::ConnectError;
 use crate::handshake::Heard;
 use crate::participants::Ending;
 use crate::sync::spin_hint;
 use crate::sys::clock::Monotonic;
 use crate::sys::epoll;
-use crate::wait::{Budget, Wait};
+use crate::wait::Wait;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -106,7 +107,7 @@ impl<F: Member> Hub<F> {
             }
             if found || !self.news.is_empty() {
                 if self.rounds.idle.take().is_some() {
-                    self.rounds.budget.paid();
+                    self.rounds.budget.paid(false);
                 }
                 continue;
             }
@@ -306,7 +307,7 @@ impl<F: Member> Hub<F> {
     /// Goes on with the handshakes, and takes in those that are done.
     fn let_in(&mut self, now: Monotonic) -> Result<(), ConnectError> {
         for _ in 0..MOST_AT_ONCE {
-            match self.listener.advance(F::messages()) {
+            match self.listener.advance(F::messages(), Some(Duration::ZERO)) {
                 Ok(Some(channel)) => match F::over(channel) {
                     Ok(connection) => self.add(connection),
                     Err(error) => self.listener.pass_over(error.into()),
@@ -342,11 +343,8 @@ impl<F: Member> Hub<F> {
     /// Lets go of a client; its connection.
     pub(super) fn forget(&mut self, id: ClientId) -> Option<Box<F>> {
         let client = self.clients.remove(id)?;
-        if self.set.is_ours() {
-            if !client.has_hung_up {
-                epoll::remove(self.set.as_fd(), client.link.socket());
-            }
-            client.link.watch();
+        if self.set.is_ours() && !client.has_hung_up {
+            epoll::remove(self.set.as_fd(), client.link.socket());
         }
         self.count_clients();
         Some(client.connection)

@@ -267,7 +267,9 @@ impl Mailbox {
             futex::wake_all(park::ring(self.segment.half(role)));
         }
         for lane in Attached::new(&self.segment).lanes() {
-            futex::wake_all(park::ring(lane.half(Role::Receiver)));
+            for role in [Role::Sender, Role::Receiver] {
+                futex::wake_all(park::ring(lane.half(role)));
+            }
         }
         match self.segment.unlink() {
             // Somebody who wanted to open it was faster.

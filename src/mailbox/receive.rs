@@ -1,12 +1,13 @@
 //! The receiving side of a mailbox.
 
 use super::Mailbox;
-use super::seat::{Seat, futex_bits, mail};
+use super::seat::{self, Seat, mail, memory};
 use crate::error::{Failure, MailRecvError, Role, SetupError};
 use crate::protocol::Blocked;
 use crate::protocol::layout::Half;
-use crate::protocol::mailbox::{Found, RecvCursor, Select, is_removed};
+use crate::protocol::mailbox::{self, Found, RecvCursor, Select, is_removed};
 use crate::protocol::park::{self, Answered};
+use crate::protocol::room::Look;
 use crate::sync::{Ordering, spin_hint};
 use crate::sys::{futex, membarrier};
 use crate::wait::{self, Berth, Wait, deadline_in};
@@ -61,6 +62,9 @@ impl MailReceiver {
         for lane in seat.lanes.iter().filter(|lane| slept(lane.sender)) {
             futex::wake_all(park::ring(lane.receiver));
         }
+        // Wherever it may sleep.
+        let lanes = seat.lanes.iter().map(|lane| lane.receiver);
+        seat::ask_for_fences(lanes.chain([seat.side.own(), seat.side.peer()]));
         Ok(Self { seat, cursor, answered })
     }
 
@@ -206,7 +210,9 @@ impl MailReceiver {
         let wanted = self.seat.mailbox.wanted(select)?;
         loop {
             match self.attempt(select, wanted, buffer) {
-                Err(MailRecvError::Empty) => self.wait_for_message(select, wanted, deadline)?,
+                Err(MailRecvError::Empty) => {
+                    self.wait_for_message((select, wanted), buffer.len(), deadline)?;
+                }
                 done => return done,
             }
             self.admit()?;
@@ -228,7 +234,7 @@ impl MailReceiver {
         let mut lost = 0;
         loop {
             let mail = mail(&self.seat.side, &self.seat.lanes, Role::Receiver);
-            let found = match self.cursor.find(mail, select, wanted) {
+            let found = match self.cursor.find(mail, select, wanted, false) {
                 Ok(found) => fitting(found, buffer)?,
                 Err(blocked) => return Err(self.refused(blocked).into()),
             };
@@ -247,7 +253,7 @@ impl MailReceiver {
         let (place, answered) = (&self.seat.lanes[lane], &mut self.answered[lane]);
         // P1 park.
         if answered.must_wake(place.sender) {
-            let woken = futex::wake(park::ring(place.receiver), 1);
+            let woken = futex::wake(self.seat.side.ring(place.receiver), 1);
             answered.woke(woken >= 1);
         }
     }
@@ -274,28 +280,38 @@ impl MailReceiver {
     #[inline(never)]
     fn wait_for_message(
         &mut self,
-        select: Select,
-        wanted: u64,
+        (select, wanted): (Select, u64),
+        room: usize,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        let Self { seat: Seat { side, lanes, .. }, cursor, .. } = self;
-        let berth = Berth { halves: None, bits: futex_bits(wanted) };
-        wait::wait_in(side, berth, deadline, |side, _| {
+        let Self { seat: Seat { side, lanes, mailbox }, cursor, .. } = self;
+        let mail = memory(mailbox, lanes);
+        let place = mailbox::Berth::of_receiver(mail, wanted);
+        let berth = Berth { halves: Some((place.own, place.peer)), bits: place.bits };
+        let sleeps = side.sleeps();
+        let found = wait::wait_in(side, berth, deadline, |side, look| {
             side.admit()?;
-            if is_removed(side.own()) {
-                return Ok(());
+            if is_removed(mail.receiver) {
+                return Ok(None);
             }
-            let found = cursor.find(mail(side, lanes, Role::Receiver), select, wanted);
+            let found = cursor.find(mail, select, wanted, look == Look::Exact);
             side.stuck = cursor.is_stuck();
             match found {
-                Ok(_) => Ok(()),
+                Ok(found) => Ok(Some(found)),
                 Err(Blocked::NotReady) => Err(Failure::NotReady),
                 Err(Blocked::Corrupt) => {
                     side.poison();
                     Err(Failure::Corrupt)
                 }
             }
-        })
+        })?;
+        // One may have been woken for a message that was not the next by then, and be asleep again; or this one, for a
+        // message that it leaves there.
+        let is_left = |found: Found| found.length > room || cursor.is_plenty(mail, &found);
+        if place.in_turn && side.sleeps() != sleeps && found.is_some_and(is_left) {
+            futex::wake(park::ring(place.peer), 1);
+        }
+        Ok(())
     }
 }
 

@@ -4,8 +4,12 @@ use super::Mailbox;
 use crate::error::{Role, SetupError};
 use crate::participants::Participant;
 use crate::protocol::claims::Claims;
+use crate::protocol::layout::Half;
 use crate::protocol::mailbox::Mail;
+use crate::protocol::park;
 use crate::segment::{Attached, Segment};
+use crate::sync::Ordering;
+use crate::sys::{futex, membarrier};
 use crate::table;
 use std::sync::Arc;
 
@@ -25,14 +29,21 @@ pub(super) unsafe fn lanes(segment: &Arc<Segment>, own: usize) -> Box<[Claims<'s
     attached.lanes().map(lane).collect()
 }
 
-/// The futex bit of a lane: two of them have one in common if there are more than 32.
-pub(super) const fn futex_bit(lane: usize) -> u32 {
-    1 << (lane % 32)
+/// Wakes all who wait for messages, wherever anybody ever slept.
+pub(super) fn wake_receivers(mail: Mail<'_>) {
+    let lanes = mail.lanes.iter().map(|lane| (lane.receiver, lane.sender));
+    let places = lanes.chain([(mail.receiver, mail.sender), (mail.sender, mail.receiver)]);
+    let slept = |half: &Half| half.presence.asleep.load(Ordering::Relaxed) != 0;
+    for (_, peer) in places.filter(|(own, _)| slept(own)) {
+        futex::wake_all(park::ring(peer));
+    }
 }
 
-/// The futex bits of some lanes.
-pub(super) fn futex_bits(lanes: u64) -> u32 {
-    lanes as u32 | (lanes >> 32) as u32
+/// Tells those who wake the sleepers of `places` to fence, if this process has no `membarrier`.
+pub(super) fn ask_for_fences<'a>(places: impl Iterator<Item = &'a Half>) {
+    if !membarrier::is_registered() {
+        places.for_each(|place| park::insist_on_fences(&place.presence));
+    }
 }
 
 /// A participant's part in a mailbox.
@@ -63,9 +74,15 @@ pub(super) fn mail<'a>(
     lanes: &'a [Claims<'static>],
     role: Role,
 ) -> Mail<'a> {
-    let sender = match role {
-        Role::Sender => side.own(),
-        Role::Receiver => side.peer(),
+    let (sender, receiver) = match role {
+        Role::Sender => (side.own(), side.peer()),
+        Role::Receiver => (side.peer(), side.own()),
     };
-    Mail { sender, lanes }
+    Mail { sender, receiver, lanes }
+}
+
+/// The same for one who has no entry, or has lent it out.
+pub(super) fn memory<'a>(mailbox: &'a Mailbox, lanes: &'a [Claims<'static>]) -> Mail<'a> {
+    let half = |role| mailbox.segment.half(role);
+    Mail { sender: half(Role::Sender), receiver: half(Role::Receiver), lanes }
 }

@@ -1,11 +1,11 @@
 //! The sending side of a mailbox.
 
 use super::Mailbox;
-use super::seat::{Seat, futex_bit, mail};
+use super::seat::{self, Seat, mail, wake_receivers};
 use crate::error::{Failure, MailSendError, Role, SetupError};
 use crate::protocol::Blocked;
-use crate::protocol::mailbox::{SendCursor, is_removed};
-use crate::protocol::park::{self, Answered};
+use crate::protocol::mailbox::{Notifier, SendCursor, Whom, is_removed};
+use crate::protocol::park;
 use crate::sys::{futex, membarrier};
 use crate::wait::{self, Berth, Wait, deadline_in};
 use std::time::{Duration, Instant};
@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 pub struct MailSender {
     seat: Seat,
     cursor: SendCursor,
-    /// Whom it has woken for each lane: those who do not want a lane sleep on.
-    answered: Box<[Answered]>,
+    notifier: Notifier,
 }
 
 impl MailSender {
@@ -26,13 +25,12 @@ impl MailSender {
         let mail = mail(&seat.side, &seat.lanes, Role::Sender);
         let cursor = SendCursor::new(mail, spec.message_size, spec.capacity);
         let fences = !membarrier::is_registered();
-        let answered = |_| Answered::up_to_now(seat.side.peer(), fences);
-        let answered = (0..seat.lanes.len()).map(answered).collect();
-        if fences {
-            seat.lanes.iter().for_each(|lane| park::insist_on_fences(&lane.sender.presence));
-        }
+        let notifier = Notifier::up_to_now(mail, fences);
         seat.side.enter();
-        Ok(Self { seat, cursor, answered })
+        // A sender before this one may have died between a message and its wakes.
+        wake_receivers(seat::mail(&seat.side, &seat.lanes, Role::Sender));
+        seat::ask_for_fences(seat.lanes.iter().map(|lane| lane.sender));
+        Ok(Self { seat, cursor, notifier })
     }
 
     /// Sends `message` as one of type `kind`, if there is room now. Never blocks.
@@ -153,12 +151,13 @@ impl MailSender {
     #[inline]
     fn attempt(&mut self, lane: usize, message: &[u8]) -> Result<(), MailSendError> {
         let Seat { side, lanes, .. } = &mut self.seat;
-        match self.cursor.try_send(mail(side, lanes, Role::Sender), lane, message) {
+        let mail = mail(side, lanes, Role::Sender);
+        match self.cursor.try_send(mail, lane, message) {
             Ok(()) => {
-                // P1 park.
-                if self.answered[lane].must_wake(side.peer()) {
-                    futex::wake_for(park::ring(side.own()), futex_bit(lane));
-                }
+                self.notifier.notify(mail, lane, |half, whom| match whom {
+                    Whom::One => futex::wake(side.ring(half), 1),
+                    Whom::All(bits) => futex::wake_for(side.ring(half), bits),
+                });
                 Ok(())
             }
             Err(blocked) => Err(self.refused(lane, blocked).into()),

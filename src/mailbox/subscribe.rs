@@ -1,10 +1,10 @@
 //! Listeners: told that messages came, without taking any.
 
 use super::Mailbox;
-use super::seat::{futex_bits, lanes};
-use crate::error::{MailRecvError, Role};
+use super::seat::{lanes, memory};
+use crate::error::MailRecvError;
 use crate::protocol::claims::Claims;
-use crate::protocol::mailbox::{Arrivals, Mail, Select};
+use crate::protocol::mailbox::{Arrivals, Berth, Select};
 use crate::protocol::park::{self, Barrier};
 use crate::sys::membarrier;
 use crate::wait::{self, deadline_in};
@@ -41,7 +41,9 @@ impl Subscription {
         let barrier = if membarrier::is_registered() {
             Barrier::Membarrier
         } else {
-            park::insist_on_fences(&segment.half(Role::Receiver).presence);
+            park::insist_on_fences(
+                &Berth::of_listener(memory(mailbox, &lanes), wanted).own.presence,
+            );
             Barrier::Fence
         };
         let spec = &segment.spec;
@@ -101,23 +103,16 @@ impl Subscription {
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Result<u64, MailRecvError> {
-        let segment = self.mailbox.segment.clone();
-        if !segment.is_ours() {
+        let mailbox = self.mailbox.clone();
+        if !mailbox.segment.is_ours() {
             return Err(MailRecvError::Forked);
         }
-        // As a receiver, whose sleep it shares.
-        let halves = (segment.half(Role::Receiver), segment.half(Role::Sender));
-        let found = wait::watch(halves, (futex_bits(self.wanted), self.barrier), deadline, || {
-            match self.try_wait() {
-                Ok(0) => None,
-                done => Some(done),
-            }
+        let berth = Berth::of_listener(memory(&mailbox, &[]), self.wanted);
+        let (halves, waiting) = ((berth.own, berth.peer), (berth.bits, self.barrier));
+        let found = wait::watch(halves, waiting, deadline, || match self.try_wait() {
+            Ok(0) => None,
+            done => Some(done),
         });
         found.unwrap_or(Err(MailRecvError::Timeout))
     }
-}
-
-/// The mailbox's memory, as one sees it who has no entry.
-fn memory<'a>(mailbox: &'a Mailbox, lanes: &'a [Claims<'static>]) -> Mail<'a> {
-    Mail { sender: mailbox.segment.half(Role::Sender), lanes }
 }

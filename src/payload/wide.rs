@@ -196,8 +196,12 @@ pub fn write_stored(to: &[Word], from: &[u8]) -> usize {
 /// `from` must have `words` words and `to` room for as many.
 #[inline(always)]
 pub unsafe fn read(from: &[Word], to: *mut u8, words: usize) -> usize {
-    let pairs = words / PAIR;
-    for pair in 0..pairs {
+    let (lines, pairs) = (words / LINE, words / PAIR);
+    for line in 0..lines {
+        // SAFETY: as below, of four pairs.
+        unsafe { read_line(from.as_ptr().add(line * LINE), to.add(line * LINE * WORD).cast()) };
+    }
+    for pair in lines * (LINE / PAIR)..pairs {
         // SAFETY: `pair < pairs`, so both sixteen bytes are in bounds by the caller's promise. The
         // block only reads; what a racing peer writes meanwhile decides which bytes arrive.
         unsafe {
@@ -212,4 +216,34 @@ pub unsafe fn read(from: &[Word], to: *mut u8, words: usize) -> usize {
         }
     }
     pairs * PAIR
+}
+
+/// Copies a line's worth of words with one address: each block of assembly has to be given its own, and four of them
+/// would be computed for four pairs.
+///
+/// # Safety
+///
+/// `from` must be valid for reads of [`LINE`] words and `to` for writes of as many.
+#[inline(always)]
+unsafe fn read_line(from: *const Word, to: *mut __m128i) {
+    let (first, second, third, fourth): (__m128i, __m128i, __m128i, __m128i);
+    // SAFETY: the caller's promise; the block only reads, as that of `read`.
+    unsafe {
+        asm!(
+            "movdqu {first}, [{from}]",
+            "movdqu {second}, [{from} + 16]",
+            "movdqu {third}, [{from} + 32]",
+            "movdqu {fourth}, [{from} + 48]",
+            from = in(reg) from,
+            first = out(xmm_reg) first,
+            second = out(xmm_reg) second,
+            third = out(xmm_reg) third,
+            fourth = out(xmm_reg) fourth,
+            options(nostack, preserves_flags, readonly),
+        );
+        _mm_storeu_si128(to, first);
+        _mm_storeu_si128(to.add(1), second);
+        _mm_storeu_si128(to.add(2), third);
+        _mm_storeu_si128(to.add(3), fourth);
+    }
 }

@@ -92,26 +92,45 @@ impl<'a> Broadcast<'a> {
         Slots { sender: self.sender, receiver: self.meeting, words: self.words }
     }
 
-    /// The ring as the receiver of entry `me` sees it.
-    #[inline(always)]
-    fn received(&self, me: usize) -> Slots<'a> {
-        Slots { sender: self.sender, receiver: &self.places[me], words: self.words }
+    /// What the receiver of entry `me` sees.
+    pub fn heard_by(&self, me: usize) -> Heard<'a> {
+        let slots = Slots { sender: self.sender, receiver: &self.places[me], words: self.words };
+        Heard { slots, gate: &self.table[me].journal.intent }
     }
 
     #[inline(always)]
     fn aim(&self) -> &'a AtomicU64 {
         &self.sender.released.position
     }
+}
 
-    fn gate(&self, me: usize) -> &'a AtomicU64 {
-        &self.table[me].journal.intent
+impl core::fmt::Debug for Broadcast<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Broadcast").finish_non_exhaustive()
+    }
+}
+
+/// What one receiver sees of the memory. It is put together once and then kept: to find it for each message would take
+/// longer than to receive one.
+#[derive(Clone, Copy)]
+pub struct Heard<'a> {
+    /// The ring, with the receiver's own half.
+    slots: Slots<'a>,
+    /// Its gate.
+    gate: &'a AtomicU64,
+}
+
+impl Heard<'_> {
+    #[inline(always)]
+    fn aim(&self) -> &AtomicU64 {
+        &self.slots.sender.released.position
     }
 
     /// How far the sender may write over, and how far it has come: the first is never more.
     fn bounds(&self, capacity: u64) -> Result<(u64, u64), Blocked> {
         // B4 aim, S4 note.
         let aim = self.aim().load(Edge::AimLoad.load());
-        let tail = self.sender.cursor.position.load(Edge::NoteLoad.load());
+        let tail = self.slots.sender.cursor.position.load(Edge::NoteLoad.load());
         if tail > MAX_POSITION || aim > tail {
             return Err(Blocked::Corrupt);
         }
@@ -120,9 +139,9 @@ impl<'a> Broadcast<'a> {
     }
 }
 
-impl core::fmt::Debug for Broadcast<'_> {
+impl core::fmt::Debug for Heard<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Broadcast").finish_non_exhaustive()
+        f.debug_struct("Heard").finish_non_exhaustive()
     }
 }
 
@@ -145,6 +164,38 @@ pub enum Delivery {
     Gate,
     /// The sender never waits; the receiver is told how many it has missed.
     Lossy,
+}
+
+/// What the sender of a broadcast does about a receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// It does not wait for it: [`Delivery::Lossy`](crate::Delivery::Lossy).
+    Open,
+    /// It waits for it: [`Delivery::Gate`](crate::Delivery::Gate).
+    Held,
+    /// It has waited for too long and waits no more, until the receiver rejoins.
+    Evicted,
+}
+
+impl Gate {
+    /// One word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "lossy",
+            Self::Held => "gate",
+            Self::Evicted => "evicted",
+        }
+    }
+}
+
+/// What the sender does about the owner of an entry, as of a moment ago.
+pub fn gate_of(entry: &Entry) -> Gate {
+    // Relaxed: nothing is done about it.
+    match entry.journal.intent.load(Ordering::Relaxed) & STATE {
+        OPEN => Gate::Open,
+        EVICTED => Gate::Evicted,
+        _ => Gate::Held,
+    }
 }
 
 /// The sender's private state.
@@ -182,7 +233,8 @@ impl Sender {
         shape: impl Shape,
         message: &[u8],
     ) -> Result<(), Blocked> {
-        if self.cursor.room() == 0 {
+        // Room is asked for where a run of messages ends, as the cursor does.
+        if self.cursor.is_run_over() && self.cursor.room() == 0 {
             self.find_room(mem, 1, Look::Exact)?;
         }
         self.cursor.try_send(mem.sent(), shape, message)
@@ -320,7 +372,6 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Receiver {
     cursor: RecvCursor,
-    me: usize,
     delivery: Delivery,
     /// Where it goes on when it has missed something.
     resume: Start,
@@ -328,29 +379,28 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Joins as the owner of the entry `me`.
+    /// Joins as the one who sees `mem`.
     pub fn join(
-        mem: Broadcast<'_>,
+        mem: &Heard<'_>,
         shape: impl Shape,
         capacity: usize,
-        me: usize,
         delivery: Delivery,
         start: Start,
     ) -> Result<Self, Blocked> {
         let wide = capacity as u64;
         let position = match delivery {
-            Delivery::Gate => enter(mem, wide, me, |aim, tail| match start {
+            Delivery::Gate => enter(mem, wide, |aim, tail| match start {
                 Start::Now => tail,
                 Start::Oldest => aim,
             })?,
             Delivery::Lossy => {
-                mem.gate(me).store(OPEN, Ordering::Relaxed);
+                mem.gate.store(OPEN, Ordering::Relaxed);
                 let (aim, tail) = mem.bounds(wide)?;
                 (if start == Start::Now { tail } else { aim }, tail)
             }
         };
-        let cursor = RecvCursor::at(mem.received(me), shape, capacity, position);
-        Ok(Self { cursor, me, delivery, resume: Start::Oldest, capacity: wide })
+        let cursor = RecvCursor::at(mem.slots, shape, capacity, position);
+        Ok(Self { cursor, delivery, resume: Start::Oldest, capacity: wide })
     }
 
     /// Chooses where it goes on when it has missed something.
@@ -361,17 +411,16 @@ impl Receiver {
     /// How many messages it has missed since it was evicted, and goes on as `start` says: the sender waits for it again.
     pub fn rejoin(
         &mut self,
-        mem: Broadcast<'_>,
+        mem: &Heard<'_>,
         shape: impl Shape,
         start: Start,
     ) -> Result<u64, Blocked> {
         let head = self.cursor.head();
-        let position = enter(mem, self.capacity, self.me, |aim, tail| match start {
+        let position = enter(mem, self.capacity, |aim, tail| match start {
             Start::Now => tail,
             Start::Oldest => aim.max(head),
         })?;
-        self.cursor =
-            RecvCursor::at(mem.received(self.me), shape, self.capacity as usize, position);
+        self.cursor = RecvCursor::at(mem.slots, shape, self.capacity as usize, position);
         position.0.checked_sub(head).ok_or(Blocked::Corrupt)
     }
 
@@ -383,13 +432,30 @@ impl Receiver {
     #[inline(always)]
     pub unsafe fn try_recv(
         &mut self,
-        mem: Broadcast<'_>,
+        mem: &Heard<'_>,
         shape: impl Shape,
         to: *mut u8,
     ) -> Result<Found, Blocked> {
         let head = self.cursor.head();
         // SAFETY: the caller's promise.
-        let received = unsafe { self.cursor.try_recv(mem.received(self.me), shape, to) };
+        let received = unsafe { self.cursor.try_recv(mem.slots, shape, to) };
+        if received.is_ok() && self.is_intact(mem, head) {
+            return Ok(Found::Messages(1));
+        }
+        self.explain(mem, shape, head, received.map(|()| 1))
+    }
+
+    /// Receives one message by `copy`, which gets its words. What that makes of them counts only if a message was found:
+    /// before, they may be written over.
+    #[inline]
+    pub fn try_recv_by(
+        &mut self,
+        mem: &Heard<'_>,
+        shape: impl Shape,
+        copy: impl FnOnce(&[Word]),
+    ) -> Result<Found, Blocked> {
+        let head = self.cursor.head();
+        let received = self.cursor.try_recv_by(mem.slots, shape, copy);
         if received.is_ok() && self.is_intact(mem, head) {
             return Ok(Found::Messages(1));
         }
@@ -404,15 +470,14 @@ impl Receiver {
     #[inline]
     pub unsafe fn try_recv_batch(
         &mut self,
-        mem: Broadcast<'_>,
+        mem: &Heard<'_>,
         shape: impl Shape,
         to: *mut u8,
         most: usize,
     ) -> Result<Found, Blocked> {
         let head = self.cursor.head();
         // SAFETY: the caller's promise.
-        let received =
-            unsafe { self.cursor.try_recv_batch(mem.received(self.me), shape, to, most) };
+        let received = unsafe { self.cursor.try_recv_batch(mem.slots, shape, to, most) };
         match received {
             Ok(count) if self.is_intact(mem, head) => Ok(Found::Messages(count)),
             received => self.explain(mem, shape, head, received),
@@ -420,8 +485,8 @@ impl Receiver {
     }
 
     /// Whether a message is there, or something else to be told.
-    pub fn look(&mut self, mem: Broadcast<'_>, shape: impl Shape) -> Result<(), Blocked> {
-        let looked = self.cursor.look(mem.received(self.me), shape);
+    pub fn look(&mut self, mem: &Heard<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        let looked = self.cursor.look(mem.slots, shape);
         match looked {
             Ok(()) => Ok(()),
             Err(_) if !self.is_intact(mem, self.cursor.head()) => Ok(()),
@@ -431,21 +496,20 @@ impl Receiver {
 
     /// Whether the sender has given up waiting for it.
     #[inline]
-    pub fn is_evicted(&self, mem: Broadcast<'_>) -> bool {
-        self.delivery == Delivery::Gate
-            && mem.gate(self.me).load(Ordering::Relaxed) & STATE == EVICTED
+    pub fn is_evicted(&self, mem: &Heard<'_>) -> bool {
+        self.delivery == Delivery::Gate && mem.gate.load(Ordering::Relaxed) & STATE == EVICTED
     }
 
     /// Whether what was copied from `position` on before this is what was sent, for all that is known without a closer
     /// look.
     #[inline(always)]
-    fn is_intact(&self, mem: Broadcast<'_>, position: u64) -> bool {
+    fn is_intact(&self, mem: &Heard<'_>, position: u64) -> bool {
         if self.delivery == Delivery::Lossy {
             return is_ahead(mem, position);
         }
         // B2 overrun.
         Edge::OverrunLoad.order(Ordering::Acquire);
-        mem.gate(self.me).load(Ordering::Relaxed) & STATE == GATE
+        mem.gate.load(Ordering::Relaxed) & STATE == GATE
     }
 
     /// Whether the sender should be told how far it is.
@@ -455,8 +519,8 @@ impl Receiver {
     }
 
     /// Says how far it is; whether the sender waits for that, and had not been told.
-    pub fn release(&mut self, mem: Broadcast<'_>) -> bool {
-        self.cursor.release(mem.received(self.me)) && self.delivery == Delivery::Gate
+    pub fn release(&mut self, mem: &Heard<'_>) -> bool {
+        self.cursor.release(mem.slots) && self.delivery == Delivery::Gate
     }
 
     /// Says why there is no message, or none that is whole, from `head` on.
@@ -464,7 +528,7 @@ impl Receiver {
     #[inline(never)]
     fn explain(
         &mut self,
-        mem: Broadcast<'_>,
+        mem: &Heard<'_>,
         shape: impl Shape,
         head: u64,
         received: Result<usize, Blocked>,
@@ -489,28 +553,27 @@ impl Receiver {
         };
         // What was copied is not to be trusted, and what is known of the ring neither.
         let capacity = self.capacity as usize;
-        self.cursor = RecvCursor::at(mem.received(self.me), shape, capacity, position);
+        self.cursor = RecvCursor::at(mem.slots, shape, capacity, position);
         Ok(found)
     }
 }
 
 /// Whether nothing from `position` on has been written over.
 #[inline(always)]
-fn is_ahead(mem: Broadcast<'_>, position: u64) -> bool {
+fn is_ahead(mem: &Heard<'_>, position: u64) -> bool {
     // B2 overrun.
     Edge::OverrunLoad.order(Ordering::Acquire);
     mem.aim().load(Ordering::Relaxed) <= position
 }
 
-/// Has the sender wait for the owner of entry `me`, from where `choose` says on: that, and how far messages are
+/// Has the sender wait for the one who sees `mem`, from where `choose` says on: that, and how far messages are
 /// committed.
 fn enter(
-    mem: Broadcast<'_>,
+    mem: &Heard<'_>,
     capacity: u64,
-    me: usize,
     choose: impl Fn(u64, u64) -> u64,
 ) -> Result<(u64, u64), Blocked> {
-    let (gate, place) = (mem.gate(me), &mem.places[me]);
+    let (gate, place) = (mem.gate, mem.slots.receiver);
     for _ in 0..ATTEMPTS {
         gate.store(JOINING, Ordering::Relaxed);
         // B1 join: said before this, chosen after it.

@@ -119,16 +119,6 @@ impl<'a> Latest<'a> {
         &self.readers[reader].journal.intent
     }
 
-    /// The words of a buffer that `Geometry::check` has seen.
-    #[inline(always)]
-    fn content(&self, geometry: Geometry, shape: impl Shape, buffer: usize) -> &'a [Word] {
-        let start = geometry.first + buffer * stride(shape);
-        debug_assert!(start + shape.words() <= self.words.len());
-        // SAFETY: `buffer` was checked against the number of buffers, all of which `Geometry::new` has seen to
-        // lie inside `words`.
-        unsafe { self.words.get_unchecked(start..start + shape.words()) }
-    }
-
     /// The latest value's version, as of a moment ago.
     #[inline(always)]
     pub fn version(&self) -> u64 {
@@ -164,6 +154,16 @@ impl Geometry {
     fn check(self, word: u64) -> Result<u64, Blocked> {
         if buffer(word) < self.buffers { Ok(word) } else { Err(Blocked::Corrupt) }
     }
+}
+
+/// The words of a buffer that [`Geometry::check`] has seen, or `look` has found.
+#[inline(always)]
+fn content(words: &[Word], geometry: Geometry, shape: impl Shape, buffer: usize) -> &[Word] {
+    let start = geometry.first + buffer * stride(shape);
+    debug_assert!(start + shape.words() <= words.len());
+    // SAFETY: `buffer` was checked against the number of buffers, all of which `Geometry::new` has seen to lie inside
+    // `words`.
+    unsafe { words.get_unchecked(start..start + shape.words()) }
 }
 
 /// The writer's private state.
@@ -210,7 +210,7 @@ impl WriteCursor {
         mem.words[buffer].store(version, Ordering::Relaxed);
         // L5 overwrite: whoever sees any of the new content sees that the stamp has changed.
         Edge::OverwriteStore.order(Ordering::Release);
-        payload::write_message(mem.content(self.geometry, shape, buffer), value);
+        payload::write_message(content(mem.words, self.geometry, shape, buffer), value);
         self.latest = word(version, buffer);
         // L1 value.
         mem.value().store(self.latest, Edge::ValueStore.store());
@@ -253,20 +253,28 @@ impl WriteCursor {
     }
 }
 
-/// A reader's private state.
+/// A reader's private state, with the addresses of what it looks at for each value.
 #[derive(Debug)]
-pub struct ReadCursor {
+pub struct ReadCursor<'a> {
     /// What this reader holds.
     held: u64,
-    me: usize,
+    /// Its content.
+    content: &'a [Word],
+    /// The word of the latest value.
+    value: &'a AtomicU64,
+    /// Where it says what it holds.
+    notice: &'a AtomicU64,
+    words: &'a [Word],
     geometry: Geometry,
 }
 
-impl ReadCursor {
+impl<'a> ReadCursor<'a> {
     /// Starts with the latest value, for the owner of the entry `me`.
-    pub fn new(mem: Latest<'_>, shape: impl Shape, me: usize) -> Result<Self, Blocked> {
-        let mut cursor = Self { held: 0, me, geometry: Geometry::new(mem, shape) };
-        cursor.choose(mem)?;
+    pub fn new(mem: Latest<'a>, shape: impl Shape, me: usize) -> Result<Self, Blocked> {
+        let geometry = Geometry::new(mem, shape);
+        let (value, notice, words) = (mem.value(), mem.held(me), mem.words);
+        let mut cursor = Self { held: 0, content: &[], value, notice, words, geometry };
+        cursor.choose(shape)?;
         Ok(cursor)
     }
 
@@ -278,23 +286,22 @@ impl ReadCursor {
 
     /// Whether what is held is the latest value.
     #[inline(always)]
-    pub fn is_latest(&self, mem: Latest<'_>) -> bool {
+    pub fn is_latest(&self) -> bool {
         // Relaxed: what is held was acquired when it was chosen.
-        mem.value().load(Ordering::Relaxed) == self.held
+        self.value.load(Ordering::Relaxed) == self.held
     }
 
     /// Holds the latest value instead of what is held.
-    pub fn choose(&mut self, mem: Latest<'_>) -> Result<(), Blocked> {
-        let held = mem.held(self.me);
+    pub fn choose(&mut self, shape: impl Shape) -> Result<(), Blocked> {
         // L3 leave: the last buffer has been read for the last time.
-        held.store(CHOOSING, Edge::LeaveStore.store());
+        self.notice.store(CHOOSING, Edge::LeaveStore.store());
         // L4 choose: said before this, chosen after it.
         Edge::ChooseReader.fence();
         // L1 value.
-        let latest = mem.value().load(Edge::ValueLoad.load());
+        let latest = self.value.load(Edge::ValueLoad.load());
         // Won: relaxed, as it continues the release sequence of L3. Lost: L2 help.
         let lost = Edge::HelpLoad.load();
-        let chosen = match held.compare_exchange(CHOOSING, latest, Ordering::Relaxed, lost) {
+        let chosen = match self.notice.compare_exchange(CHOOSING, latest, Ordering::Relaxed, lost) {
             Ok(_) => latest,
             Err(helped) => helped,
         };
@@ -302,6 +309,7 @@ impl ReadCursor {
             return Err(Blocked::Corrupt);
         }
         self.held = chosen;
+        self.content = content(self.words, self.geometry, shape, buffer(chosen));
         Ok(())
     }
 
@@ -309,10 +317,11 @@ impl ReadCursor {
     ///
     /// # Safety
     ///
-    /// `to` must be valid for writes of [`Shape::size`] bytes.
+    /// `to` must be valid for writes of [`Shape::size`] bytes, and the shape be that which the cursor was made with.
     #[inline(always)]
-    pub unsafe fn copy(&self, mem: Latest<'_>, shape: impl Shape, to: *mut u8) {
-        let content = mem.content(self.geometry, shape, buffer(self.held));
+    pub unsafe fn copy(&self, shape: impl Shape, to: *mut u8) {
+        // SAFETY: `choose` has found the words of a value of this shape; the compiler is spared their number.
+        let content = unsafe { self.content.get_unchecked(..shape.words()) };
         // SAFETY: the caller's promise.
         unsafe { payload::read_message(content, to, shape.size()) };
     }
@@ -344,7 +353,7 @@ impl Observer {
     ) -> Result<u64, Blocked> {
         // L1 value: the stamp is its own, or a later one.
         let latest = self.geometry.check(mem.value().load(Edge::ValueLoad.load()))?;
-        let content = mem.content(self.geometry, shape, buffer(latest));
+        let content = content(mem.words, self.geometry, shape, buffer(latest));
         // SAFETY: the caller's promise.
         unsafe { payload::read_message(content, to, shape.size()) };
         // L5 overwrite.

@@ -111,6 +111,8 @@ pub mod kind {
     pub const MAILBOX: u64 = 20;
     /// Cells of fixed-size messages, each for all receivers.
     pub const BROADCAST: u64 = 19;
+    /// The same, where each message starts with a word that says how many bytes of it count.
+    pub const BYTE_BROADCAST: u64 = 21;
 }
 
 /// Which part of the ring a file holds, in [`Header::part`].

@@ -62,6 +62,8 @@
 //! | C4 empty | receiver: stamp `FREE(p + N)`, Release | sender: stamp, Acquire | the receiver has read all it will ever read of the slot |
 //! | C5 orphans | repairer, or who gives back: the number of changes, Release | receiver: the same, Acquire | the stamp `ORPHAN(p)` |
 //! | C6 look | sender: fence between its claim and what it writes, Release | one who reads without a claim: fence between reading and the second look at the stamp, Acquire | that the slot was emptied before |
+//! | C7 draw | sender of a mailbox: draws a number, Release | receiver: how many were drawn, Acquire | all sends that had ended before |
+//! | C8 turn | sender of a mailbox: its claim (C2), Release | the sender behind it: fence between its claim and what it writes, Acquire | the number drawn for the place in front |
 //! | M1 permit | who frees permits: the word, Release | who gets them, and who looks: the same, Acquire | what the holder did |
 //! | M2 witness | who replaces another's change: the word, Release | repairer: the same, Acquire | that the change was made |
 //! | F1 raise | raiser: the flags, Release | who finds or takes them: the same, Acquire | what the raiser did before |

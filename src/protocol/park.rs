@@ -67,6 +67,15 @@ impl Answered {
         self.quiet = if self.fences || more { u64::MAX } else { u64::from(self.announced) };
     }
 
+    /// Whether it is plain that nobody has to be woken, after something was published: a look that needs no call. If not,
+    /// [`must_wake`](Self::must_wake) looks closely.
+    #[inline(always)]
+    pub fn is_quiet(&self, waiter: &Half) -> bool {
+        // P1 park.
+        light_barrier(Edge::ParkNotify);
+        self.seems_quiet(waiter)
+    }
+
     /// Whether there is a sleeper to wake, after something was published.
     #[inline(always)]
     pub fn must_wake(&mut self, waiter: &Half) -> bool {
@@ -78,17 +87,33 @@ impl Answered {
 
     #[cold]
     #[inline(never)]
-    fn is_news(&mut self, waiter: &Half, mut asleep: u32) -> bool {
+    fn is_news(&mut self, waiter: &Half, asleep: u32) -> bool {
         if self.fences || asleep & WANTS_FENCE != 0 {
             Edge::ParkNotify.fence();
-            asleep = waiter.presence.asleep.load(Ordering::Relaxed);
         }
-        let announced = asleep & !WANTS_FENCE;
+        self.has_news(waiter)
+    }
+
+    /// [`must_wake`](Self::must_wake) without its barrier, for one who looks at several waiters and has
+    /// [made sure](Self::must_fence) of all of them.
+    pub fn has_news(&mut self, waiter: &Half) -> bool {
+        let announced = waiter.presence.asleep.load(Ordering::Relaxed) & !WANTS_FENCE;
         if announced == self.announced && !self.more {
             return false;
         }
         self.remember(announced);
         true
+    }
+
+    /// [`is_quiet`](Self::is_quiet) without its barrier, for one who looks at several waiters behind one.
+    #[inline(always)]
+    pub fn seems_quiet(&self, waiter: &Half) -> bool {
+        u64::from(waiter.presence.asleep.load(Ordering::Relaxed)) == self.quiet
+    }
+
+    /// Whether the notifier has to fence before it looks for news.
+    pub fn must_fence(&self, waiter: &Half) -> bool {
+        self.fences || waiter.presence.asleep.load(Ordering::Relaxed) & WANTS_FENCE != 0
     }
 }
 

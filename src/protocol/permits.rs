@@ -140,10 +140,10 @@ impl Ledger {
     /// Release: a ledger that speaks of the next change tells that the last one is over, so it must not come before
     /// the swap. The readers come when its owner is dead, by a lock of the kernel: it is the compiler that is told.
     #[inline(always)]
-    fn note(self, entry: &Entry) {
+    fn note(self, ledger: &AtomicU64) {
         let held = self.before << 16 | self.after;
         let word = u64::from(self.change) << CHANGE_SHIFT | u64::from(held);
-        entry.journal.intent.store(word, Ordering::Release);
+        ledger.store(word, Ordering::Release);
     }
 }
 
@@ -175,6 +175,12 @@ pub struct Permits<'a> {
     pub table: &'a [Entry],
     /// The most permits that may be free.
     pub maximum: u32,
+}
+
+impl core::fmt::Debug for Permits<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Permits").finish_non_exhaustive()
+    }
 }
 
 impl Permits<'_> {
@@ -259,23 +265,28 @@ pub struct Grant {
 
 /// What a participant knows of itself.
 #[derive(Debug)]
-pub struct Account {
+pub struct Account<'a> {
     me: usize,
+    ledger: &'a AtomicU64,
     /// Itself, as the word's author.
     sign: u64,
     change: u32,
     held: u32,
+    /// What the word is, if nobody has changed it since this participant did: then the swap, which looks anyhow, need
+    /// not wait for another look. [`NOTHING`] if somebody may well have.
+    last: State,
 }
 
-impl Account {
+impl<'a> Account<'a> {
     /// The account of who has just taken entry `me`, which holds nothing.
-    pub fn open(mem: &Permits<'_>, me: usize) -> Self {
+    pub fn open(mem: &Permits<'a>, me: usize) -> Self {
         // It goes on counting where its predecessor stopped, so that no change has a number twice.
-        Self::with(me, Ledger::of(&mem.table[me]).change, 0)
+        Self::with(mem, me, Ledger::of(&mem.table[me]).change, 0)
     }
 
-    fn with(me: usize, change: u32, held: u32) -> Self {
-        Self { me, sign: (me as u64) << AUTHOR_SHIFT, change, held }
+    fn with(mem: &Permits<'a>, me: usize, change: u32, held: u32) -> Self {
+        let (sign, last) = ((me as u64) << AUTHOR_SHIFT, State(NOTHING));
+        Self { me, ledger: &mem.table[me].journal.intent, sign, change, held, last }
     }
 
     /// Permits that it holds.
@@ -309,12 +320,12 @@ impl Account {
     }
 
     /// Does away with `count` of those that it holds.
-    pub fn consume(&mut self, mem: &Permits<'_>, count: u32) {
+    pub fn consume(&mut self, count: u32) {
         debug_assert!(count <= self.held);
         self.held -= count;
         // The same whether or not the last change was made, and it was: so this is one store.
         let (before, after) = (self.held, self.held);
-        Ledger { change: self.change, before, after }.note(&mem.table[self.me]);
+        Ledger { change: self.change, before, after }.note(self.ledger);
     }
 
     /// Gives back all that it holds.
@@ -351,8 +362,7 @@ impl Account {
     /// Small: a swap waits for all stores before it, those of a call and its spilled registers among them.
     #[inline(always)]
     pub fn try_acquire_at_once(&mut self, mem: &Permits<'_>, count: u32) -> Option<u32> {
-        // Relaxed: the swap looks again.
-        let found = State(mem.word.load(Ordering::Relaxed));
+        let found = self.guess(mem);
         let (free, after) = (found.free(), self.held.wrapping_add(count));
         let is_plain = (found.0 ^ self.sign) & (AUTHOR | NOTHING | CLOSED | ABANDONED) == 0;
         // In one comparison that there are as many and that it is not none: 0 wraps.
@@ -368,8 +378,7 @@ impl Account {
     /// [`release`](Self::release) likewise: what the word said before.
     #[inline(always)]
     pub fn release_at_once(&mut self, mem: &Permits<'_>, count: u32) -> Option<State> {
-        // Relaxed: the swap looks again.
-        let found = State(mem.word.load(Ordering::Relaxed));
+        let found = self.guess(mem);
         let free = found.free().wrapping_add(count);
         let is_own = (found.0 ^ self.sign) & (AUTHOR | NOTHING) == 0;
         let is_held = count.wrapping_sub(1) < self.held && free <= mem.maximum;
@@ -378,6 +387,16 @@ impl Account {
         let is_done =
             is_own && is_held && self.change_at_once(mem, found, found.with_free(free), after, won);
         is_done.then_some(found)
+    }
+
+    /// What the word says, or said when this participant changed it last.
+    #[inline(always)]
+    fn guess(&self, mem: &Permits<'_>) -> State {
+        if self.last.0 & NOTHING == 0 {
+            return self.last;
+        }
+        // Relaxed: the swap looks again.
+        State(mem.word.load(Ordering::Relaxed))
     }
 
     /// Whether `found` was there still, and `next` is there now, of this participant, which now holds `after`.
@@ -394,11 +413,12 @@ impl Account {
         if change.is_multiple_of(REFRESH) {
             return false;
         }
-        Ledger { change, before: self.held, after }.note(&mem.table[self.me]);
+        Ledger { change, before: self.held, after }.note(self.ledger);
         let to = next.by(self.sign, change);
         let swapped = mem.word.compare_exchange(found.0, to.0, won, Ordering::Relaxed).is_ok();
         // The number is used, whatever came of it.
         self.change = change;
+        self.last = if swapped { to } else { State(NOTHING) };
         if swapped {
             self.held = after;
         }
@@ -418,11 +438,10 @@ impl Account {
         let mut found = mem.load(Ordering::Relaxed)?;
         let mut next = step(found)?;
         self.change = self.change.wrapping_add(1);
-        let entry = &mem.table[self.me];
-        Ledger { change: self.change, before: self.held, after }.note(entry);
+        Ledger { change: self.change, before: self.held, after }.note(self.ledger);
         if self.change.is_multiple_of(REFRESH) {
             // Whether the one before was made is not asked any more.
-            bear_witness(entry, self.change.wrapping_sub(1));
+            bear_witness(&mem.table[self.me], self.change.wrapping_sub(1));
         }
         let mut backoff = Backoff::default();
         for _ in 0..MOST_LOSSES {
@@ -432,6 +451,8 @@ impl Account {
             let to = next.by(self.sign, self.change);
             if mem.word.compare_exchange(found.0, to.0, won, Ordering::Relaxed).is_ok() {
                 self.held = after;
+                // Where others come between, a guess would be another swap in vain.
+                self.last = if found.author() == self.me { to } else { State(NOTHING) };
                 return Ok(found);
             }
             backoff.pause();
@@ -453,7 +474,7 @@ pub fn resolve(mem: &Permits<'_>, victim: usize) -> Option<u32> {
     let ledger = Ledger::of(&mem.table[victim]);
     let is_made = mem.is_made(victim, ledger.change);
     let held = if is_made { ledger.after } else { ledger.before };
-    let mut account = Account::with(victim, ledger.change, held);
+    let mut account = Account::with(mem, victim, ledger.change, held);
     account.give_all_back(mem, ABANDONED).ok()?;
     let total = &mem.table[victim].card.resolved;
     total.store(total.load(Ordering::Relaxed).wrapping_add(held.into()), Ordering::Relaxed);

@@ -422,9 +422,23 @@ impl RecvCursor {
             ask_ahead(mem, self.offset, bytes, prefetch_for_read);
         } else if self.sent < next {
             if self.streaming {
-                self.sent = mem.sender.cursor.position.load(Ordering::Relaxed);
+                self.look_beyond(mem.sender, next);
             }
             self.streaming = true;
+        }
+    }
+
+    /// Learns how far the sender is from its own note. If that is not far, lets it get ahead.
+    #[cold]
+    #[inline(never)]
+    fn look_beyond(&mut self, sender: &Half, next: u64) {
+        // A hint: messages are taken by their headers only.
+        let note = || sender.cursor.position.load(Ordering::Relaxed);
+        self.sent = note();
+        if self.sent <= next + (AHEAD * WORD) as u64 && self.pace.give_way(self.messages) {
+            let before = self.sent;
+            self.sent = note();
+            self.pace.learn(self.sent > before);
         }
     }
 

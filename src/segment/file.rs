@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Files of one name that may be removed one after the other, each between our opening it and our counting
@@ -45,7 +46,7 @@ pub(super) fn create(path: PathBuf, spec: Spec) -> Result<Segment, SetupError> {
     // The last step: from here on everybody sees it, complete.
     publish(segment.fd(), &path)?;
     if let Some(fd) = by_name(&path, segment.fd()) {
-        segment.fd = fd;
+        segment.fd = Arc::new(fd);
     }
     segment.path = Some(path);
     Ok(segment)

@@ -91,6 +91,8 @@ pub enum RingKind {
     Mailbox,
     /// Messages of one size, each for all receivers: [`Broadcast`](crate::Broadcast).
     Broadcast,
+    /// Messages of any length up to a longest, each for all receivers: [`ByteBroadcast`](crate::ByteBroadcast).
+    ByteBroadcast,
 }
 
 impl RingKind {
@@ -103,6 +105,7 @@ impl RingKind {
             Self::Latest => kind::LATEST,
             Self::Mailbox => kind::MAILBOX,
             Self::Broadcast => kind::BROADCAST,
+            Self::ByteBroadcast => kind::BYTE_BROADCAST,
         }
     }
 
@@ -115,6 +118,7 @@ impl RingKind {
             kind::LATEST => Some(Self::Latest),
             kind::MAILBOX => Some(Self::Mailbox),
             kind::BROADCAST => Some(Self::Broadcast),
+            kind::BYTE_BROADCAST => Some(Self::ByteBroadcast),
             _ => None,
         }
     }
@@ -129,6 +133,7 @@ impl RingKind {
             Self::Latest => "latest",
             Self::Mailbox => "mailbox",
             Self::Broadcast => "broadcast",
+            Self::ByteBroadcast => "byte-broadcast",
         }
     }
 
@@ -139,10 +144,15 @@ impl RingKind {
 
     /// Whether one side sends to all of the other, which may come and go.
     pub(crate) fn is_one_to_all(self) -> bool {
-        matches!(self, Self::Latest | Self::Broadcast)
+        self == Self::Latest || self.is_broadcast()
     }
 
-    fn describe(self) -> &'static str {
+    /// Whether every receiver gets every message.
+    pub(crate) fn is_broadcast(self) -> bool {
+        matches!(self, Self::Broadcast | Self::ByteBroadcast)
+    }
+
+    pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Slots => "messages of one size",
             Self::Bytes => "messages of any size",
@@ -151,6 +161,7 @@ impl RingKind {
             Self::Latest => "the latest value of a variable",
             Self::Mailbox => "a mailbox",
             Self::Broadcast => "a broadcast of messages of one size",
+            Self::ByteBroadcast => "a broadcast of messages of any length",
         }
     }
 }
@@ -277,7 +288,8 @@ impl Spec {
             return Err(invalid("what is for all receivers has one sender and many receivers"));
         }
         if self.kind != RingKind::Bytes {
-            if self.message_size == 0 && self.kind != RingKind::Mailbox {
+            let may_be_empty = matches!(self.kind, RingKind::Mailbox | RingKind::ByteBroadcast);
+            if self.message_size == 0 && !may_be_empty {
                 return Err(invalid("a message needs at least one byte"));
             }
             if !self.message_align.is_power_of_two()
@@ -291,7 +303,10 @@ impl Spec {
                 return Err(invalid(too_large));
             }
         }
-        let shape = slots::Untyped(self.message_size);
+        if self.kind == RingKind::ByteBroadcast && self.message_align != 1 {
+            return Err(invalid("messages of any length are aligned to one byte"));
+        }
+        let shape = self.cell_shape();
         match self.kind {
             RingKind::Latest if self.capacity != 1 => {
                 Err(invalid("a variable has one latest value"))
@@ -299,7 +314,7 @@ impl Spec {
             RingKind::Latest => latest::words_for(shape, self.participants)
                 .filter(|&words| words < 1 << 45)
                 .ok_or(invalid(too_large)),
-            RingKind::Broadcast => slots::words_for(shape, self.capacity)
+            RingKind::Broadcast | RingKind::ByteBroadcast => slots::words_for(shape, self.capacity)
                 .filter(|&words| words < 1 << 45)
                 .ok_or(invalid(too_large)),
             RingKind::Slots => {
@@ -345,6 +360,12 @@ impl Spec {
         }
     }
 
+    /// What a message takes in a cell, where messages lie in cells.
+    pub(crate) fn cell_shape(&self) -> slots::Untyped {
+        let length = if self.kind == RingKind::ByteBroadcast { size_of::<u64>() } else { 0 };
+        slots::Untyped(self.message_size + length)
+    }
+
     /// A semaphore has no data, but limits.
     fn semaphore_words(&self) -> Result<usize, SetupError> {
         let reason = if !(1..=permits::MOST as usize).contains(&self.capacity) {
@@ -363,7 +384,9 @@ impl Spec {
             RingKind::Slots => self.topology.is_shared(),
             // The receiver of all lanes needs none.
             RingKind::Bytes => self.is_laned() && role == Role::Sender,
-            RingKind::Latest | RingKind::Broadcast => role == Role::Receiver,
+            RingKind::Latest | RingKind::Broadcast | RingKind::ByteBroadcast => {
+                role == Role::Receiver
+            }
             RingKind::Semaphore | RingKind::Mailbox => true,
             RingKind::Event => false,
         }
@@ -380,12 +403,12 @@ impl Spec {
 
     /// Whether a participant with `role` may be held up by somebody who is dead, and should find out.
     pub(crate) fn frees_the_dead(&self, role: Role) -> bool {
-        self.has_claims() || (self.kind == RingKind::Broadcast && role == Role::Sender)
+        self.has_claims() || (self.kind.is_broadcast() && role == Role::Sender)
     }
 
     /// How many receivers have a half of their own.
     pub(crate) fn places(&self) -> usize {
-        if self.kind == RingKind::Broadcast { self.participants } else { 0 }
+        if self.kind.is_broadcast() { self.participants } else { 0 }
     }
 
     /// Whether each sender has a lane of its own.

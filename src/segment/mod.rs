@@ -18,7 +18,7 @@ pub use header::{RingKind, Topology};
 pub(crate) use permissions::{set_mode, set_owner};
 pub use place::Place;
 pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
-pub(crate) use split::{Company, OwnHalf};
+pub(crate) use split::{Company, OwnHalf, OwnHalves};
 
 use crate::error::{Role, SetupError};
 use crate::protocol::claims::Claims;
@@ -27,7 +27,7 @@ use crate::protocol::layout::{
 };
 use crate::protocol::mailbox;
 use crate::protocol::permits::Permits;
-use crate::protocol::slots::{Slots, Untyped};
+use crate::protocol::slots::Slots;
 use crate::stats::{Stats, furthest_behind};
 use crate::sync::{Word, acquire};
 use crate::sys::fork::PrivateFd;
@@ -53,8 +53,8 @@ pub(crate) struct Segment {
     /// All of it, or what this process writes of it.
     mapping: Mapping,
     /// Holds the users' lock, and serves to probe the roles' locks. In the split form a description that can only
-    /// read.
-    fd: PrivateFd,
+    /// read, and may be that of another segment, too.
+    fd: Arc<PrivateFd>,
     /// What the split form has more.
     split: Option<Box<Halves>>,
     /// Where the file is, if it has a name.
@@ -103,17 +103,17 @@ impl Segment {
 
     /// Maps the `size` bytes of `fd`, a file just made, and writes an empty ring into it.
     fn assemble(fd: PrivateFd, spec: Spec, size: u64) -> Result<Self, SetupError> {
-        let segment = Self::of(map(fd.file(), size, &spec)?, fd, spec)?;
+        let segment = Self::of(map(fd.file(), size, &spec)?, Arc::new(fd), spec)?;
         if segment.spec.is_mailbox() {
             let shape = mailbox::shape(segment.spec.message_size);
             for lane in segment.words().chunks_exact(segment.spec.lane_words()) {
                 Claims::initialise(lane, shape, segment.spec.capacity);
             }
         }
-        if matches!(segment.spec.kind, RingKind::Slots | RingKind::Broadcast) {
+        if segment.spec.kind == RingKind::Slots || segment.spec.kind.is_broadcast() {
             let (sender, receiver) = (segment.half(Role::Sender), segment.half(Role::Receiver));
             let words = segment.words();
-            let (shape, capacity) = (Untyped(segment.spec.message_size), segment.spec.capacity);
+            let (shape, capacity) = (segment.spec.cell_shape(), segment.spec.capacity);
             if segment.spec.has_claims() {
                 Claims::initialise(words, shape, capacity);
             } else {
@@ -140,11 +140,11 @@ impl Segment {
             Spec::read(header(&mapping), Part::Whole, size, unit)?
         };
         expected.check(&spec)?;
-        Self::of(map(fd.file(), size, &spec)?, fd, spec)
+        Self::of(map(fd.file(), size, &spec)?, Arc::new(fd), spec)
     }
 
     /// The segment of `fd`, mapped as `spec` says, without a name.
-    fn of(mapping: Mapping, fd: PrivateFd, spec: Spec) -> Result<Self, SetupError> {
+    fn of(mapping: Mapping, fd: Arc<PrivateFd>, spec: Spec) -> Result<Self, SetupError> {
         let words = spec.data_words()?;
         let (kept, unlinking) = (AtomicBool::new(false), Mutex::new(()));
         Ok(Self { mapping, fd, split: None, path: None, kept, unlinking, spec, words })
@@ -153,7 +153,7 @@ impl Segment {
     /// The segment of two halves, the own one mapped at `mapping`.
     fn of_halves(
         mapping: Mapping,
-        fd: PrivateFd,
+        fd: Arc<PrivateFd>,
         halves: Halves,
         spec: Spec,
     ) -> Result<Self, SetupError> {
@@ -227,13 +227,13 @@ impl Segment {
         }
         // Never more than there is room for, whatever a peer writes: callers allocate by it.
         let most = match self.spec.kind {
-            RingKind::Slots | RingKind::Broadcast => self.spec.capacity,
+            RingKind::Slots | RingKind::Broadcast | RingKind::ByteBroadcast => self.spec.capacity,
             RingKind::Latest => 0,
             RingKind::Mailbox => self.spec.capacity * self.spec.types,
             RingKind::Bytes => self.words * size_of::<Word>(),
             RingKind::Semaphore | RingKind::Event => return 0,
         };
-        if self.spec.kind == RingKind::Broadcast {
+        if self.spec.kind.is_broadcast() {
             let behind = furthest_behind(self.half(Role::Sender), self.table(), self.places());
             return behind.min(most as u64);
         }
@@ -582,6 +582,12 @@ fn map(file: &File, size: u64, spec: &Spec) -> Result<Mapping, SetupError> {
 fn allocate(file: &File, spec: &Spec) -> Result<u64, SetupError> {
     let unit = if spec.huge_pages { blocks(file)? } else { header::UNIT };
     let size = spec.size(unit)?;
+    allocate_bytes(file, spec, size, unit)?;
+    Ok(size)
+}
+
+/// Gives `file` its mode, and `size` bytes in pages of `unit`.
+fn allocate_bytes(file: &File, spec: &Spec, size: u64, unit: u64) -> Result<(), SetupError> {
     let mode = nix::sys::stat::Mode::from_bits_truncate(spec.mode);
     nix::sys::stat::fchmod(file, mode)
         .map_err(io::Error::from)
@@ -600,7 +606,6 @@ fn allocate(file: &File, spec: &Spec) -> Result<u64, SetupError> {
         _ => SetupError::Os { call: "fallocate", source },
     };
     let length = i64::try_from(size).map_err(|_| SetupError::NoSpace { needed: size })?;
-    nix::unistd::ftruncate(file, length).map_err(io::Error::from).map_err(failed)?;
     let (mut done, mut step) = (0, length);
     while done < length {
         let next = step.min(length - done);
@@ -615,7 +620,7 @@ fn allocate(file: &File, spec: &Spec) -> Result<u64, SetupError> {
             Err(errno) => return Err(failed(errno.into())),
         }
     }
-    Ok(size)
+    Ok(())
 }
 
 /// The size of the file's pages.

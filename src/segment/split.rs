@@ -1,4 +1,5 @@
-//! The split form: each role's half in a memory file of its own, which the other side maps read-only.
+//! The split form: each role's half in a memory file of its own, which the other side maps read-only. A connection has two
+//! such rings; there the halves of each side are behind each other in one file, the sender's first.
 //!
 //! A half belongs to the process that made it. It is mapped for writing first and then sealed against any
 //! further writing (`FUTURE_WRITE`), so nobody else can ever write it, not even a successor: the ring ends with
@@ -10,7 +11,7 @@
 //! peer's byte asks for an exclusive lock: shared ones can be taken by whoever can read the file.
 
 use super::header::{Part, Spec};
-use super::{Expected, Segment, allocate, blocks, lock_of, map, part_of, reopen_as};
+use super::{Expected, Segment, allocate_bytes, lock_of, map, part_of, reopen_as};
 use crate::error::{Role, SetupError};
 use crate::protocol::layout::{OWN_DATA, OWN_HALF};
 use crate::protocol::slots::{self, Untyped};
@@ -30,6 +31,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What lives as long as a ring. It has the traits that handles of rings have, too.
 pub(crate) trait Company: Debug + Send + Sync + UnwindSafe + RefUnwindSafe {
+    /// Somebody is about to sleep, and is to be woken when the peer is gone.
+    fn attend(self: Arc<Self>);
+
     /// Has the peer look, who has said that it is about to sleep and may not be asleep on a futex.
     fn ring(&self);
 }
@@ -42,9 +46,9 @@ pub(crate) struct Halves {
     /// The peer's half, read-only.
     pub(super) theirs: Mapping,
     /// The peer's file, to ask whether it lives.
-    fd: PrivateFd,
-    /// Has the lock on our half; nobody else has this description.
-    _lock: PrivateFd,
+    fd: Arc<PrivateFd>,
+    /// Says that ours has an owner.
+    _lock: RoleLock,
     /// Whether a handle has the role.
     taken: Mutex<bool>,
     /// Whether somebody heard that the peer may be gone.
@@ -60,13 +64,71 @@ impl Halves {
     }
 }
 
+/// The lock on a half of one's own.
+#[derive(Debug)]
+struct RoleLock {
+    /// Nobody else has this description. The lock on another half in the same file is held through it, too.
+    fd: Arc<PrivateFd>,
+    role: Role,
+}
+
+impl Drop for RoleLock {
+    fn drop(&mut self) {
+        if self.fd.is_ours() {
+            locks::release(self.fd.as_fd(), lock_of(self.role));
+        }
+    }
+}
+
+/// A file of one's own, with one half in it, or one of each role behind each other.
+#[derive(Debug)]
+struct OwnFile {
+    /// Has the locks; nobody else gets this description.
+    lock: Arc<PrivateFd>,
+    /// A description that can only read.
+    fd: Arc<PrivateFd>,
+}
+
+impl OwnFile {
+    /// Makes the halves of empty rings; where they are mapped.
+    fn create<const N: usize>(parts: [&Spec; N]) -> Result<(Self, [Mapping; N]), SetupError> {
+        parts.iter().try_for_each(|spec| spec.check())?;
+        let (sizes, size) = sizes(parts)?;
+        let create = || memfd::create(c"annulus-half", false).map(File::from);
+        let lock = PrivateFd::open(create).map_err(SetupError::os("memfd_create"))?;
+        allocate_bytes(lock.file(), parts[0], size, super::header::UNIT)?;
+        let mappings = cut(&map(lock.file(), size, parts[0])?, sizes);
+        for ((spec, mapping), size) in parts.into_iter().zip(&mappings).zip(sizes) {
+            if (spec.kind, spec.part) == (RingKind::Slots, Part::Half(Role::Sender)) {
+                let words = words(mapping, spec.data_words()?);
+                slots::initialise(words, Untyped(spec.message_size), spec.capacity);
+            }
+            spec.write(super::header_of_part(mapping), size);
+        }
+        memfd::seal(lock.as_fd(), memfd::half()).map_err(SetupError::os("sealing the half"))?;
+        let fd = PrivateFd::open(|| reopen_to_read(lock.as_fd()))?;
+        Ok((Self { lock: Arc::new(lock), fd: Arc::new(fd) }, mappings))
+    }
+
+    /// The half that is mapped there, from now on with an owner: nobody else has a descriptor yet, so nobody can be in
+    /// the way.
+    fn half(&self, mapping: Mapping, spec: Spec, role: Role) -> Result<OwnHalf, SetupError> {
+        let locked = locks::exclusive(self.lock.as_fd(), lock_of(role));
+        if locked.map_err(SetupError::os("taking the role"))? == Outcome::HeldElsewhere {
+            return Err(SetupError::RoleTaken { role, pid: 0 });
+        }
+        let lock = RoleLock { fd: Arc::clone(&self.lock), role };
+        Ok(OwnHalf { mapping, lock, fd: Arc::clone(&self.fd), spec, role })
+    }
+}
+
 /// One's own half, before the peer's is there.
 #[derive(Debug)]
 pub(crate) struct OwnHalf {
     mapping: Mapping,
-    lock: PrivateFd,
+    lock: RoleLock,
     /// A description that can only read.
-    fd: PrivateFd,
+    fd: Arc<PrivateFd>,
     spec: Spec,
     role: Role,
 }
@@ -75,24 +137,8 @@ impl OwnHalf {
     /// Makes the half that `role` writes of an empty ring.
     pub(crate) fn create(spec: Spec, role: Role) -> Result<Self, SetupError> {
         let spec = Spec { part: Part::Half(role), ..spec };
-        spec.check()?;
-        let create = || memfd::create(c"annulus-half", false).map(File::from);
-        let lock = PrivateFd::open(create).map_err(SetupError::os("memfd_create"))?;
-        let size = allocate(lock.file(), &spec)?;
-        let mapping = map(lock.file(), size, &spec)?;
-        if (spec.kind, role) == (RingKind::Slots, Role::Sender) {
-            let words = words(&mapping, spec.data_words()?);
-            slots::initialise(words, Untyped(spec.message_size), spec.capacity);
-        }
-        spec.write(super::header_of_part(&mapping), size);
-        memfd::seal(lock.as_fd(), memfd::half()).map_err(SetupError::os("sealing the half"))?;
-        // Before anybody else has a descriptor: nobody can be in the way.
-        let locked = locks::exclusive(lock.as_fd(), lock_of(role));
-        if locked.map_err(SetupError::os("taking the role"))? == Outcome::HeldElsewhere {
-            return Err(SetupError::RoleTaken { role, pid: 0 });
-        }
-        let fd = PrivateFd::open(|| reopen_to_read(lock.as_fd()))?;
-        Ok(Self { mapping, lock, fd, spec, role })
+        let (file, [mapping]) = OwnFile::create([&spec])?;
+        file.half(mapping, spec, role)
     }
 
     /// The half that `role` writes of the ring whose other half is behind `theirs` and is as `expected`.
@@ -102,11 +148,10 @@ impl OwnHalf {
         expected: &Expected,
     ) -> Result<Self, SetupError> {
         let file = File::from(theirs.try_clone().map_err(SetupError::os("dup"))?);
-        let size = check(&file)?;
+        let (size, unit) = check(&file)?;
         if size < OWN_DATA as u64 {
             return Err(SetupError::NotARing);
         }
-        let unit = blocks(&file)?;
         // The header is all that is looked at.
         let mapping = Mapping::read_only(&file, OWN_DATA).map_err(SetupError::os("mmap"))?;
         let part = Part::Half(role.peer());
@@ -133,11 +178,19 @@ impl OwnHalf {
             return Err(SetupError::Forked);
         }
         let fd = PrivateFd::open(|| Ok::<_, SetupError>(File::from(fd)))?;
-        let (role, peer) = (self.role, self.role.peer());
-        let expected = Spec { part: Part::Half(peer), ..self.spec.clone() };
-        let theirs = open(&fd, &expected)?;
+        let [theirs] = open(&fd, [&self.peers()])?;
+        self.with(theirs, Arc::new(fd))
+    }
+
+    /// What the peer's half must be.
+    fn peers(&self) -> Spec {
+        Spec { part: Part::Half(self.role.peer()), ..self.spec.clone() }
+    }
+
+    /// The ring of this half and of `theirs`, which was checked.
+    fn with(self, theirs: Mapping, fd: Arc<PrivateFd>) -> Result<Segment, SetupError> {
         let halves = Halves {
-            role,
+            role: self.role,
             theirs,
             fd,
             _lock: self.lock,
@@ -149,8 +202,66 @@ impl OwnHalf {
     }
 }
 
-/// The size of a peer's file, which cannot change: it is sealed memory without holes.
-fn check(file: &File) -> Result<u64, SetupError> {
+/// One's own halves of two rings, of which this side sends into one and receives from the other: in one file, the
+/// sender's first.
+#[derive(Debug)]
+pub(crate) struct OwnHalves {
+    sends: OwnHalf,
+    receives: OwnHalf,
+}
+
+impl OwnHalves {
+    /// Makes the halves of two empty rings.
+    pub(crate) fn create(sends: Spec, receives: Spec) -> Result<Self, SetupError> {
+        let sends = Spec { part: Part::Half(Role::Sender), ..sends };
+        let receives = Spec { part: Part::Half(Role::Receiver), ..receives };
+        let (file, [first, second]) = OwnFile::create([&sends, &receives])?;
+        let sends = file.half(first, sends, Role::Sender)?;
+        Ok(Self { sends, receives: file.half(second, receives, Role::Receiver)? })
+    }
+
+    /// The file, by the description that can only read: for the one peer. It is of no consequence that it is this
+    /// side's, too, who takes no locks through it.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.sends.fd.as_fd()
+    }
+
+    /// The two rings, with the halves in the peer's file: what this side sends into, and what it receives from.
+    pub(crate) fn join(self, fd: OwnedFd) -> Result<(Segment, Segment), SetupError> {
+        let fd = PrivateFd::open(|| Ok::<_, SetupError>(File::from(fd)))?;
+        // What it sends into is what we receive from.
+        let expected = [&self.receives.peers(), &self.sends.peers()];
+        let [sender, receiver] = open(&fd, expected)?;
+        let fd = Arc::new(fd);
+        let sends = self.sends.with(receiver, Arc::clone(&fd))?;
+        Ok((sends, self.receives.with(sender, fd)?))
+    }
+}
+
+/// The bytes of each of the halves in a file, and of all together.
+fn sizes<const N: usize>(parts: [&Spec; N]) -> Result<([u64; N], u64), SetupError> {
+    let (mut sizes, mut all) = ([0; N], 0_u64);
+    for (size, spec) in sizes.iter_mut().zip(parts) {
+        *size = spec.size(super::header::UNIT)?;
+        all = all.saturating_add(*size);
+    }
+    // So can each part, then.
+    super::length(all)?;
+    Ok((sizes, all))
+}
+
+/// The parts of a mapping, of so many bytes each, that lie behind each other.
+fn cut<const N: usize>(whole: &Mapping, sizes: [u64; N]) -> [Mapping; N] {
+    let mut at = 0;
+    sizes.map(|size| {
+        let part = whole.part(at, size as usize);
+        at += part.len();
+        part
+    })
+}
+
+/// The size of a peer's file, which cannot change: it is sealed memory without holes. And that of its pages.
+fn check(file: &File) -> Result<(u64, u64), SetupError> {
     // Seals first: with them the size is final.
     if !memfd::is_sealed(file.as_fd(), memfd::half()) {
         return Err(SetupError::NotSealed);
@@ -163,19 +274,36 @@ fn check(file: &File) -> Result<u64, SetupError> {
     if metadata.blocks().saturating_mul(512) < metadata.len() {
         return Err(SetupError::Sparse);
     }
-    Ok(metadata.len())
+    Ok((metadata.len(), metadata.blksize().max(super::header::UNIT)))
 }
 
-/// Maps the peer's half, which must be as `expected` says.
-fn open(fd: &PrivateFd, expected: &Spec) -> Result<Mapping, SetupError> {
-    let (size, actual) = (expected.size(super::header::UNIT)?, check(fd.file())?);
+/// Maps the halves in the peer's file, which must be as `expected` says.
+fn open<const N: usize>(fd: &PrivateFd, expected: [&Spec; N]) -> Result<[Mapping; N], SetupError> {
+    let (sizes, size) = sizes(expected)?;
+    let (actual, unit) = check(fd.file())?;
     if actual != size {
         return Err(SetupError::Truncated { expected: size, actual });
     }
-    let unit = blocks(fd.file())?;
-    let mapping = Mapping::read_only(fd.file(), super::length(size)?);
-    let mapping = mapping.map_err(SetupError::os("mmap"))?;
-    let (spec, _) = Spec::read(super::header_of_part(&mapping), expected.part, actual, unit)?;
+    let whole = Mapping::read_only(fd.file(), super::length(size)?);
+    let whole = whole.map_err(SetupError::os("mmap"))?;
+    if expected.iter().any(|spec| spec.prefault) {
+        whole.populate_for_reading().map_err(SetupError::os("madvise"))?;
+    }
+    let mappings = cut(&whole, sizes);
+    for ((expected, mapping), size) in expected.into_iter().zip(&mappings).zip(sizes) {
+        check_header(mapping, expected, size, unit)?;
+    }
+    Ok(mappings)
+}
+
+/// Checks that a peer's half of `size` bytes is as `expected` says.
+fn check_header(
+    mapping: &Mapping,
+    expected: &Spec,
+    size: u64,
+    unit: u64,
+) -> Result<(), SetupError> {
+    let (spec, _) = Spec::read(super::header_of_part(mapping), expected.part, size, unit)?;
     let wanted = Expected {
         kind: Some(expected.kind),
         topology: Some(expected.topology),
@@ -192,10 +320,7 @@ fn open(fd: &PrivateFd, expected: &Spec) -> Result<Mapping, SetupError> {
         let reason = "the two halves have different metadata; agree on it first";
         return Err(SetupError::InvalidSize { reason });
     }
-    if expected.prefault {
-        mapping.populate_for_reading().map_err(SetupError::os("madvise"))?;
-    }
-    Ok(mapping)
+    Ok(())
 }
 
 /// The data in the mapping of a sender's half.
@@ -263,6 +388,18 @@ impl Segment {
         if let Some(kept) = self.halves_of().and_then(|split| split.kept.get()) {
             kept.ring();
         }
+    }
+
+    /// Has somebody who is about to sleep be woken when the peer is gone, if this side can hear of that.
+    pub(crate) fn attend(&self) {
+        if let Some(kept) = self.halves_of().and_then(|split| split.kept.get()) {
+            Arc::clone(kept).attend();
+        }
+    }
+
+    /// Whether the ring is one of a connection.
+    pub(crate) fn has_company(&self) -> bool {
+        self.halves_of().is_some_and(|split| split.kept.get().is_some())
     }
 
     /// Keeps `what` for as long as the ring; the first thing only.

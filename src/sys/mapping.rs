@@ -7,10 +7,18 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-/// The mapping; unmapped on drop, in the process that made it.
+/// A mapping, or a part of one; unmapped when all parts are dropped, in the process that made it.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    whole: Arc<Whole>,
+    at: usize,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Whole {
     raw: ManuallyDrop<MmapRaw>,
     generation: u32,
 }
@@ -36,12 +44,24 @@ impl Mapping {
 
     fn keep(raw: MmapRaw) -> io::Result<Self> {
         raw.advise(Advice::DontFork)?;
-        Ok(Self { raw: ManuallyDrop::new(raw), generation: fork::generation() })
+        let (at, len) = (0, raw.len());
+        let whole = Whole { raw: ManuallyDrop::new(raw), generation: fork::generation() };
+        Ok(Self { whole: Arc::new(whole), at, len })
+    }
+
+    /// The `len` bytes from `at` on, which keep all of it mapped.
+    ///
+    /// # Panics
+    ///
+    /// If it has not so many.
+    pub(crate) fn part(&self, at: usize, len: usize) -> Self {
+        assert!(at <= self.len && len <= self.len - at);
+        Self { whole: Arc::clone(&self.whole), at: self.at + at, len }
     }
 
     /// Faults every page in for writing. Kernels before 5.14 cannot; then pages come as they are used.
     pub(crate) fn populate(&self) -> io::Result<()> {
-        match self.raw.advise(Advice::PopulateWrite) {
+        match self.whole.raw.advise_range(Advice::PopulateWrite, self.at, self.len) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             other => other,
         }
@@ -49,7 +69,7 @@ impl Mapping {
 
     /// Faults every page in for reading, as far as the kernel can.
     pub(crate) fn populate_for_reading(&self) -> io::Result<()> {
-        match self.raw.advise(Advice::PopulateRead) {
+        match self.whole.raw.advise_range(Advice::PopulateRead, self.at, self.len) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             other => other,
         }
@@ -57,16 +77,18 @@ impl Mapping {
 
     /// The first byte.
     pub(crate) fn base(&self) -> NonNull<u8> {
-        NonNull::new(self.raw.as_mut_ptr()).expect("a mapping is never at address 0")
+        // SAFETY: a part lies within the mapping, and so does its first byte's address.
+        let base = unsafe { self.whole.raw.as_mut_ptr().add(self.at) };
+        NonNull::new(base).expect("a mapping is never at address 0")
     }
 
     /// Bytes mapped.
     pub(crate) fn len(&self) -> usize {
-        self.raw.len()
+        self.len
     }
 }
 
-impl Drop for Mapping {
+impl Drop for Whole {
     fn drop(&mut self) {
         if self.generation == fork::generation() {
             // SAFETY: dropped once, here. In a fork child the range is not ours to unmap: it was left

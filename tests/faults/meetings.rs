@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use annulus::{Address, Connect, Duplex, Listener, Wait};
+use annulus::{Address, Connect, Duplex, Listener, RecvTimeoutError, Wait};
 
 use super::inject::{Failure, Scenario, try_all};
 use crate::support::process::{Peer, unique_name};
@@ -15,7 +15,7 @@ const SERVICE: Duration = Duration::from_secs(600);
 /// Longer than anything takes that succeeds.
 const LONG: Duration = Duration::from_secs(20);
 
-/// What hears of deaths, for all connections of a process.
+/// What hears of deaths, for all connections of a process, once somebody has slept.
 const WATCHER: &[&str] = &["descriptor of anon_inode:[eventpoll]", "thread"];
 
 /// A process that listens at `address` and sends back what it gets.
@@ -54,8 +54,13 @@ fn client(address: &Address) -> Peer {
     })
 }
 
-/// Has a peer send numbers back.
+/// Has a peer send numbers back, after a sleep in which nothing comes.
 fn talk(peer: &mut Duplex<u64>) {
+    // Not adaptive: the time might be over before it has slept.
+    peer.set_wait(Wait::Block);
+    let silence = peer.recv_timeout(Duration::from_millis(1));
+    assert_eq!(silence, Err(RecvTimeoutError::Timeout));
+    peer.set_wait(Wait::default());
     for i in 0..3 {
         peer.send(i).expect("the peer is there");
         assert_eq!(peer.recv_timeout(LONG), Ok(i));
@@ -219,7 +224,6 @@ impl Scenario for HangingUp {
     type State = Option<Duplex<u64>>;
     type Made = ();
     const LABEL: &'static str = "drop a connection";
-    const KEEPS: &'static [&'static str] = WATCHER;
 
     fn prepare(&self) -> Self::State {
         Some(annulus::connect(self.0.clone()).expect("it listens"))

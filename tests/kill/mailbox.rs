@@ -2,10 +2,17 @@
 //! while what such a one has left is resolved in all lanes.
 
 use std::hint::black_box;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use annulus::{MailReceiver, MailRecvError, MailSendError, Mailbox, Place, Select};
+use annulus::{
+    MailReceiver, MailRecvError, MailSendError, MailSender, Mailbox, Place, Select, Wait,
+};
 
+use crate::support::deadline::poll;
+use crate::support::process::{Peer, sleeps_in_futex};
 use crate::support::ptrace::{Tracee, Walk};
+use crate::support::shared::SharedWords;
 use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, Verdict, die_at, report, sweep, walk};
 
 const TYPES: usize = 3;
@@ -325,4 +332,150 @@ fn mailbox_repairs() {
         inherit(&Mailing::new(Deed::Receive(Select::Type(KIND)), some())),
     ];
     report("mailbox, repair of all lanes", &rows);
+}
+
+/// What is done beside a receiver that sleeps in another process.
+#[derive(Clone, Copy, Debug)]
+enum Rousing {
+    Send,
+    Remove,
+}
+
+/// One who is killed while it sends to a receiver that sleeps, or removes the mailbox in which it sleeps.
+#[derive(Clone, Copy)]
+struct Waking {
+    rousing: Rousing,
+    /// What the sleeper waits for: those of different kinds sleep in different places.
+    select: Select,
+}
+
+/// What the sleeper has been told: it sleeps, it was removed, or the tag of the message.
+const READY: u64 = 1;
+const REMOVED: u64 = 2;
+const RECEIVED: u64 = 256;
+
+/// The one who sleeps, and those who look at what became of it.
+struct Asleep {
+    mailbox: Mailbox,
+    tx: MailSender,
+    rx: MailReceiver,
+    told: SharedWords,
+    peer: Peer,
+}
+
+impl Asleep {
+    fn told(&self) -> u64 {
+        self.told[0].load(Ordering::Acquire)
+    }
+
+    /// Waits until the sleeper has been told something.
+    fn is_told(&self) -> Result<u64, String> {
+        if poll(PATIENCE, || self.told() > READY) {
+            Ok(self.told())
+        } else {
+            Err(format!("the sleeper was told nothing for {PATIENCE:?}"))
+        }
+    }
+}
+
+impl Case for Waking {
+    type Survivor = Asleep;
+
+    fn label(&self) -> String {
+        format!("mailbox {:?}, {:?} asleep", self.rousing, self.select)
+    }
+
+    fn start(&self) -> Result<(Tracee, Asleep), String> {
+        let mailbox = fresh()?;
+        let failed = |error: &dyn std::error::Error| format!("sets up: {error}");
+        let tx = mailbox.sender().map_err(|error| failed(&error))?;
+        let rx = mailbox.receiver().map_err(|error| failed(&error))?;
+        let fd = || mailbox.inheritable_fd().map_err(|error| failed(&error));
+        let (there, fd, told) = (fd()?, fd()?, SharedWords::new(1));
+        let peer = Peer::spawn(LIFE, || {
+            let mailbox = Mailbox::from_fd(there).expect("opens");
+            let mut rx = mailbox.receiver().expect("there is a place").with_wait(Wait::Block);
+            told[0].store(READY, Ordering::Release);
+            let mut buffer = [0; LONGEST];
+            let found = match rx.recv(self.select, &mut buffer) {
+                Ok(letter) => RECEIVED + letter.length as u64,
+                Err(MailRecvError::Removed) => REMOVED,
+                Err(error) => panic!("{error}"),
+            };
+            told[0].store(found, Ordering::Release);
+        });
+        let asleep = Asleep { mailbox, tx, rx, told, peer };
+        let sleeps = || asleep.told() == READY && sleeps_in_futex(asleep.peer.pid());
+        if !poll(LIFE, sleeps) {
+            return Err("the receiver does not sleep".into());
+        }
+        let tracee = Tracee::spawn(CHILD_LIFE, |child| {
+            let mailbox = Mailbox::from_fd(fd).expect("opens");
+            let mut tx = mailbox.sender().expect("there is a place");
+            child.section(|| match self.rousing {
+                Rousing::Send => drop(black_box(tx.try_send(KIND, &message(FIRST)))),
+                Rousing::Remove => drop(black_box(mailbox.remove())),
+            });
+        })?;
+        if poll(LIFE, sleeps) { Ok((tracee, asleep)) } else { Err("it woke too early".into()) }
+    }
+
+    fn check(&self, mut survivor: Asleep) -> Result<Verdict, String> {
+        let effect = match self.rousing {
+            Rousing::Remove => {
+                let effect = survivor.mailbox.is_removed();
+                if !effect {
+                    survivor.mailbox.remove().map_err(|error| error.to_string())?;
+                }
+                let told = survivor.is_told()?;
+                if told != REMOVED {
+                    return Err(format!("the sleeper was told {told}"));
+                }
+                effect
+            }
+            Rousing::Send => {
+                // Whether it is there, or was a moment ago: then nobody else rings for it.
+                let mut buffer = [0; LONGEST];
+                let peeked = survivor.rx.try_peek(Select::Any, 0, &mut buffer).is_ok();
+                if !peeked && survivor.told() == READY {
+                    let sent = survivor.tx.try_send(KIND, &message(SECOND));
+                    sent.map_err(|error| error.to_string())?;
+                }
+                let told = survivor.is_told()?;
+                let first = RECEIVED + message(FIRST).len() as u64;
+                let second = RECEIVED + message(SECOND).len() as u64;
+                if told != first && (peeked || told != second) {
+                    return Err(format!("the sleeper was told {told}"));
+                }
+                told == first
+            }
+        };
+        survivor.peer.join()?;
+        Ok(Verdict::of(effect.into()))
+    }
+
+    fn effect(&self) -> u64 {
+        1
+    }
+}
+
+/// The tags of what is sent, of different lengths.
+const FIRST: u8 = 9;
+const SECOND: u8 = 10;
+/// The longest that a sleeper lives, and that it may take to be told.
+const LIFE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many sleep at the same time, some through a slice.
+const SLEEPERS: usize = 16;
+
+#[test]
+fn mailbox_wakes() {
+    let selections = [Select::Any, Select::Type(KIND), Select::Except(1)];
+    let sends = selections.map(|select| Waking { rousing: Rousing::Send, select });
+    let removes = selections.map(|select| Waking { rousing: Rousing::Remove, select });
+    let send = sends.iter().map(|case| sweep(case, Points::Every, SLEEPERS));
+    // Most of it is system calls.
+    let points = || Points::Comb { count: 60, shift: 0, of: 1 };
+    let remove = removes.iter().map(|case| sweep(case, points(), SLEEPERS));
+    report("mailbox, somebody sleeps", &send.chain(remove).collect::<Vec<_>>());
 }

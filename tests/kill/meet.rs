@@ -46,6 +46,17 @@ impl Other {
         self.directory.path().join("socket")
     }
 
+    /// Waits until it has the thread that hears of hang-ups, which comes with its first sleep on a connection.
+    fn hears_of_deaths(&self) -> bool {
+        let is_watch =
+            |name: std::io::Result<String>| name.is_ok_and(|n| n.trim() == "annulus-watch");
+        poll(PATIENCE, || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.peer.pid()));
+            let mut tasks = tasks.into_iter().flatten().filter_map(Result::ok);
+            tasks.any(|task| is_watch(std::fs::read_to_string(task.path().join("comm"))))
+        })
+    }
+
     /// Waits until all its connections have ended, and it has `most` descriptors at most: how many it has.
     fn is_at_rest(&self, most: usize) -> Result<usize, String> {
         let mut count = 0;
@@ -187,7 +198,10 @@ fn connecting() {
         });
     });
     assert!(poll(PATIENCE, || listener.path().exists()), "it does not listen");
-    // It has all that it keeps once it has had a client.
+    // It has all that it keeps once it has had a client that was silent for a while.
+    let silent = connect(listener.path()).expect("it listens");
+    assert!(listener.hears_of_deaths(), "it does not sleep");
+    drop(silent);
     let first = Connecting { listener: &listener, most: usize::MAX };
     first.check(()).expect("a client is served");
     let most = listener.is_at_rest(usize::MAX).expect("it rests");
@@ -206,6 +220,10 @@ fn listening() {
             }
         }
     });
+    let mut listener = bind(client.path()).expect("nobody else listens");
+    let silent = accept(&mut listener).expect("there is a client");
+    assert!(client.hears_of_deaths(), "it does not sleep");
+    drop((silent, listener));
     let first = Listening { client: &client, accepts: true, most: usize::MAX };
     first.check(()).expect("there is a client");
     // While nobody listens it has a socket now and then.

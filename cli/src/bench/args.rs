@@ -35,7 +35,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub vs: Vec<Against>,
 
-    /// Which of our rings to measure (default: ring and bytes)
+    /// Which of our rings to measure (default: ring, bytes and stream)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub transport: Vec<Own>,
 
@@ -54,9 +54,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: u16,
 
-    /// Time for the whole run in seconds, shared by all rows
-    #[arg(long, value_name = "S", default_value_t = 42, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub seconds: u32,
+    /// Time for the whole run in seconds, shared by all rows (default: 42, with --all 105)
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub seconds: Option<u32>,
 
     /// One short round, for a first look and for tests: figures are rough
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
@@ -70,6 +70,11 @@ pub struct BenchArgs {
     #[arg(long)]
     pub one_cpu: bool,
 
+    /// Measure every mechanism of the kernel's IPC beside what replaces it, instead of transports by size; on two processors and
+    /// on one
+    #[arg(long, conflicts_with_all = ["sizes", "vs", "transport", "split", "wait", "crowd", "bars", "hgrm", "no_pin"])]
+    pub all: bool,
+
     /// Measure and judge the project's goals as well
     #[arg(long)]
     pub bars: bool,
@@ -82,6 +87,10 @@ pub struct BenchArgs {
     /// is a directory
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
+
+    /// Print Markdown instead of the table, as for a README
+    #[arg(long, requires = "all", conflicts_with = "json")]
+    pub markdown: bool,
 
     /// Draw a chart
     #[arg(long, value_name = "FILE")]
@@ -121,10 +130,12 @@ impl BenchArgs {
 
     /// Rounds and time.
     pub fn schedule(&self) -> Schedule {
+        let (short, long) = if self.all { (12, 105) } else { (4, 42) };
         if self.quick {
-            return Schedule { rounds: 1, total: Duration::from_secs(4) };
+            return Schedule { rounds: 1, total: Duration::from_secs(short) };
         }
-        Schedule { rounds: self.rounds.into(), total: Duration::from_secs(self.seconds.into()) }
+        let seconds = self.seconds.unwrap_or(long);
+        Schedule { rounds: self.rounds.into(), total: Duration::from_secs(seconds.into()) }
     }
 }
 
@@ -194,11 +205,11 @@ mod tests {
     fn nothing_means_everything() {
         let selection = parse(&[]).unwrap().selection(false);
         assert_eq!(selection.sizes, None);
-        assert_eq!(selection.own, [Own::Ring, Own::Bytes]);
+        assert_eq!(selection.own, [Own::Ring, Own::Bytes, Own::Stream]);
         assert_eq!(selection.waits, [Waiting::Spin, Waiting::Adaptive, Waiting::Block]);
         assert_eq!(selection.kernel, Kernel::ALL);
         let split = parse(&["--split"]).unwrap().selection(false);
-        assert_eq!(split.own, [Own::Ring, Own::Bytes, Own::Split]);
+        assert_eq!(split.own, Own::value_variants());
         let split = parse(&["--split", "--transport", "ring"]).unwrap().selection(false);
         assert_eq!(split.own, [Own::Ring, Own::Split]);
     }
@@ -231,5 +242,8 @@ mod tests {
         }
         assert!(parse(&["--no-pin", "--one-cpu"]).is_err());
         assert!(parse(&["--quick", "--rounds", "2"]).is_err());
+        assert!(parse(&["--all", "--size", "64"]).is_err());
+        assert!(parse(&["--all", "--receivers", "2"]).is_err());
+        assert!(parse(&["--markdown"]).is_err());
     }
 }

@@ -151,6 +151,23 @@ impl Failure {
     pub fn wrong_length(got: usize, expected: usize) -> Self {
         Self::WrongPayload(format!("a message of {got} bytes arrived where {expected} were sent"))
     }
+
+    #[cold]
+    pub fn wrong_type(got: i64, expected: i64) -> Self {
+        Self::WrongPayload(format!(
+            "a message of type {got} arrived where {expected} was asked for"
+        ))
+    }
+
+    #[cold]
+    pub fn wrong_flags(got: u64, expected: u64) -> Self {
+        Self::WrongPayload(format!("flags {got:#x} were taken where {expected:#x} were raised"))
+    }
+
+    #[cold]
+    pub fn went_back(got: u64, before: u64) -> Self {
+        Self::WrongPayload(format!("after number {before} there was number {got}"))
+    }
 }
 
 impl fmt::Display for Failure {

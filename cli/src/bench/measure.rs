@@ -6,24 +6,18 @@
 //! it adds to all of them.
 //!
 //! **One way.** The near side fills and sends as fast as it can, the far side receives and checks. The clock runs from the
-//! near side's first send to the moment the far side holds the last message. How many messages fill the time is found
-//! by phases of growing length, which are the warm-up as well. What is measured comes in slices, whose median is the rate: a
-//! moment in which the machine has other things to do spoils one of them and not the figure.
+//! near side's first send to the moment the far side holds the last message ([`phases`]).
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::link::{Failure, Link, Setup};
 use super::payload::{Payload, STOP};
-use super::shared::{Barrier, Control};
-use super::tally::median;
+use super::phases;
+use super::shared::Control;
 
 /// Round trips kept of one round of one row.
 const MAX_SAMPLES: usize = 1 << 18;
-
-/// Parts of a rate test.
-const SLICES: u32 = 9;
 
 /// What one row may cost.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +26,13 @@ pub struct Budget {
     pub round_trips: Option<Duration>,
     /// Time for the rate test in this round; `None` leaves it out.
     pub rate: Option<Duration>,
+}
+
+impl Budget {
+    /// Time for all of it.
+    pub fn total(self) -> Duration {
+        self.round_trips.unwrap_or_default() + self.rate.unwrap_or_default()
+    }
 }
 
 /// What the near side found.
@@ -89,7 +90,9 @@ pub fn near<L: Link>(
     link.one_way();
     barrier.wait();
     let msgs_per_s = match budget.rate {
-        Some(budget) => send_phases(link, control, &mut barrier, clock, budget, &mut request)?,
+        Some(budget) => phases::lead(control, &mut barrier, clock, budget, |count| {
+            (1..=count).try_for_each(|sequence| link.send_filled(sequence, &mut request))
+        })?,
         None => None,
     };
     Ok(Figures { round_trips_ns, msgs_per_s })
@@ -115,7 +118,15 @@ pub fn far<L: Link>(
     link.one_way();
     barrier.wait();
     if budget.rate.is_some() {
-        recv_phases(link, control, &mut barrier, clock, &mut message)?;
+        phases::follow(control, &mut barrier, |count| {
+            for sequence in 1..=count {
+                if !link.recv_checked(sequence, &mut message)? {
+                    return Err(Failure::wrong(sequence));
+                }
+            }
+            control.end_phase(clock);
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -160,71 +171,6 @@ fn answer_until_stopped<L: Link>(link: &mut L, message: &mut L::Message) -> Resu
         }
     }
     Ok(())
-}
-
-/// Phases of 64, 256, 1024 … messages until one is long enough to tell how many fill a slice; then the
-/// slices, fewer of them if the machine turns out to be slower than it seemed.
-fn send_phases<L: Link>(
-    link: &mut L,
-    control: &Control,
-    barrier: &mut Barrier<'_>,
-    clock: Clock,
-    budget: Duration,
-    message: &mut L::Message,
-) -> Result<Option<f64>, Failure> {
-    let slice = budget.as_secs_f64() / f64::from(SLICES);
-    let mut phase = |count: u64| -> Result<f64, Failure> {
-        control.count.0.store(count, Ordering::Relaxed);
-        barrier.wait();
-        control.started.0.store(clock.now(), Ordering::Relaxed);
-        for sequence in 1..=count {
-            link.send_filled(sequence, message)?;
-        }
-        barrier.wait();
-        let started = control.started.0.load(Ordering::Relaxed);
-        let ended = control.ended.0.load(Ordering::Relaxed);
-        Ok(clock.ns(ended.saturating_sub(started).max(1)) / 1e9)
-    };
-    let mut count = 64;
-    let seconds = loop {
-        let seconds = phase(count)?;
-        if seconds >= slice / 2.0 {
-            break seconds;
-        }
-        count *= 4;
-    };
-    let count = ((count as f64 * slice / seconds) as u64).max(64);
-    let end = clock.now() + clock.ticks(budget);
-    let mut rates = Vec::new();
-    while rates.len() < SLICES as usize && (rates.is_empty() || clock.now() < end) {
-        rates.push(count as f64 / phase(count)?);
-    }
-    control.count.0.store(0, Ordering::Relaxed);
-    barrier.wait();
-    Ok(median(rates))
-}
-
-fn recv_phases<L: Link>(
-    link: &mut L,
-    control: &Control,
-    barrier: &mut Barrier<'_>,
-    clock: Clock,
-    message: &mut L::Message,
-) -> Result<(), Failure> {
-    loop {
-        barrier.wait();
-        let count = control.count.0.load(Ordering::Relaxed);
-        if count == 0 {
-            return Ok(());
-        }
-        for sequence in 1..=count {
-            if !link.recv_checked(sequence, message)? {
-                return Err(Failure::wrong(sequence));
-            }
-        }
-        control.ended.0.store(clock.now(), Ordering::Relaxed);
-        barrier.wait();
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! | `rows` | what is measured: transport, way of waiting, size |
 //! | `run`, `schedule` | the rounds over all rows, and how they share the time |
 //! | `crew`, `worker` | the two processes, and what happens when they fail |
-//! | `measure` | the loops: round trip and one way |
+//! | `measure`, `phases` | the loops: round trip and one way |
 //! | `payload` | what messages carry, and the check of it |
 //! | `link`, `links/` | the transports |
 //! | `clock`, `shared`, `processors`, `machine` | the ground all this stands on |
@@ -14,6 +14,7 @@
 //! | `table`, `chart`, `hgrm`, `units` | how it is shown |
 //! | `bars`, `idle` | the project's goals |
 //! | `crowd/` | the same for many processes on one ring |
+//! | `replacements/` | the kernel's mechanisms beside what replaces them |
 
 mod args;
 mod bars;
@@ -28,7 +29,9 @@ mod links;
 mod machine;
 mod measure;
 mod payload;
+mod phases;
 mod processors;
+mod replacements;
 mod report;
 mod rows;
 mod run;
@@ -104,6 +107,27 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
         return crowd::bench(&bench, &plan, args.schedule(), args.json);
     }
 
+    if args.all {
+        let (floor, replacements) = replacements::bench(&bench, one_cpu, args.schedule())?;
+        let report = Report {
+            annulus: env!("CARGO_PKG_VERSION"),
+            machine: Machine::describe(bench.clock, &bench.processors, 2, one_cpu, load_before),
+            rounds: args.schedule().rounds,
+            seconds: begin.elapsed().as_secs_f64(),
+            floor_rtt_ns: floor.p50,
+            floor,
+            rows: Vec::new(),
+            bars: None,
+            replacements: Some(replacements),
+        };
+        draw(&report, svg, args)?;
+        let table = match args.markdown {
+            true => replacements::markdown::render,
+            false => replacements::table::render,
+        };
+        return print(&report, args.json, table);
+    }
+
     let mut rows = args.selection(one_cpu).rows();
     let shown = rows.len();
     if args.bars {
@@ -145,6 +169,7 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
         floor,
         rows: all,
         bars,
+        replacements: None,
     };
     if let (Some(target), Some(path)) = (hgrm, &args.hgrm) {
         target
@@ -154,12 +179,15 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
             )
             .map_err(|error| unwritable(path, &error))?;
     }
-    if let (Some(mut file), Some(path)) = (svg, &args.svg) {
-        let svg =
-            chart::draw(&report).map_err(|error| Abort::Failed(format!("the chart: {error}")))?;
-        file.write_all(svg.as_bytes()).map_err(|error| unwritable(path, &error))?;
-    }
+    draw(&report, svg, args)?;
     print(&report, args.json, table::render)
+}
+
+/// Draws the chart, if one was asked for.
+fn draw(report: &Report, file: Option<File>, args: &BenchArgs) -> Result<(), Abort> {
+    let (Some(mut file), Some(path)) = (file, &args.svg) else { return Ok(()) };
+    let svg = chart::draw(report).map_err(|error| Abort::Failed(format!("the chart: {error}")))?;
+    file.write_all(svg.as_bytes()).map_err(|error| unwritable(path, &error))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Abort {

@@ -21,6 +21,9 @@ pub struct Report {
     pub rows: Vec<Measured>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bars: Option<super::bars::Bars>,
+    /// What `--all` measures instead of `rows`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replacements: Option<Vec<super::replacements::Replacement>>,
 }
 
 /// One row with its figures.
@@ -78,11 +81,10 @@ impl Measured {
     pub fn of(row: &Row, tally: &Tally, floor_rtt_ns: u64) -> Self {
         let rtt_ns = RoundTrip::of(tally);
         let msgs_per_s = tally.msgs_per_s();
-        let rounds = tally.rounds.iter().map(|round| RoundFigures {
-            rtt_p50_ns: (!round.round_trips.is_empty())
-                .then(|| round.round_trips.value_at_quantile(0.5)),
-            msgs_per_s: round.msgs_per_s,
-        });
+        let rounds = tally
+            .rounds
+            .iter()
+            .map(|round| RoundFigures { rtt_p50_ns: round.p50_ns(), msgs_per_s: round.msgs_per_s });
         Self {
             transport: row.carrier.name(),
             wait: row.carrier.wait().name(),
@@ -148,6 +150,7 @@ pub mod tests {
             floor: RoundTrip::of(&floor).unwrap(),
             rows: rows.iter().map(|(row, tally)| Measured::of(row, tally, 200)).collect(),
             bars: None,
+            replacements: None,
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Own {
     Ring,
     /// `ByteRing`: messages of any length.
     Bytes,
+    /// `Stream`: bytes without boundaries, by `Read` and `Write`.
+    Stream,
     /// `Duplex<T>`: the split form of `Ring<T>`, for peers that need not trust each other.
     Split,
 }
@@ -73,6 +75,7 @@ impl Carrier {
             Self::CopyLimit => "copy-limit",
             Self::Own(Own::Ring, _) => "ring",
             Self::Own(Own::Bytes, _) => "bytes",
+            Self::Own(Own::Stream, _) => "stream",
             Self::Own(Own::Split, _) => "split",
             Self::Kernel(Kernel::Pipe) => "pipe",
             Self::Kernel(Kernel::Fifo) => "fifo",
@@ -160,7 +163,7 @@ mod tests {
     fn everything() -> Selection {
         Selection {
             sizes: None,
-            own: vec![Own::Ring, Own::Bytes],
+            own: vec![Own::Ring, Own::Bytes, Own::Stream],
             waits: vec![Waiting::Spin, Waiting::Adaptive, Waiting::Block],
             kernel: Kernel::ALL.to_vec(),
             one_cpu: false,
@@ -171,15 +174,15 @@ mod tests {
     fn the_default_has_every_transport_at_every_size_that_makes_sense() {
         let rows = everything().rows();
         let count = |carrier: &str| rows.iter().filter(|row| row.carrier.name() == carrier).count();
-        assert_eq!((count("ring"), count("bytes")), (18, 18));
+        assert_eq!(["ring", "bytes", "stream"].map(count), [18; 3]);
         assert_eq!((count("pipe"), count("tcp"), count("eventfd")), (5, 5, 1));
-        assert_eq!(rows.len(), 36 + 7 * 5 + 1);
+        assert_eq!(rows.len(), 54 + 7 * 5 + 1);
     }
 
     #[test]
     fn a_chosen_size_is_measured_for_all() {
         let rows = Selection { sizes: Some(vec![56]), ..everything() }.rows();
-        assert_eq!(rows.len(), 6 + 8);
+        assert_eq!(rows.len(), 9 + 8);
         assert!(rows.iter().all(|row| row.size == 56));
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
-use super::crew::{Abort, Crew};
+use super::crew::{Abort, Crew, Job};
 use super::link::{Failure, Refusal, Setup, Side, Transport};
 use super::links::byte_ring::ByteRings;
 use super::links::copy_limit::CopyLimit;
@@ -13,15 +13,19 @@ use super::links::floor::Floor;
 use super::links::pipe::{Fifo, Pipe};
 use super::links::posix_queue::PosixQueues;
 use super::links::ring::{Rings, Typed, typed};
+use super::links::ring_stream::RingStreams;
 use super::links::socket::{Tcp, UnixSeqpacket, UnixStreams};
 use super::links::split::Split;
 use super::links::sysv_queue::SysvQueues;
-use super::measure::{Budget, far, near};
-use super::processors::Processors;
+use super::measure::{Budget, Figures, far, near};
+use super::processors::{Processors, Seat};
 use super::rows::{Carrier, Kernel, Own, Row};
 use super::schedule::{Schedule, Timetable};
 use super::shared::{Control, Shared};
 use super::tally::{Round, Tally};
+
+/// What one round of a row came to. The inner error is the reason why this machine does not offer it.
+pub type Outcome = Result<Result<Round, String>, Abort>;
 
 /// What every row needs.
 pub struct Bench {
@@ -34,70 +38,107 @@ pub struct Bench {
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Bench {
-    /// Measures one row once. The inner error is the reason why this machine does not offer it.
-    pub fn round(&self, row: &Row, budget: Budget) -> Result<Result<Round, String>, Abort> {
+    /// Measures one row once.
+    pub fn round(&self, row: &Row, budget: Budget) -> Outcome {
         match row.carrier {
-            Carrier::Floor => self.pair::<Floor>(row, budget),
-            Carrier::CopyLimit => self.pair::<CopyLimit>(row, budget),
+            Carrier::Floor => self.row::<Floor>(row, budget),
+            Carrier::CopyLimit => self.row::<CopyLimit>(row, budget),
             Carrier::Own(Own::Ring | Own::Split, _) => self.typed_ring(row, budget),
-            Carrier::Own(Own::Bytes, _) => self.pair::<ByteRings>(row, budget),
-            Carrier::Kernel(Kernel::Pipe) => self.pair::<Pipe>(row, budget),
-            Carrier::Kernel(Kernel::Fifo) => self.pair::<Fifo>(row, budget),
-            Carrier::Kernel(Kernel::UnixStream) => self.pair::<UnixStreams>(row, budget),
-            Carrier::Kernel(Kernel::UnixSeqpacket) => self.pair::<UnixSeqpacket>(row, budget),
-            Carrier::Kernel(Kernel::SysvQueue) => self.pair::<SysvQueues>(row, budget),
-            Carrier::Kernel(Kernel::PosixQueue) => self.pair::<PosixQueues>(row, budget),
-            Carrier::Kernel(Kernel::Eventfd) => self.pair::<Eventfds>(row, budget),
-            Carrier::Kernel(Kernel::Tcp) => self.pair::<Tcp>(row, budget),
+            Carrier::Own(Own::Bytes, _) => self.row::<ByteRings>(row, budget),
+            Carrier::Own(Own::Stream, _) => self.row::<RingStreams>(row, budget),
+            Carrier::Kernel(Kernel::Pipe) => self.row::<Pipe>(row, budget),
+            Carrier::Kernel(Kernel::Fifo) => self.row::<Fifo>(row, budget),
+            Carrier::Kernel(Kernel::UnixStream) => self.row::<UnixStreams>(row, budget),
+            Carrier::Kernel(Kernel::UnixSeqpacket) => self.row::<UnixSeqpacket>(row, budget),
+            Carrier::Kernel(Kernel::SysvQueue) => self.row::<SysvQueues>(row, budget),
+            Carrier::Kernel(Kernel::PosixQueue) => self.row::<PosixQueues>(row, budget),
+            Carrier::Kernel(Kernel::Eventfd) => self.row::<Eventfds>(row, budget),
+            Carrier::Kernel(Kernel::Tcp) => self.row::<Tcp>(row, budget),
         }
     }
 
-    fn typed_ring(&self, row: &Row, budget: Budget) -> Result<Result<Round, String>, Abort> {
+    fn typed_ring(&self, row: &Row, budget: Budget) -> Outcome {
         let pair = OfWords { bench: self, row, budget };
         typed(row.size, pair).unwrap_or_else(|reason| Ok(Err(reason)))
     }
 
-    fn pair<T: Transport>(
-        &self,
-        row: &Row,
-        budget: Budget,
-    ) -> Result<Result<Round, String>, Abort> {
+    fn row<T: Transport>(&self, row: &Row, budget: Budget) -> Outcome {
         let setup = Setup { size: row.size, wait: row.carrier.wait(), one_cpu: row.one_cpu };
-        let failed =
-            |text: &dyn std::fmt::Display| Abort::Failed(format!("{}: {text}", row.describe()));
-        let transport = match T::prepare(&setup) {
-            Ok(transport) => transport,
-            Err(Refusal::Unavailable(reason)) => return Ok(Err(reason)),
-            Err(Refusal::Broken(text)) => return Err(failed(&text)),
-        };
-        let control = Shared::<Control>::new()?;
-        // Each worker takes its own copy out; the coordinator's stays until the row is over and then removes what has a name.
-        let transport = Cell::new(Some(transport));
-        let attach = |side| transport.take().expect("a worker attaches once").attach(side, &setup);
-        let (clock, control) = (self.clock, &*control);
-        let work = budget.round_trips.unwrap_or_default() + budget.rate.unwrap_or_default();
         let seats = match row.carrier {
             Carrier::Floor | Carrier::CopyLimit => self.processors.of_limits(row.one_cpu),
             _ => self.processors.of_workers(row.one_cpu),
         };
-        let reports = self.crew.run(
+        self.pair::<T>(&row.describe(), &setup, seats, budget)
+    }
+
+    /// Measures messages between two processes over a transport.
+    pub fn pair<T: Transport>(
+        &self,
+        name: &str,
+        setup: &Setup,
+        seats: [Seat; 2],
+        budget: Budget,
+    ) -> Outcome {
+        let transport = match prepared(name, T::prepare(setup))? {
+            Ok(transport) => transport,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        // Each worker takes its own copy out; the coordinator's stays until the row is over and then removes what has a name.
+        let transport = Cell::new(Some(transport));
+        let attach = |side| transport.take().expect("a worker attaches once").attach(side, setup);
+        let clock = self.clock;
+        self.duo(
+            name,
             seats,
-            work * 20 + PATIENCE,
-            || {
-                let mut link = attach(Side::Near)?;
-                Ok(Round::encode(&near(&mut link, &setup, control, clock, budget)?))
-            },
-            || {
-                let mut link = attach(Side::Far)?;
-                far(&mut link, &setup, control, clock, budget)?;
-                Ok::<_, Failure>(Vec::new())
-            },
-        );
-        let [report, _] = reports.map_err(|abort| match abort {
+            budget,
+            |control| near(&mut attach(Side::Near)?, setup, control, clock, budget),
+            |control| far(&mut attach(Side::Far)?, setup, control, clock, budget),
+        )
+    }
+
+    /// Two workers, of whom the near one comes to figures.
+    pub fn duo(
+        &self,
+        name: &str,
+        seats: [Seat; 2],
+        budget: Budget,
+        near: impl FnOnce(&Control) -> Result<Figures, Failure>,
+        far: impl FnOnce(&Control) -> Result<(), Failure>,
+    ) -> Outcome {
+        let [first, second] = seats;
+        let control = Shared::<Control>::new()?;
+        let control = &*control;
+        let near = Job {
+            side: Side::Near,
+            seat: first,
+            body: Box::new(|| Ok(Round::encode(&near(control)?))),
+        };
+        let far = Job {
+            side: Side::Far,
+            seat: second,
+            body: Box::new(|| far(control).map(|()| Vec::new())),
+        };
+        self.led(name, vec![near, far], budget)
+    }
+
+    /// Workers of whom the first one comes to figures, which it encodes.
+    pub fn led(&self, name: &str, jobs: Vec<Job<'_>>, budget: Budget) -> Outcome {
+        let failed = |text: &str| Abort::Failed(format!("{name}: {text}"));
+        let reports = self.crew.run_all(jobs, budget.total() * 20 + PATIENCE);
+        let reports = reports.map_err(|abort| match abort {
             Abort::Failed(text) => failed(&text),
-            signal => signal,
+            other => other,
         })?;
-        Round::decode(&report).map(Ok).ok_or_else(|| failed(&"the report is damaged"))
+        Round::decode(&reports[0]).map(Ok).ok_or_else(|| failed("the report is damaged"))
+    }
+}
+
+/// What was prepared; or the reason why this machine does not offer it.
+pub fn prepared<T>(name: &str, made: Result<T, Refusal>) -> Result<Result<T, String>, Abort> {
+    match made {
+        Ok(made) => Ok(Ok(made)),
+        Err(Refusal::Unavailable(reason)) => Ok(Err(reason)),
+        Err(Refusal::Broken(text)) => Err(Abort::Failed(format!("{name}: {text}"))),
     }
 }
 
@@ -113,12 +154,12 @@ struct OfWords<'a> {
 }
 
 impl Typed for OfWords<'_> {
-    type Output = Result<Result<Round, String>, Abort>;
+    type Output = Outcome;
 
     fn with<const N: usize>(self) -> Self::Output {
         match self.row.carrier {
-            Carrier::Own(Own::Split, _) => self.bench.pair::<Split<N>>(self.row, self.budget),
-            _ => self.bench.pair::<Rings<N>>(self.row, self.budget),
+            Carrier::Own(Own::Split, _) => self.bench.row::<Split<N>>(self.row, self.budget),
+            _ => self.bench.row::<Rings<N>>(self.row, self.budget),
         }
     }
 }
@@ -161,8 +202,7 @@ pub fn run(
                     continue;
                 }
             }
-            let work = budget.round_trips.unwrap_or_default() + budget.rate.unwrap_or_default();
-            timetable.took(start.elapsed(), work);
+            timetable.took(start.elapsed(), budget.total());
         }
     }
     Ok((floor_tally, tallies))

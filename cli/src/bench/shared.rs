@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
+use super::clock::Clock;
+
 /// Types that other processes may change behind a shared reference: all-zero bytes are a value, and a reference never
 /// promises that the bytes behind it stay the same.
 ///
@@ -57,7 +59,7 @@ impl<T: Shareable> Drop for Shared<T> {
 #[repr(C, align(128))]
 pub struct Line(pub AtomicU64);
 
-/// How the two workers of one row keep in step outside the timed regions.
+/// How the workers of one row keep in step outside the timed regions.
 #[repr(C)]
 pub struct Control {
     meeting: Meeting,
@@ -65,7 +67,7 @@ pub struct Control {
     pub count: Line,
     /// The sender's clock before the first message of a phase.
     pub started: Line,
-    /// The receiver's clock after the last message of a phase.
+    /// The last receiver's clock after the last message of a phase; 0 before.
     pub ended: Line,
 }
 
@@ -75,7 +77,17 @@ unsafe impl Shareable for Control {}
 impl Control {
     /// The barrier of the two workers, as one of them holds it.
     pub fn barrier(&self) -> Barrier<'_> {
-        self.meeting.barrier(2)
+        self.barrier_of(2)
+    }
+
+    /// The same for as many workers as there are.
+    pub fn barrier_of(&self, workers: usize) -> Barrier<'_> {
+        self.meeting.barrier(workers)
+    }
+
+    /// One worker's part of a phase is over: the last to say so ends it.
+    pub fn end_phase(&self, clock: Clock) {
+        self.ended.0.fetch_max(clock.now(), Ordering::Relaxed);
     }
 }
 

@@ -53,7 +53,7 @@ pub fn render(report: &Report) -> String {
             let _ = writeln!(out, "{DIM}{}{DIM:#}", line(&TITLES.map(String::from), &widths));
         }
         let _ = match (cells, &row.skipped) {
-            (Ok(cells), _) if row.transport == "ring" || row.transport == "bytes" => {
+            (Ok(cells), _) if matches!(row.transport, "ring" | "bytes" | "stream") => {
                 writeln!(out, "{OURS}{}{OURS:#}", line(cells, &widths))
             }
             (Ok(cells), _) => writeln!(out, "{}", line(cells, &widths)),

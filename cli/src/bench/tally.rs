@@ -20,6 +20,16 @@ pub struct Round {
 }
 
 impl Round {
+    /// One in which only a rate was measured.
+    pub fn of_rate(msgs_per_s: Option<f64>) -> Self {
+        Self { round_trips: histogram(), msgs_per_s }
+    }
+
+    /// The median round trip, in nanoseconds; `None` if there was none.
+    pub fn p50_ns(&self) -> Option<u64> {
+        (!self.round_trips.is_empty()).then(|| self.round_trips.value_at_quantile(0.5))
+    }
+
     /// What a worker sends to the coordinator.
     pub fn encode(figures: &Figures) -> Vec<u8> {
         let mut histogram = histogram();

@@ -2,14 +2,17 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `source` | a ring of either kind, as what gives messages |
+//! | `source` | a ring of any kind, as what gives messages |
+//! | `choice` | which messages, where there is a choice |
 //! | `join` | messages put together into a stream |
 //!
 //! Messages are looked at, written, and only then taken from the ring: whoever closes our output, or kills
-//! us, loses none that was not written.
+//! us, loses none that was not written. From a mailbox one is taken at a time, and written at once: only that one can be
+//! lost. What a broadcast holds stays there for others anyhow.
 
-mod join;
-mod source;
+pub mod choice;
+pub mod join;
+pub mod source;
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::framing::{Framing, FramingArgs};
@@ -17,13 +20,14 @@ use crate::output;
 use crate::ring::{AnyRing, Arrival, RingArgs};
 use crate::{signals, units};
 use annulus::{RecvTimeoutError, Role, TryRecvError};
+use choice::{Choice, DeliveryArgs, SelectArgs};
 use clap::Args;
 use join::Joiner;
-use source::Source;
+use source::{Dry, Source};
 use std::time::{Duration, Instant};
 
 /// How long an end of line may be owed, see [`Joiner`].
-const CREDIT: Duration = Duration::from_millis(200);
+pub const CREDIT: Duration = Duration::from_millis(200);
 
 /// Print messages until the sender has left and all are read
 #[derive(Debug, Args)]
@@ -34,6 +38,16 @@ pub struct RecvArgs {
 
     #[command(flatten)]
     framing: FramingArgs,
+
+    #[command(flatten)]
+    select: SelectArgs,
+
+    #[command(flatten)]
+    delivery: DeliveryArgs,
+
+    /// Of a broadcast: where to begin (default now)
+    #[arg(long, value_enum, value_name = "WHERE")]
+    from: Option<choice::From>,
 
     /// Stop after N messages
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -51,7 +65,8 @@ pub struct RecvArgs {
 const AFTER_HELP: &str = "\
 Waits until there is a sender, as opening a FIFO does. A message is taken from the ring after it was
 written: with `annulus recv q | head` the rest stays there. A persistent ring never says that its sender
-has left; there give -n, --timeout or --no-wait.
+has left, and a mailbox neither; there give -n, --timeout or --no-wait. Of a mailbox one message at a time is taken
+and written. If it is removed while we wait, that is exit code 7.
 
 Framing:
   With --lines and --null a message is written as it is, and the end of line (or zero byte) added if it
@@ -60,19 +75,20 @@ Framing:
 Examples:
   annulus recv q --create | sort | uniq -c
   annulus recv q --raw > image.iso
-  annulus recv mailbox -n 1 --timeout 500ms";
+  annulus recv log -n 1 --timeout 500ms
+  annulus recv orders --at-most 3 --no-wait
+  annulus recv news --lossy --from oldest";
 
 pub fn run(args: &RecvArgs) -> Outcome {
     let ring = AnyRing::open(&args.ring)?;
     signals::hold();
     let name = args.ring.name.as_str();
+    let choice = Choice::of(name, &ring, args.select.chosen(), &args.delivery, args.from);
+    // Whoever did nothing with it removes nothing.
+    let choice = choice.inspect_err(|_| ring.keep())?;
     let arrival = Arrival::note(&ring, Role::Sender);
-    let source = Source::join(name, &ring, args.ring.wait)?;
-    let framing = args.framing.chosen().unwrap_or(match ring {
-        AnyRing::Bytes(_) => Framing::Ended(b'\n'),
-        AnyRing::Slots(_) => Framing::Raw,
-    });
-    let joiner = Joiner::new(framing, matches!(ring, AnyRing::Slots(_)));
+    let source = Source::join(name, &ring, choice, args.ring.wait)?;
+    let joiner = joiner(&ring, args.framing);
     let left = args.count.unwrap_or(u64::MAX);
     let mut receiving = Receiving { args, name, source, joiner, left };
     if !ring.is_persistent() && ring.stats().length == 0 && !args.no_wait {
@@ -81,10 +97,25 @@ pub fn run(args: &RecvArgs) -> Outcome {
     receiving.run()
 }
 
+/// What puts the messages of this ring together.
+pub fn joiner(ring: &AnyRing, framing: FramingArgs) -> Joiner {
+    // Messages of one size have no marks of their own between them.
+    let is_exact = match ring {
+        AnyRing::Bytes(_) | AnyRing::Mailbox(_) => false,
+        AnyRing::Slots(_) => true,
+        AnyRing::Broadcast(broadcast) => broadcast.is_exact(),
+    };
+    let default = match is_exact || ring.is_stream() {
+        true => Framing::Raw,
+        false => Framing::Ended(b'\n'),
+    };
+    Joiner::new(framing.chosen().unwrap_or(default), is_exact)
+}
+
 struct Receiving<'a> {
     args: &'a RecvArgs,
     name: &'a str,
-    source: Source,
+    source: Source<'a>,
     joiner: Joiner,
     /// Messages still to be printed.
     left: u64,
@@ -103,26 +134,32 @@ impl Receiving<'_> {
     fn run(&mut self) -> Outcome {
         let mut any = false;
         while self.left > 0 {
-            signals::check()?;
+            if !self.source.has_taken() {
+                signals::check()?;
+                if !self.source.keeps() && output::is_unread() {
+                    return Err(Failure::unread());
+                }
+            }
             match self.source.fill(&mut self.joiner, self.left, usize::MAX) {
                 Ok(count) => {
                     self.print(count)?;
                     any = true;
                 }
-                Err(TryRecvError::Empty) if self.args.no_wait && any => break,
-                Err(TryRecvError::Empty) if self.args.no_wait => {
+                Err(Dry::Empty) if self.args.no_wait && any => break,
+                Err(Dry::Empty) if self.args.no_wait => {
                     return Err(Failure::receive(self.name, TryRecvError::Empty));
                 }
-                Err(TryRecvError::Empty) => match self.await_message() {
-                    Err(failure) if failure.code() == Code::PeerGone => return Ok(()),
-                    Err(failure) if failure.code() == Code::TimedOut => {
+                Err(Dry::Empty) => match self.await_message() {
+                    Ok(()) => {}
+                    Err(Dry::Failed(failure)) if failure.code() == Code::TimedOut => {
                         self.settle()?;
                         return Err(failure);
                     }
-                    done => done?,
+                    Err(Dry::Failed(failure)) => return Err(failure),
+                    Err(Dry::Empty | Dry::Over) => return Ok(()),
                 },
-                Err(TryRecvError::Disconnected) => return Ok(()),
-                Err(error) => return Err(Failure::receive(self.name, error)),
+                Err(Dry::Over) => return Ok(()),
+                Err(Dry::Failed(failure)) => return Err(failure),
             }
         }
         self.settle()
@@ -135,6 +172,8 @@ impl Receiving<'_> {
         self.joiner.clear();
         let taken = match &written {
             Ok(()) => count,
+            // It is too late to take less.
+            Err(_) if !self.source.keeps() => count,
             // Put together once more, up to there.
             Err(stopped) => {
                 self.joiner.restart(before);
@@ -157,14 +196,13 @@ impl Receiving<'_> {
         written.map_err(|stopped| stopped.failure)
     }
 
-    fn await_message(&mut self) -> Outcome {
+    fn await_message(&mut self) -> Result<(), Dry> {
         let begin = Instant::now();
         let deadline = self.deadline();
         loop {
             match self.source.wait_ready(slice(deadline)) {
-                Ok(()) => return Ok(()),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(error) => return Err(Failure::wait(self.name, error)),
+                Err(Dry::Empty) => {}
+                done => return done,
             }
             self.look_around(deadline)?;
             if begin.elapsed() >= CREDIT {

@@ -1,9 +1,15 @@
-//! A ring of either kind, as what gives messages.
+//! What gives messages: a ring of any kind.
 
+use super::choice::Choice;
 use super::join::Joiner;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
+use crate::output::complain;
 use crate::ring::{AnyRing, Waiting};
-use annulus::{ByteReceiver, RecvTimeoutError, TryRecvError, UntypedReceiver};
+use crate::units;
+use annulus::{
+    BroadcastRecvError, ByteBroadcastReceiver, ByteReceiver, Letter, MailReceiver, MailRecvError,
+    RecvTimeoutError, Select, Start, TryRecvError, UntypedReceiver,
+};
 use std::time::Duration;
 
 /// Bytes of messages of one size to look at together.
@@ -11,7 +17,13 @@ const BATCH: usize = 64 * 1024;
 
 /// The receiving side of a ring.
 #[derive(Debug)]
-pub enum Source {
+pub struct Source<'a> {
+    name: &'a str,
+    side: Side,
+}
+
+#[derive(Debug)]
+enum Side {
     Bytes {
         side: Box<ByteReceiver>,
         /// Bytes to look at together: part of the ring, so that the sender can fill the rest meanwhile.
@@ -22,13 +34,38 @@ pub enum Source {
         size: usize,
         buffer: Vec<u8>,
     },
+    Mailbox {
+        side: Box<MailReceiver>,
+        select: Select,
+        buffer: Vec<u8>,
+        /// What was received while waiting, and not handed on yet.
+        received: Option<Letter>,
+    },
+    Broadcast(Box<ByteBroadcastReceiver>),
 }
 
-impl Source {
-    /// Becomes the receiver.
-    pub fn join(name: &str, ring: &AnyRing, wait: Waiting) -> Outcome<Self> {
+/// Why there is no message.
+#[derive(Debug)]
+pub enum Dry {
+    /// None is there yet.
+    Empty,
+    /// There is none, and whoever could send one has left.
+    Over,
+    /// There will be none.
+    Failed(Failure),
+}
+
+impl From<Failure> for Dry {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl<'a> Source<'a> {
+    /// Becomes a receiver.
+    pub fn join(name: &'a str, ring: &AnyRing, choice: Choice, wait: Waiting) -> Outcome<Self> {
         let joined = match ring {
-            AnyRing::Bytes(ring) => ring.receiver().map(|side| Self::Bytes {
+            AnyRing::Bytes(ring) => ring.receiver().map(|side| Side::Bytes {
                 batch: ring.capacity() / 4,
                 side: Box::new(side.with_wait(wait.into())),
             }),
@@ -36,23 +73,39 @@ impl Source {
                 side.set_wait(wait.into());
                 let size = ring.message_size();
                 let messages = (BATCH / size).min(ring.capacity() / 4).max(1);
-                Self::Slots { side: Box::new(side), size, buffer: vec![0; messages * size] }
+                Side::Slots { side: Box::new(side), size, buffer: vec![0; messages * size] }
             }),
+            AnyRing::Mailbox(mailbox) => mailbox.receiver().map(|side| Side::Mailbox {
+                side: Box::new(side.with_wait(wait.into())),
+                select: choice.select,
+                buffer: vec![0; mailbox.longest()],
+                received: None,
+            }),
+            AnyRing::Broadcast(broadcast) => broadcast
+                .receiver(choice.delivery, choice.start)
+                .map(|side| Side::Broadcast(Box::new(side.with_wait(wait.into())))),
         };
-        joined.map_err(|error| Failure::setup(name, &error))
+        let side = joined.map_err(|error| Failure::setup(name, &error))?;
+        Ok(Self { name, side })
     }
 
-    /// Adds messages that are there now to `joiner`, at most `most` and only what fits into its first
-    /// `limit` bytes, and says how many. They stay in the ring.
-    pub fn fill(
-        &mut self,
-        joiner: &mut Joiner,
-        most: u64,
-        limit: usize,
-    ) -> Result<usize, TryRecvError> {
+    /// Whether messages stay in the ring until they are [skipped](Self::skip). If not, they are taken when they are
+    /// added, and whoever adds one must print it.
+    pub fn keeps(&self) -> bool {
+        matches!(self.side, Side::Bytes { .. } | Side::Slots { .. })
+    }
+
+    /// Whether a message was taken already that is still to be added.
+    pub fn has_taken(&self) -> bool {
+        matches!(self.side, Side::Mailbox { received: Some(_), .. })
+    }
+
+    /// Adds messages that are there now to `joiner`, at most `most` and, of those that [stay](Self::keeps), only what
+    /// fits into its first `limit` bytes, and says how many.
+    pub fn fill(&mut self, joiner: &mut Joiner, most: u64, limit: usize) -> Result<usize, Dry> {
         let mut left = most;
-        match self {
-            Self::Bytes { side, batch } => {
+        let filled = match &mut self.side {
+            Side::Bytes { side, batch } => {
                 let mut room = *batch;
                 side.try_peek_batch(|message| {
                     if left == 0 || !joiner.fits(message.len(), limit) {
@@ -67,46 +120,148 @@ impl Source {
                     true
                 })
             }
-            Self::Slots { side, size, buffer } => {
+            Side::Slots { side, size, buffer } => {
                 let most = usize::try_from(most).unwrap_or(usize::MAX).saturating_mul(*size);
                 let end = most.min(buffer.len());
-                let count = side.try_peek_batch(&mut buffer[..end])?;
-                if joiner.joins_bare() && limit == usize::MAX {
-                    joiner.add(count * *size, |to| to.copy_from_slice(&buffer[..count * *size]));
-                    return Ok(count);
-                }
-                let mut added = 0;
-                for message in buffer.chunks_exact(*size).take(count) {
-                    if !joiner.fits(*size, limit) {
-                        break;
+                side.try_peek_batch(&mut buffer[..end]).map(|count| {
+                    if joiner.joins_bare() && limit == usize::MAX {
+                        let bytes = &buffer[..count * *size];
+                        joiner.add(bytes.len(), |to| to.copy_from_slice(bytes));
+                        return count;
                     }
-                    joiner.add(*size, |to| to.copy_from_slice(message));
-                    added += 1;
-                }
-                Ok(added)
+                    let mut added = 0;
+                    for message in buffer.chunks_exact(*size).take(count) {
+                        if !joiner.fits(*size, limit) {
+                            break;
+                        }
+                        joiner.add(*size, |to| to.copy_from_slice(message));
+                        added += 1;
+                    }
+                    added
+                })
             }
-        }
+            Side::Mailbox { side, select, buffer, received } => {
+                // One at a time: each is gone from the mailbox before it is printed.
+                let letter = match received.take() {
+                    Some(letter) => Ok(letter),
+                    None => side.try_recv(*select, buffer),
+                };
+                let letter = letter.map_err(|error| no_letter(self.name, error))?;
+                joiner.add(letter.length, |to| to.copy_from_slice(&buffer[..letter.length]));
+                return Ok(1);
+            }
+            Side::Broadcast(side) => return fill_from(self.name, side, joiner, most),
+        };
+        filled.map_err(|error| match error {
+            TryRecvError::Empty => Dry::Empty,
+            TryRecvError::Disconnected => Dry::Over,
+            error => Failure::receive(self.name, error).into(),
+        })
     }
 
     /// Takes messages that were added.
     pub fn skip(&mut self, count: usize) {
-        match self {
-            Self::Bytes { side, .. } => side.skip(count),
-            Self::Slots { side, .. } => side.skip(count),
+        match &mut self.side {
+            Side::Bytes { side, .. } => side.skip(count),
+            Side::Slots { side, .. } => side.skip(count),
+            Side::Mailbox { .. } | Side::Broadcast(_) => count,
         };
     }
 
-    pub fn wait_ready(&mut self, timeout: Duration) -> Result<(), RecvTimeoutError> {
-        match self {
-            Self::Bytes { side, .. } => side.wait_ready(timeout),
-            Self::Slots { side, .. } => side.wait_ready(timeout),
-        }
+    /// Waits until there is a message to add.
+    pub fn wait_ready(&mut self, timeout: Duration) -> Result<(), Dry> {
+        let waited = match &mut self.side {
+            Side::Bytes { side, .. } => side.wait_ready(timeout),
+            Side::Slots { side, .. } => side.wait_ready(timeout),
+            Side::Mailbox { side, select, buffer, received } => {
+                let letter = side.recv_timeout(*select, buffer, timeout);
+                *received = Some(letter.map_err(|error| no_letter(self.name, error))?);
+                return Ok(());
+            }
+            Side::Broadcast(side) => {
+                return match side.wait_ready(timeout) {
+                    Err(error) => Err(no_message(self.name, error)),
+                    Ok(()) => Ok(()),
+                };
+            }
+        };
+        waited.map_err(|error| match error {
+            RecvTimeoutError::Timeout => Dry::Empty,
+            RecvTimeoutError::Disconnected => Dry::Over,
+            error => Failure::wait(self.name, error).into(),
+        })
     }
 
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
-        match self {
-            Self::Bytes { side, .. } => side.wait_for_peer(timeout),
-            Self::Slots { side, .. } => side.wait_for_peer(timeout),
+        match &mut self.side {
+            Side::Bytes { side, .. } => side.wait_for_peer(timeout),
+            Side::Slots { side, .. } => side.wait_for_peer(timeout),
+            Side::Broadcast(side) => side.wait_for_peer(timeout),
+            // Senders come and go, and nobody waits for one.
+            Side::Mailbox { .. } => true,
         }
     }
+}
+
+/// Adds messages of a broadcast until there are no more now, or enough; tells how many were missed in between.
+fn fill_from(
+    name: &str,
+    side: &mut ByteBroadcastReceiver,
+    joiner: &mut Joiner,
+    most: u64,
+) -> Result<usize, Dry> {
+    let mut added = 0;
+    while (added as u64) < most && !joiner.is_full() {
+        match side.try_recv() {
+            Ok(message) => {
+                joiner.add(message.len(), |to| to.copy_from_slice(message));
+                added += 1;
+            }
+            Err(BroadcastRecvError::Lagged(missed)) => complain(&missed_sentence(name, missed)),
+            // What is there first; the next call says the same.
+            Err(_) if added > 0 => break,
+            Err(BroadcastRecvError::Evicted) => {
+                let missed = side.rejoin(Start::Oldest);
+                let missed = missed.map_err(|error| no_message(name, error))?;
+                let why = "the sender waited too long for this receiver, and went on";
+                let text = format!("{name}: {why}; {}", missed_count(missed));
+                return Err(Failure::new(Code::Failure, text).into());
+            }
+            Err(error) => return Err(no_message(name, error)),
+        }
+    }
+    Ok(added)
+}
+
+/// What a receiver of a broadcast says that was too slow.
+pub fn missed_sentence(name: &str, missed: u64) -> String {
+    format!("{name}: {}", missed_count(missed))
+}
+
+fn missed_count(missed: u64) -> String {
+    let verb = if missed == 1 { "was" } else { "were" };
+    format!("{} {verb} missed", units::messages(missed))
+}
+
+/// Why a broadcast gave no message.
+pub fn no_message(name: &str, error: BroadcastRecvError) -> Dry {
+    let code = match error {
+        BroadcastRecvError::Empty | BroadcastRecvError::Timeout => return Dry::Empty,
+        BroadcastRecvError::Disconnected => return Dry::Over,
+        BroadcastRecvError::Corrupt => Code::Corrupt,
+        _ => Code::Failure,
+    };
+    Failure::new(code, format!("{name}: {error}")).into()
+}
+
+/// Why a mailbox gave no message.
+pub fn no_letter(name: &str, error: MailRecvError) -> Dry {
+    let code = match error {
+        MailRecvError::Empty | MailRecvError::Timeout => return Dry::Empty,
+        MailRecvError::NeverMatches { .. } => Code::Usage,
+        MailRecvError::Removed => Code::PeerGone,
+        MailRecvError::Corrupt => Code::Corrupt,
+        _ => Code::Failure,
+    };
+    Failure::new(code, format!("{name}: {error}")).into()
 }

@@ -1,9 +1,11 @@
-//! A ring of either kind, as what takes messages.
+//! What takes messages: a ring of any kind.
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::ring::{AnyRing, Waiting};
 use crate::{signals, units};
-use annulus::{ByteSendError, ByteSender, UntypedSender};
+use annulus::{
+    ByteBroadcastSender, ByteSendError, ByteSender, MailSendError, MailSender, UntypedSender,
+};
 use std::time::{Duration, Instant};
 
 /// How long to wait for the other side, each time.
@@ -42,6 +44,40 @@ impl Patience {
 enum Side {
     Bytes(Box<ByteSender>),
     Slots(Box<UntypedSender>),
+    /// With the type of the messages.
+    Mailbox(Box<MailSender>, u8),
+    Broadcast(Box<ByteBroadcastSender>),
+}
+
+/// Why a message was not sent.
+enum Refused {
+    /// There is no room now.
+    Full,
+    /// There was none in time.
+    Timeout,
+    Failed(Failure),
+}
+
+impl Refused {
+    fn by_ring(name: &str, error: ByteSendError) -> Self {
+        match error {
+            ByteSendError::Full => Self::Full,
+            ByteSendError::Timeout => Self::Timeout,
+            error => Self::Failed(Failure::send(name, error)),
+        }
+    }
+
+    fn by_mailbox(name: &str, error: MailSendError) -> Self {
+        let code = match error {
+            MailSendError::Full => return Self::Full,
+            MailSendError::Timeout => return Self::Timeout,
+            MailSendError::Removed => Code::PeerGone,
+            MailSendError::NoSuchType { .. } => Code::Usage,
+            MailSendError::Corrupt => Code::Corrupt,
+            _ => Code::Failure,
+        };
+        Self::Failed(Failure::new(code, format!("{name}: {error}")))
+    }
 }
 
 /// The sending side of a ring.
@@ -49,9 +85,11 @@ enum Side {
 pub struct Sink<'a> {
     name: &'a str,
     side: Side,
-    /// Bytes of a message, in a ring of slots.
+    /// Bytes of a message, where all have one size.
     size: usize,
     patience: Patience,
+    /// How long a receiver of a broadcast may keep the sender waiting.
+    eviction: Option<Duration>,
     totals: Totals,
 }
 
@@ -77,8 +115,14 @@ impl Totals {
 }
 
 impl<'a> Sink<'a> {
-    /// Becomes the sender.
-    pub fn join(name: &'a str, ring: &AnyRing, wait: Waiting, patience: Patience) -> Outcome<Self> {
+    /// Becomes a sender, of messages of type `kind` in a mailbox.
+    pub fn join(
+        name: &'a str,
+        ring: &AnyRing,
+        kind: u8,
+        wait: Waiting,
+        patience: Patience,
+    ) -> Outcome<Self> {
         let joined = match ring {
             AnyRing::Bytes(ring) => {
                 ring.sender().map(|side| (Side::Bytes(Box::new(side.with_wait(wait.into()))), 0))
@@ -87,9 +131,15 @@ impl<'a> Sink<'a> {
                 side.set_wait(wait.into());
                 (Side::Slots(Box::new(side)), ring.message_size())
             }),
+            AnyRing::Mailbox(mailbox) => mailbox
+                .sender()
+                .map(|side| (Side::Mailbox(Box::new(side.with_wait(wait.into())), kind), 0)),
+            AnyRing::Broadcast(broadcast) => broadcast.sender().map(|side| {
+                (Side::Broadcast(Box::new(side.with_wait(wait.into()))), broadcast.longest())
+            }),
         };
         let (side, size) = joined.map_err(|error| Failure::setup(name, &error))?;
-        Ok(Self { name, side, size, patience, totals: Totals::default() })
+        Ok(Self { name, side, size, patience, eviction: None, totals: Totals::default() })
     }
 
     /// Leaves the ring, and says what went through.
@@ -105,7 +155,15 @@ impl<'a> Sink<'a> {
         match &mut self.side {
             Side::Bytes(side) => side.wait_for_peer(timeout),
             Side::Slots(side) => side.wait_for_peer(timeout),
+            Side::Broadcast(side) => side.wait_for_peer(timeout),
+            // Receivers come and go, and nobody waits for one.
+            Side::Mailbox(..) => true,
         }
+    }
+
+    /// Has a receiver of a broadcast evicted that keeps the sender waiting for so long.
+    pub fn evict_after(&mut self, eviction: Option<Duration>) {
+        self.eviction = eviction;
     }
 
     /// Sends one message.
@@ -114,6 +172,14 @@ impl<'a> Sink<'a> {
         let sent = match &mut self.side {
             Side::Bytes(side) => side.try_send(message),
             Side::Slots(side) => side.try_send(message),
+            Side::Broadcast(side) => side.try_send(message),
+            Side::Mailbox(side, kind) => match side.try_send(*kind, message) {
+                Ok(()) => Ok(()),
+                Err(error) => match Refused::by_mailbox(self.name, error) {
+                    Refused::Failed(failure) => return Err(failure),
+                    _ => Err(ByteSendError::Full),
+                },
+            },
         };
         match sent {
             Ok(()) => {}
@@ -128,8 +194,10 @@ impl<'a> Sink<'a> {
     pub fn send_blocks(&mut self, bytes: &[u8]) -> Outcome {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let Side::Slots(side) = &mut self.side else { return self.send(rest) };
-            let count = side.try_send_batch(rest);
+            let count = match &mut self.side {
+                Side::Slots(side) => side.try_send_batch(rest),
+                _ => 0,
+            };
             let (now, later) = rest.split_at(count * self.size);
             self.count(count as u64, now.len());
             rest = later;
@@ -154,22 +222,37 @@ impl<'a> Sink<'a> {
     #[inline(never)]
     fn send_slowly(&mut self, message: &[u8]) -> Outcome {
         if self.patience == Patience::None {
-            let text = format!("{}: the ring is full", self.name);
+            let text = match &self.side {
+                Side::Mailbox(..) => format!("{}: {}", self.name, MailSendError::Full),
+                _ => format!("{}: the ring is full", self.name),
+            };
             return Err(Failure::new(Code::WouldBlock, text));
         }
-        let deadline = self.patience.deadline();
+        let (begin, deadline) = (Instant::now(), self.patience.deadline());
         loop {
             signals::check()?;
             let slice = self.patience.slice(deadline);
+            let ring = |error| Refused::by_ring(self.name, error);
             let sent = match &mut self.side {
-                Side::Bytes(side) => side.send_timeout(message, slice),
-                Side::Slots(side) => side.send_timeout(message, slice),
+                Side::Bytes(side) => side.send_timeout(message, slice).map_err(ring),
+                Side::Slots(side) => side.send_timeout(message, slice).map_err(ring),
+                Side::Broadcast(side) => {
+                    // The wait is cut into slices, each of which the library takes for one of its own.
+                    let left = self.eviction.map(|most| most.saturating_sub(begin.elapsed()));
+                    side.set_patience(left.filter(|left| *left < slice));
+                    side.send_timeout(message, slice).map_err(ring)
+                }
+                Side::Mailbox(side, kind) => side
+                    .send_timeout(*kind, message, slice)
+                    .map_err(|error| Refused::by_mailbox(self.name, error)),
             };
             match sent {
                 Ok(()) => return Ok(()),
-                Err(ByteSendError::Timeout)
-                    if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
-                Err(error) => return Err(Failure::send(self.name, error)),
+                Err(Refused::Failed(failure)) => return Err(failure),
+                Err(Refused::Full | Refused::Timeout) => {}
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(Failure::send(self.name, ByteSendError::Timeout));
             }
         }
     }

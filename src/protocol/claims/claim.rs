@@ -124,15 +124,35 @@ impl<C: Claimed> Claimer<C> {
         self.stuck
     }
 
-    /// The position that could be claimed next.
-    pub(super) fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<u64, Blocked> {
+    /// The position that could be claimed next. `closely` as for [`judge`](Self::judge).
+    pub(super) fn look(
+        &mut self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        closely: bool,
+    ) -> Result<u64, Blocked> {
         let mut last = None;
         loop {
             let position = C::position(mem).load(Ordering::Relaxed);
             if self.ready(mem, shape, position, 1) > 0 {
                 return Ok(position);
             }
-            self.judge(mem, shape, position, &mut last, true)?;
+            self.judge(mem, shape, position, &mut last, closely)?;
+        }
+    }
+
+    /// Whether something could be claimed; lets the other side get ahead first, as [`claim`](Self::claim) does.
+    pub(super) fn approach(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        let (mut last, mut paused) = (None, false);
+        loop {
+            let position = C::position(mem).load(Ordering::Relaxed);
+            if self.ready(mem, shape, position, 1) > 0 {
+                if paused {
+                    self.pace.learn(true);
+                }
+                return Ok(());
+            }
+            self.miss(mem, shape, position, &mut last, &mut paused)?;
         }
     }
 

@@ -4,7 +4,7 @@
 //! if the stamp is the same before and after, as in a sequence lock (edge C6); and a claim of the position that was
 //! looked at succeeds only if nobody else has claimed it.
 
-use super::claim::{Claimed, Room};
+use super::claim::{Claimed, Messages, Room};
 use super::{Claims, FREE, FULL, Geometry, Held, ORPHAN, RecvCursor, TOMB, ahead_of, stamped};
 use crate::protocol::Blocked;
 use crate::protocol::slots::Shape;
@@ -24,8 +24,14 @@ impl Front {
 }
 
 impl RecvCursor {
-    /// The message that is next: the oldest orphan, or the one at `head`. Tombs there are stepped over.
-    pub fn front(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<Front, Blocked> {
+    /// The message that is next: the oldest orphan, or the one at `head`. Tombs there are stepped over. If there is none,
+    /// a look that is `close` tells whether that is because a sender [is stuck](Self::is_stuck).
+    pub fn front(
+        &mut self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        close: bool,
+    ) -> Result<Front, Blocked> {
         // C5 orphans.
         let orphans = mem.orphans().load(Edge::OrphanLoad.load());
         if orphans != self.seen {
@@ -35,7 +41,7 @@ impl RecvCursor {
             self.seen = orphans;
         }
         loop {
-            let position = self.claimer.look(mem, shape)?;
+            let position = self.claimer.look(mem, shape, close)?;
             if !self.is_tomb(mem, shape, position) {
                 return Ok(Front { position, is_orphan: false });
             }
@@ -43,6 +49,20 @@ impl RecvCursor {
                 self.release(mem, shape, Held { position });
             }
         }
+    }
+
+    /// The position that is claimed next.
+    pub fn next(&self, mem: &Claims<'_>) -> u64 {
+        Messages::position(mem).load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing was sent at `position`, which was once claimed next: while that is so, no message is there but
+    /// orphans.
+    #[inline(always)]
+    pub fn is_free(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) -> bool {
+        // Relaxed: nothing is read because of it, and a slot's stamps have one order.
+        let stamp = self.claimer.geometry.stamp(mem, shape, position).load(Ordering::Relaxed);
+        stamp == stamped(position, FREE)
     }
 
     /// The message that is next once `front` is taken, if there is one.
@@ -84,6 +104,14 @@ impl RecvCursor {
     /// afterwards.
     pub fn words_of<'a>(&self, mem: &Claims<'a>, shape: impl Shape, front: Front) -> &'a [Word] {
         self.claimer.geometry.message(mem, shape, front.position)
+    }
+
+    /// Whether the message that was looked at is there still.
+    #[inline(always)]
+    pub fn is_next(&self, mem: &Claims<'_>, shape: impl Shape, front: Front) -> bool {
+        // Relaxed: nothing is read because of it.
+        let stamp = self.claimer.geometry.stamp(mem, shape, front.position);
+        stamp.load(Ordering::Relaxed) == front.stamp()
     }
 
     /// Whether what was read of the message is what its sender wrote.

@@ -224,7 +224,7 @@ impl RecvCursor {
         if orphans != self.seen && self.has_orphans(mem, shape) {
             return Ok(());
         }
-        self.claimer.look(mem, shape).map(drop)
+        self.claimer.look(mem, shape, true).map(drop)
     }
 
     /// Claims up to `most` positions, at least one: the first, and how many. Tombs are among them.

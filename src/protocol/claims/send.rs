@@ -6,7 +6,7 @@ use super::{Claims, FULL, Geometry, TOMB, stamped};
 use crate::payload;
 use crate::protocol::Blocked;
 use crate::protocol::slots::{Shape, Typed};
-use crate::sync::{Edge, Ordering, Word};
+use crate::sync::{Edge, Word};
 use bytemuck::NoUninit;
 
 /// A sender's private state.
@@ -113,15 +113,31 @@ impl SendCursor {
 
     /// Whether there is room for a message, without taking it.
     pub fn look(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
-        self.claimer.look(mem, shape).map(drop)
+        self.claimer.look(mem, shape, true).map(drop)
+    }
+
+    /// The same for one who is about to claim it: lets receivers get ahead first, if this is a stream.
+    pub fn approach(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<(), Blocked> {
+        self.claimer.approach(mem, shape)
     }
 
     /// Claims room for a message that is written by parts.
     pub fn try_claim(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<Room, Blocked> {
         let (position, _) = self.claimer.claim(mem, shape, 1)?;
-        // C6 look.
-        Edge::LookStore.order(Ordering::Release);
         Ok(Room { position })
+    }
+
+    /// The same for a message that receivers look at before they claim it, and whose sender must know all that was done
+    /// before the places in front of it were claimed.
+    pub fn try_claim_in_view(
+        &mut self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+    ) -> Result<Room, Blocked> {
+        let room = self.try_claim(mem, shape)?;
+        // C6 look. C8 turn: of the claim's own load.
+        Edge::LookStore.order_and(Edge::TurnLoad);
+        Ok(room)
     }
 
     /// The words of the message in claimed room.

@@ -24,13 +24,15 @@
 //! > If the send of A had ended before that of B began, then every message that stands before A in A's lane has a
 //! > lower number than B.
 //!
-//! For its sender had drawn before it claimed, and claimed before A's sender did. What is next in A's lane is therefore
-//! chosen before B by whoever sees it. Nor is it overlooked. Whoever sees B (C3) also sees what was done before B's
-//! number was drawn: all of A. So once a receiver has seen B, it looks again at the lanes that it had found
-//! empty before it saw B, and then in turn again if that brought something that goes before B. The same look makes
-//! the choices by type hold. What is left is a sender that was stopped between its claim and its commit: those
-//! behind it in its lane wait for it, and messages of other types do not. That is the only way in which a later
-//! message comes first.
+//! For its sender had drawn before it claimed, and claimed before A's sender did (C8). What is next in A's lane is
+//! therefore chosen before B by whoever sees it. Nor is it overlooked. Whoever sees B (C3) also sees what was done before
+//! B's number was drawn: all of A, if it looks after that; and so does whoever knows that B's number was drawn (C7). So a
+//! receiver that has seen a message loads how many numbers were drawn, and looks at the lanes that it had found empty;
+//! then what has a lower number can be taken without another such look. What is left is a sender that was stopped between
+//! its claim and its commit: those behind it in its lane wait for it, and messages of other types do not. That is the only
+//! way in which a later message comes first.
+//!
+//! By type a receiver looks again, once it has seen a message, at the lanes that go before and that it had found empty.
 //!
 //! # The bits
 //!
@@ -38,19 +40,23 @@
 //! message nor that there is none, and nobody who is killed can leave it wrong; it only keeps receivers from looking at
 //! lanes for types that nobody uses.
 
+mod contest;
 mod receive;
 mod select;
 mod send;
+mod wakes;
 
 pub use receive::{Arrivals, Found, RecvCursor};
 pub use select::{MOST_TYPES, Select};
 pub use send::SendCursor;
+pub use wakes::{Berth, Notifier, Whom};
 
 use super::claims::Claims;
 use super::layout::Half;
 use super::slots::Untyped;
 use crate::payload::WORD;
-use crate::sync::Ordering;
+use crate::sync::{Edge, Ordering};
+use select::bit;
 
 /// Words of a message that are not the user's: its number, then its length.
 const HEADER: usize = 2;
@@ -65,6 +71,8 @@ pub const fn shape(longest: usize) -> Untyped {
 pub struct Mail<'a> {
     /// Where all senders meet.
     pub sender: &'a Half,
+    /// Where all receivers meet.
+    pub receiver: &'a Half,
     /// A lane for each type.
     pub lanes: &'a [Claims<'a>],
 }
@@ -93,8 +101,20 @@ impl Mail<'_> {
 
     /// The number of the next message.
     fn draw(&self) -> u64 {
-        // Relaxed: one word, whose changes everybody sees in one order.
-        self.sender.cursor.position.fetch_add(1, Ordering::Relaxed)
+        // C7 draw.
+        self.sender.cursor.position.fetch_add(1, Edge::DrawStore.store())
+    }
+
+    /// How many numbers were drawn. Whoever knows sees all that was sent before any of them was.
+    fn drawn(&self) -> u64 {
+        // C7 draw.
+        self.sender.cursor.position.load(Edge::DrawLoad.load())
+    }
+
+    /// A number that changes when in some lane there are orphans to look for.
+    fn orphans(&self) -> u64 {
+        // C5 orphans.
+        self.receiver.cursor.position.load(Edge::OrphanLoad.load())
     }
 }
 
@@ -103,6 +123,13 @@ impl Mail<'_> {
 pub fn is_removed(receiver: &Half) -> bool {
     // Relaxed: nothing is read because of it. Before a sleep the barrier of P2 is in front.
     receiver.released.position.load(Ordering::Relaxed) != 0
+}
+
+/// Says to those who meet at `receiver` that in some lane there are orphans. Before the entry of who left them is free:
+/// a repairer that is killed before this leaves that to the next one.
+pub fn raise(receiver: &Half) {
+    // C5 orphans.
+    receiver.cursor.position.fetch_add(1, Edge::OrphanStore.store());
 }
 
 /// Removes the mailbox; whether this is the first time. All who sleep must be woken after this.

@@ -1,15 +1,21 @@
 //! A receiver of a mailbox, and one who only hears of messages.
 
+use super::contest::{Contest, NONE};
 use super::select::{MOST_TYPES, bit};
 use super::{HEADER, Mail, Select, shape};
 use crate::payload;
 use crate::protocol::Blocked;
 use crate::protocol::claims::{self, Front};
+use crate::protocol::pace::Pace;
 use crate::protocol::slots::Untyped;
 use crate::sync::{Ordering, spin_hint};
 
-/// Looks at a message that others take away from under it before that counts as nothing found.
-const LOOKS: usize = 64;
+/// Looks at messages that others take away from under it before that counts as nothing found.
+const LOOKS: usize = 2 * MOST_TYPES;
+/// Searches that found nothing between two that tell why.
+const MISSES_PER_CLOSE_LOOK: u32 = 16;
+/// No position.
+const NOWHERE: u64 = u64::MAX;
 
 /// A message that was looked at.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +29,15 @@ pub struct Found {
     front: Front,
 }
 
+/// What a receiver knows of a lane.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    /// Where no message was yet when it looked last: while the place there is free, there is none.
+    Empty(u64),
+    /// What was next. Somebody else may have taken it since.
+    Next(Found),
+}
+
 /// A receiver's private state: of each lane.
 #[derive(Debug)]
 pub struct RecvCursor {
@@ -31,6 +46,23 @@ pub struct RecvCursor {
     longest: usize,
     /// Messages that fit into all lanes.
     most: usize,
+    /// What was found in each lane.
+    known: Box<[Known]>,
+    /// Their numbers.
+    oldest: Contest,
+    /// Lanes of which a message is known.
+    waiting: u64,
+    /// Lanes that were looked at after `horizon` was loaded, or of which a message was known then.
+    current: u64,
+    /// What goes before a message with a lower number than this is known.
+    horizon: u64,
+    /// The number of [`Mail::orphans`] for which all this holds.
+    orphans: u64,
+    /// Searches that found nothing.
+    misses: u32,
+    /// Messages that it took.
+    taken: u64,
+    pace: Pace,
     stuck: bool,
 }
 
@@ -40,42 +72,219 @@ impl RecvCursor {
         let shape = shape(longest);
         let cursor = |mem| claims::RecvCursor::new(mem, shape, capacity, me, false);
         let lanes: Box<[_]> = mail.lanes.iter().map(cursor).collect();
-        let most = capacity * lanes.len();
-        Self { lanes, shape, longest, most, stuck: false }
+        Self {
+            shape,
+            longest,
+            most: capacity * lanes.len(),
+            known: vec![Known::Empty(NOWHERE); lanes.len()].into(),
+            oldest: Contest::of(lanes.len()),
+            waiting: 0,
+            current: 0,
+            horizon: 0,
+            orphans: mail.orphans(),
+            misses: 0,
+            taken: 0,
+            pace: Pace::new(0),
+            stuck: false,
+            lanes,
+        }
     }
 
-    /// Whether the last search met a sender that is not done: it may be dead.
+    /// Whether the last close look met a sender that is not done: it may be dead.
     pub fn is_stuck(&self) -> bool {
         self.stuck
     }
 
-    /// The message that `select` wants first, among the lanes of `wanted`.
-    pub fn find(&mut self, mail: Mail<'_>, select: Select, wanted: u64) -> Result<Found, Blocked> {
-        self.stuck = false;
-        let mut best: Option<Found> = None;
-        // Lanes to look at in this round: all, then those that were empty before the best was seen.
-        let mut set = wanted;
-        while set != 0 {
-            let used = mail.used();
-            // An unused lane is an empty one.
-            let (mut empty, mut again) = (set & !used, 0);
-            for lane in select.in_order(set & used) {
-                let Some(found) = self.look(mail, lane)? else {
-                    empty |= bit(lane);
-                    continue;
-                };
-                let is_better =
-                    |best: Found| select.prefers((lane, found.number), (best.lane, best.number));
-                if best.is_none_or(is_better) {
-                    (best, again) = (Some(found), empty);
-                    if select.is_by_type() {
-                        break;
+    /// The message that `select` wants first, among the lanes of `wanted`. If there is none, a look that is `close`
+    /// tells whether that is because somebody [is stuck](Self::is_stuck); now and then another does, too.
+    #[inline]
+    pub fn find(
+        &mut self,
+        mail: Mail<'_>,
+        select: Select,
+        wanted: u64,
+        close: bool,
+    ) -> Result<Found, Blocked> {
+        let orphans = mail.orphans();
+        if orphans != self.orphans {
+            // They go before what is known.
+            (self.waiting, self.current, self.orphans) = (0, 0, orphans);
+            self.known.fill(Known::Empty(NOWHERE));
+            self.oldest = Contest::of(self.lanes.len());
+        }
+        let mut paused = false;
+        for _ in 0..LOOKS {
+            let found = match wanted.is_power_of_two() {
+                true => self.next_of(mail, wanted.trailing_zeros() as usize)?,
+                false if select.is_by_type() => self.first_by_type(mail, select, wanted)?,
+                false => self.oldest(mail, wanted)?,
+            };
+            match found {
+                None if !paused && self.pace.give_way(self.taken) => paused = true,
+                None if self.has_come(mail, wanted, close)? => {}
+                None => break,
+                Some(found) => {
+                    let (cursor, mem) = (&self.lanes[found.lane], &mail.lanes[found.lane]);
+                    if cursor.is_next(mem, self.shape, found.front) {
+                        if paused {
+                            self.pace.learn(true);
+                        }
+                        return Ok(found);
                     }
+                    self.forget(found.lane);
                 }
             }
-            set = again;
         }
-        best.ok_or(Blocked::NotReady)
+        if paused {
+            self.pace.learn(false);
+        }
+        Err(Blocked::NotReady)
+    }
+
+    /// The message with the lowest number in the lanes of `wanted`: section "Order" of the module.
+    fn oldest(&mut self, mail: Mail<'_>, wanted: u64) -> Result<Option<Found>, Blocked> {
+        // Those from which a message was taken since. An unused lane is an empty one.
+        let changed = wanted & !self.current;
+        if changed != wanted {
+            self.look_at(mail, changed & mail.used() & !self.waiting)?;
+            self.current |= changed;
+        }
+        match self.lowest(wanted) {
+            Some(best) if best.number < self.horizon && changed != wanted => return Ok(Some(best)),
+            Some(_) => {}
+            None => {
+                let mut used = Select::Any.in_order(wanted & mail.used());
+                let mut seen = Ok(false);
+                while let (Ok(false), Some(lane)) = (&seen, used.next()) {
+                    seen = self.look_again(mail, lane);
+                }
+                if !seen? {
+                    return Ok(None);
+                }
+            }
+        }
+        // After a message was seen: if no other lane was used before it was sent, nothing else goes before it.
+        let used = wanted & mail.used();
+        if used.is_power_of_two() {
+            self.current = 0;
+            return Ok(self.lowest(used));
+        }
+        self.horizon = mail.drawn();
+        // Again: lanes that are used by now.
+        self.look_at(mail, wanted & mail.used() & !self.waiting)?;
+        self.current = wanted | self.waiting;
+        Ok(self.lowest(wanted))
+    }
+
+    /// The message of the first lane in order that has one, of those of `wanted`.
+    fn first_by_type(
+        &mut self,
+        mail: Mail<'_>,
+        select: Select,
+        wanted: u64,
+    ) -> Result<Option<Found>, Blocked> {
+        let (mut best, mut set) = (None, wanted);
+        while set != 0 {
+            let used = mail.used();
+            // An unused lane is an empty one. Those that were empty before a message was seen are looked at again.
+            let (mut empty, mut again) = (set & !used, 0);
+            for lane in select.in_order(set & used) {
+                let is_known = self.waiting & bit(lane) != 0;
+                if !is_known && !self.look_again(mail, lane)? {
+                    empty |= bit(lane);
+                    continue;
+                }
+                best = self.known_of(lane);
+                again = if is_known { 0 } else { empty };
+                break;
+            }
+            set = select.before(best.map(|best| best.lane), again);
+        }
+        Ok(best)
+    }
+
+    /// The next message of `lane`.
+    fn next_of(&mut self, mail: Mail<'_>, lane: usize) -> Result<Option<Found>, Blocked> {
+        let is_there = self.waiting & bit(lane) != 0 || self.look_again(mail, lane)?;
+        Ok(if is_there { self.known_of(lane) } else { None })
+    }
+
+    /// Nothing was found: looks why if that is due, and whether there is a message now.
+    #[cold]
+    fn has_come(&mut self, mail: Mail<'_>, wanted: u64, close: bool) -> Result<bool, Blocked> {
+        self.misses = self.misses.wrapping_add(1);
+        if !close && !self.misses.is_multiple_of(MISSES_PER_CLOSE_LOOK) {
+            return Ok(false);
+        }
+        self.stuck = false;
+        for lane in Select::Any.in_order(wanted & mail.used()) {
+            let found = self.look(mail, lane, true)?;
+            if self.know(mail, lane, found) {
+                return Ok(true);
+            }
+            self.stuck |= self.lanes[lane].is_stuck();
+        }
+        Ok(false)
+    }
+
+    /// The known message with the lowest number in the lanes of `set`.
+    fn lowest(&self, set: u64) -> Option<Found> {
+        let set = set & self.waiting;
+        let lane = match set == self.waiting {
+            true => self.oldest.winner(),
+            false => Select::Any.in_order(set).min_by_key(|&lane| self.oldest.number_of(lane))?,
+        };
+        self.known_of(lane)
+    }
+
+    fn known_of(&self, lane: usize) -> Option<Found> {
+        match self.known[lane] {
+            Known::Next(found) => Some(found),
+            Known::Empty(_) => None,
+        }
+    }
+
+    /// Makes the next search look at `lane`.
+    fn forget(&mut self, lane: usize) {
+        self.waiting &= !bit(lane);
+        self.current &= !bit(lane);
+        self.known[lane] = Known::Empty(NOWHERE);
+        self.oldest.put(lane, NONE);
+    }
+
+    /// Looks at what is next in the lanes of `set`.
+    fn look_at(&mut self, mail: Mail<'_>, set: u64) -> Result<(), Blocked> {
+        for lane in Select::Any.in_order(set) {
+            self.look_again(mail, lane)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a message in `lane`, of which none was known.
+    #[inline]
+    fn look_again(&mut self, mail: Mail<'_>, lane: usize) -> Result<bool, Blocked> {
+        let (cursor, mem) = (&self.lanes[lane], &mail.lanes[lane]);
+        if let Known::Empty(at) = self.known[lane] {
+            if at != NOWHERE && cursor.is_free(mem, self.shape, at) {
+                return Ok(false);
+            }
+        }
+        let found = self.look(mail, lane, false)?;
+        Ok(self.know(mail, lane, found))
+    }
+
+    /// Keeps what was found in `lane`; whether that is a message.
+    fn know(&mut self, mail: Mail<'_>, lane: usize, found: Option<Found>) -> bool {
+        if let Some(found) = found {
+            self.known[lane] = Known::Next(found);
+            self.waiting |= bit(lane);
+            self.oldest.put(lane, found.number);
+        } else {
+            self.known[lane] = Known::Empty(self.lanes[lane].next(&mail.lanes[lane]));
+            self.waiting &= !bit(lane);
+            self.oldest.put(lane, NONE);
+        }
+        found.is_some()
     }
 
     /// The message that `select` would want after `index` others, as of about now.
@@ -87,7 +296,7 @@ impl RecvCursor {
         index: usize,
     ) -> Result<Found, Blocked> {
         if index == 0 {
-            return self.find(mail, select, wanted);
+            return self.find(mail, select, wanted, false);
         }
         // However many others pretend that there are.
         if index >= self.most {
@@ -95,7 +304,7 @@ impl RecvCursor {
         }
         let mut fronts: [Option<Found>; MOST_TYPES] = [None; MOST_TYPES];
         for lane in select.in_order(wanted & mail.used()) {
-            fronts[lane] = self.look(mail, lane)?;
+            fronts[lane] = self.look(mail, lane, false)?;
         }
         for skipped in 0.. {
             let mut waiting = fronts.iter().flatten();
@@ -117,20 +326,17 @@ impl RecvCursor {
         Err(Blocked::NotReady)
     }
 
-    /// What is next in `lane`.
-    fn look(&mut self, mail: Mail<'_>, lane: usize) -> Result<Option<Found>, Blocked> {
+    /// What is next in `lane`. If it is nothing, a look that is `close` tells whether a sender is stuck.
+    fn look(&mut self, mail: Mail<'_>, lane: usize, close: bool) -> Result<Option<Found>, Blocked> {
         for _ in 0..LOOKS {
-            match self.lanes[lane].front(&mail.lanes[lane], self.shape) {
+            match self.lanes[lane].front(&mail.lanes[lane], self.shape, close) {
                 Ok(front) => {
                     if let Some(found) = self.describe(mail, lane, front)? {
                         return Ok(Some(found));
                     }
                     spin_hint();
                 }
-                Err(Blocked::NotReady) => {
-                    self.stuck |= self.lanes[lane].is_stuck();
-                    return Ok(None);
-                }
+                Err(Blocked::NotReady) => return Ok(None),
                 Err(blocked) => return Err(blocked),
             }
         }
@@ -167,14 +373,21 @@ impl RecvCursor {
         cursor.is_there(mem, self.shape, found.front)
     }
 
+    /// Whether there is a message behind the one that was found.
+    pub fn is_plenty(&self, mail: Mail<'_>, found: &Found) -> bool {
+        self.lanes[found.lane].after(&mail.lanes[found.lane], self.shape, found.front).is_some()
+    }
+
     /// Takes the message that was found to the start of `to`, which has room for it; `false` if somebody else has.
     #[inline]
     pub fn take(&mut self, mail: Mail<'_>, found: &Found, to: &mut [u8]) -> bool {
+        self.forget(found.lane);
         let (cursor, mem) = (&mut self.lanes[found.lane], &mail.lanes[found.lane]);
         let Some(held) = cursor.claim_front(mem, self.shape, found.front) else { return false };
         let words = cursor.words(mem, self.shape, held);
         payload::read_at(&words[HEADER..], 0, &mut to[..found.length]);
         cursor.release(mem, self.shape, held);
+        self.taken = self.taken.wrapping_add(1);
         true
     }
 }

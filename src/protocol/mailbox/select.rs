@@ -68,6 +68,13 @@ impl Select {
         matches!(self, Self::AtMost(_) | Self::Highest)
     }
 
+    /// The lanes of `set` that go before `lane`; none if there is no lane.
+    pub(super) fn before(self, lane: Option<usize>, set: u64) -> u64 {
+        let Some(lane) = lane else { return 0 };
+        let lower = bit(lane) - 1;
+        set & if self == Self::Highest { !(lower | bit(lane)) } else { lower }
+    }
+
     /// Whether a message of `lane` with `number` goes before one of another lane.
     pub(super) fn prefers(self, (lane, number): (usize, u64), other: (usize, u64)) -> bool {
         match self {

@@ -41,11 +41,11 @@ impl SendCursor {
     pub fn try_send(&mut self, mail: Mail<'_>, lane: usize, message: &[u8]) -> Result<(), Blocked> {
         let (cursor, mem, shape) = (&mut self.lanes[lane], &mail.lanes[lane], self.shape);
         // First, so that whoever finds no room leaves the line of the numbers alone.
-        cursor.look(mem, shape)?;
+        cursor.approach(mem, shape)?;
         mail.use_lane(lane);
         // Before the claim: see the order.
         let number = mail.draw();
-        let room = cursor.try_claim(mem, shape)?;
+        let room = cursor.try_claim_in_view(mem, shape)?;
         let words = cursor.words(mem, shape, &room);
         words[0].write(number);
         words[1].write(message.len() as u64);

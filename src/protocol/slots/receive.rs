@@ -8,7 +8,7 @@ use crate::payload;
 use crate::protocol::pace::Pace;
 use crate::protocol::room::Releases;
 use crate::protocol::{Blocked, release_period};
-use crate::sync::{Edge, prefetch_for_read};
+use crate::sync::{Edge, Word, prefetch_for_read};
 
 /// The receiver's private state.
 #[derive(Debug)]
@@ -154,6 +154,24 @@ impl RecvCursor {
         unsafe { payload::read(message_at(mem, shape, at), to, shape.size()) };
         self.head = head + 1;
         self.place.message = at + shape.words();
+        self.note(mem);
+        Ok(())
+    }
+
+    /// Receives one message by `copy`, which gets its words.
+    #[inline]
+    pub fn try_recv_by(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        copy: impl FnOnce(&[Word]),
+    ) -> Result<(), Blocked> {
+        if self.place.message == self.end {
+            self.next_run(mem, shape)?;
+        }
+        copy(message_at(mem, shape, self.place.message));
+        self.head += 1;
+        self.place.message += shape.words();
         self.note(mem);
         Ok(())
     }

@@ -44,7 +44,7 @@ impl SendCursor {
         shape: impl Shape,
         message: &[u8],
     ) -> Result<(), Blocked> {
-        if self.place.message == self.end {
+        if self.is_run_over() {
             self.next_run(mem, shape)?;
         }
         let (tail, at) = (self.tail, self.place.message);
@@ -174,6 +174,12 @@ impl SendCursor {
             (self.place, self.end) = (place, place.message);
         }
         Ok(count)
+    }
+
+    /// Whether the next message is the first of a run, so that there may be no room for it.
+    #[inline(always)]
+    pub fn is_run_over(&self) -> bool {
+        self.place.message == self.end
     }
 
     /// Messages that there is room for, as far as is known.

@@ -1,10 +1,11 @@
 //! The report as a picture: round trips above, rates below.
 //!
 //! Ours are drawn strong, the kernel's muted; every row is labelled where it is, so that nobody has to look up a colour. The
-//! colours are from Paul Tol's schemes for colour-blind readers.
+//! colours are from Paul Tol's schemes for colour-blind readers. `--all` has a [picture of its own](replacements).
 
 mod axis;
 mod rate;
+mod replacements;
 mod round_trip;
 
 use std::error::Error;
@@ -12,6 +13,7 @@ use std::error::Error;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::replacements::Replacement;
 use super::report::{Measured, Report};
 
 const WIDTH: u32 = 1060;
@@ -36,33 +38,58 @@ struct Frame {
 
 /// The chart as an SVG document.
 pub fn draw(report: &Report) -> Result<String, Box<dyn Error>> {
+    if let Some(replacements) = &report.replacements {
+        return draw_replacements(report, replacements);
+    }
     let round_trips = round_trip::Panel::new(report);
     let rates = rate::Panel::new(report);
     let first = HEADER + round_trips.height();
-    let height = first + rates.height() + FOOTER;
+    let title = "Messages between two processes: annulus and the kernel's IPC";
+    let note = "every payload byte written by the sender and checked by the receiver";
+    document(report, title, note, first + rates.height(), |area| {
+        round_trips.draw(area, HEADER)?;
+        rates.draw(area, first)
+    })
+}
+
+fn draw_replacements(
+    report: &Report,
+    replacements: &[Replacement],
+) -> Result<String, Box<dyn Error>> {
+    let panels = replacements::Panel::all(replacements);
+    let bottom = HEADER + panels.iter().map(replacements::Panel::height).sum::<i32>();
+    let title = "The kernel's IPC, and what annulus has instead";
+    let note = "the same work for both in the same run; everything that arrived was checked";
+    document(report, title, note, bottom, |area| {
+        let mut top = HEADER;
+        for panel in &panels {
+            panel.draw(area, top)?;
+            top += panel.height();
+        }
+        Ok(())
+    })
+}
+
+/// A page with head and foot; what `draw` draws ends at `bottom`.
+fn document(
+    report: &Report,
+    title: &str,
+    note: &str,
+    bottom: i32,
+    draw: impl FnOnce(&Area<'_>) -> Drawn,
+) -> Result<String, Box<dyn Error>> {
+    let height = bottom + FOOTER;
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height as u32)).into_drawing_area();
         area.fill(&WHITE)?;
-        let title = "Messages between two processes: annulus and the kernel's IPC";
         text(&area, title, (40, 34), 25, INK, Weight::Bold, HPos::Left)?;
         for (at, words) in (0..).zip(report.machine.lines()) {
-            text(
-                &area,
-                &shortened(&words, 150),
-                (40, 62 + 18 * at),
-                13,
-                FAINT,
-                Weight::Plain,
-                HPos::Left,
-            )?;
+            let words = shortened(&words, 150);
+            text(&area, &words, (40, 62 + 18 * at), 13, FAINT, Weight::Plain, HPos::Left)?;
         }
-        round_trips.draw(&area, HEADER)?;
-        rates.draw(&area, first)?;
-        let note = format!(
-            "annulus {} bench, {} rounds; every payload byte written by the sender and checked by the receiver",
-            report.annulus, report.rounds
-        );
+        draw(&area)?;
+        let note = format!("annulus {} bench, {} rounds; {note}", report.annulus, report.rounds);
         text(&area, &note, (40, height - 18), 12, FAINT, Weight::Plain, HPos::Left)?;
         area.present()?;
     }
@@ -125,7 +152,7 @@ fn dashes(
 
 /// Ours is what the chart is about.
 fn is_ours(row: &Measured) -> bool {
-    matches!(row.transport, "ring" | "bytes")
+    matches!(row.transport, "ring" | "bytes" | "stream")
 }
 
 fn colour(transport: &str) -> RGBColor {
@@ -133,6 +160,7 @@ fn colour(transport: &str) -> RGBColor {
         // "High contrast".
         "ring" => RGBColor(0x00, 0x44, 0x88),
         "bytes" => RGBColor(0xBB, 0x55, 0x66),
+        "stream" => RGBColor(0xB8, 0x86, 0x0B),
         // "Muted".
         "pipe" => RGBColor(0x11, 0x77, 0x33),
         "fifo" => RGBColor(0x44, 0xAA, 0x99),
@@ -156,6 +184,7 @@ fn shortened(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::replacements::report::tests::compared;
     use crate::bench::report::tests::example;
 
     #[test]
@@ -166,6 +195,19 @@ mod tests {
         }
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn originals_and_replacements_are_drawn_side_by_side() {
+        let svg = draw(&compared()).unwrap();
+        for words in
+            ["pipe → Stream", "bytes, 64 B", "Round trip", "One way", "25.0", "two processors"]
+        {
+            assert!(svg.contains(words), "{words}");
+        }
+        assert!(!svg.contains("NaN") && !svg.contains("inf"));
+        let nothing = Report { replacements: Some(vec![]), ..example() };
+        draw(&nothing).unwrap();
     }
 
     #[test]

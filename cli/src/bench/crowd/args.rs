@@ -90,9 +90,9 @@ impl Plan {
                 "the split form has one sender and one receiver; only `ring` is shared".into()
             );
         }
-        if args.transport.contains(&Own::Bytes) {
+        if args.transport.iter().any(|own| matches!(own, Own::Bytes | Own::Stream)) {
             return Err(
-                "--transport bytes: a ByteRing has one sender and one receiver; only `ring` is shared".into()
+                "--transport: byte rings and streams have one sender and one receiver here; only `ring` is shared".into()
             );
         }
         let kernel = match args.vs.is_empty() {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::args::MOST;
+use super::meeting::Terms;
 use crate::bench::clock::Clock;
 use crate::bench::payload::Payload;
 use crate::bench::shared::{Barrier, Line, Meeting, Shareable};
@@ -29,22 +30,18 @@ pub struct Ground {
 pub struct Post<'a> {
     pub ground: &'a Ground,
     pub clock: Clock,
-    pub senders: usize,
-    pub receivers: usize,
-    pub size: usize,
-    /// Messages in a call.
-    pub batch: usize,
+    pub terms: &'a Terms,
 }
 
 impl Post<'_> {
     /// Room for the messages of a call.
     pub fn blank<M: Payload>(&self) -> Vec<M> {
-        (0..self.batch).map(|_| M::blank(self.size)).collect()
+        (0..self.terms.batch).map(|_| M::blank(self.terms.setup.size)).collect()
     }
 
     /// The barrier of all, as one of them holds it.
     pub fn barrier(&self) -> Barrier<'_> {
-        self.ground.meeting.barrier(self.senders + self.receivers)
+        self.ground.meeting.barrier(self.terms.workers())
     }
 }
 

@@ -13,7 +13,17 @@ use crate::bench::payload::Payload;
 pub struct Terms {
     pub setup: Setup,
     pub topology: Topology,
-    pub participants: usize,
+    pub senders: usize,
+    pub receivers: usize,
+    /// Messages in a call.
+    pub batch: usize,
+}
+
+impl Terms {
+    /// Processes that measure.
+    pub fn workers(&self) -> usize {
+        self.senders + self.receivers
+    }
 }
 
 /// Where senders and receivers meet. Made by the coordinator, inherited by all workers through fork.
@@ -28,8 +38,8 @@ pub trait Meeting: Sized {
     /// Becomes one of the senders, in a worker.
     fn sender(self, terms: &Terms) -> Result<Self::Sender, Failure>;
 
-    /// Becomes one of the receivers, in a worker.
-    fn receiver(self, terms: &Terms) -> Result<Self::Receiver, Failure>;
+    /// Becomes one of the receivers, in a worker; they are numbered from 0.
+    fn receiver(self, terms: &Terms, number: usize) -> Result<Self::Receiver, Failure>;
 }
 
 /// A sender's end.
@@ -57,7 +67,7 @@ impl<const N: usize> Meeting for SharedRing<N> {
     type Receiver = Receiver<[u64; N]>;
 
     fn prepare(terms: &Terms) -> Result<Self, Refusal> {
-        ring::make::<N>(terms.setup.size, terms.topology, terms.participants).map(Self)
+        ring::make::<N>(terms.setup.size, terms.topology, terms.workers()).map(Self)
     }
 
     fn sender(self, terms: &Terms) -> Result<Self::Sender, Failure> {
@@ -67,7 +77,7 @@ impl<const N: usize> Meeting for SharedRing<N> {
         sender().map_err(|error| Failure::call("attach", error))
     }
 
-    fn receiver(self, terms: &Terms) -> Result<Self::Receiver, Failure> {
+    fn receiver(self, terms: &Terms, _: usize) -> Result<Self::Receiver, Failure> {
         let receiver = || -> Result<_, SetupError> {
             Ok(Ring::from_fd(self.0)?.receiver()?.with_wait(Wait::from(terms.setup.wait)))
         };
@@ -119,7 +129,7 @@ impl<T: Transport> Meeting for Kept<T> {
         self.0.attach(Side::Near, &terms.setup).map(OneByOne)
     }
 
-    fn receiver(self, terms: &Terms) -> Result<Self::Receiver, Failure> {
+    fn receiver(self, terms: &Terms, _: usize) -> Result<Self::Receiver, Failure> {
         self.0.attach(Side::Far, &terms.setup).map(OneByOne)
     }
 }

@@ -12,7 +12,7 @@
 
 mod args;
 mod ground;
-mod meeting;
+pub mod meeting;
 mod receive;
 mod report;
 mod send;
@@ -22,10 +22,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-pub use args::{CrowdArgs, Plan};
-
-use super::crew::{Abort, Job};
-use super::link::{Failure, Refusal, Setup, Side};
+pub use super::crew::{Abort, Job};
+use super::link::{Failure, Setup, Side};
 use super::links::pipe::{Fifo, Pipe};
 use super::links::posix_queue::PosixQueues;
 use super::links::ring::{Typed, typed};
@@ -33,14 +31,15 @@ use super::links::socket::UnixSeqpacket;
 use super::links::sysv_queue::SysvQueues;
 use super::machine::{self, Machine};
 use super::rows::{Carrier, Kernel};
-use super::run::{Bench, PATIENCE};
+use super::run::{Bench, PATIENCE, prepared};
 use super::schedule::{Schedule, Timetable};
 use super::shared::Shared;
 use args::Row;
+pub use args::{CrowdArgs, Plan};
 use ground::{Ground, Post};
 use meeting::{Kept, Meeting, SharedRing, Terms};
 use report::{Measured, Report, Tally};
-use send::Findings;
+pub use send::Findings;
 
 /// A row's share of the time in one round lies between these.
 const SHORTEST: Duration = Duration::from_millis(30);
@@ -52,7 +51,7 @@ const PER_WORKER: Duration = Duration::from_millis(20);
 const OTHER_DESCRIPTORS: usize = 32;
 
 /// What a row came to, or why this machine does not offer it.
-type Round = Result<Vec<Findings>, String>;
+pub type Round = Result<Vec<Findings>, String>;
 
 /// Measures and shows.
 pub fn bench(bench: &Bench, plan: &Plan, schedule: Schedule, json: bool) -> Result<(), Abort> {
@@ -170,54 +169,57 @@ impl Typed for OneRow<'_> {
 impl OneRow<'_> {
     fn meet<M: Meeting>(self) -> Result<Round, Abort> {
         let Self { bench, plan, row, budget } = self;
-        let failed =
-            |text: &dyn std::fmt::Display| Abort::Failed(format!("{}: {text}", row.describe()));
         let terms = Terms {
             setup: Setup { size: row.size, wait: row.carrier.wait(), one_cpu: plan.one_cpu },
             topology: plan.topology,
-            participants: plan.workers(),
-        };
-        let meeting = match M::prepare(&terms) {
-            Ok(meeting) => meeting,
-            Err(Refusal::Unavailable(reason)) => return Ok(Err(reason)),
-            Err(Refusal::Broken(text)) => return Err(failed(&text)),
-        };
-        let ground = Shared::<Ground>::new()?;
-        let post = Post {
-            ground: &ground,
-            clock: bench.clock,
             senders: plan.senders,
             receivers: plan.receivers,
-            size: row.size,
             batch: row.batch,
         };
-        // Each worker takes its own copy out; the coordinator's stays until the row is over and then removes what has a name.
-        let meeting = Cell::new(Some(meeting));
-        let (meeting, terms, post) = (&meeting, &terms, &post);
-        let join = || meeting.take().expect("a worker joins once");
-        let seats = bench.processors.of_crowd(plan.workers(), plan.one_cpu);
-        let job = |(number, seat)| -> Job<'_> {
-            if number < plan.senders {
-                let body = move || {
-                    let mut link = join().sender(terms)?;
-                    let findings = send::send(&mut link, post, number, budget)?;
-                    serde_json::to_vec(&findings).map_err(|error| Failure::call("report", error))
-                };
-                return Job { side: Side::Near, seat, body: Box::new(body) };
-            }
-            let body = move || {
-                let mut link = join().receiver(terms)?;
-                receive::receive(&mut link, post).map(|()| Vec::new())
-            };
-            Job { side: Side::Far, seat, body: Box::new(body) }
-        };
-        let jobs = seats.into_iter().enumerate().map(job).collect();
-        let deadline = budget * 20 + PATIENCE + PER_WORKER * plan.workers() as u32;
-        let reports = bench.crew.run_all(jobs, deadline).map_err(|abort| match abort {
-            Abort::Failed(text) => failed(&text),
-            other => other,
-        })?;
-        let findings = reports[..plan.senders].iter().map(|report| serde_json::from_slice(report));
-        findings.collect::<Result<_, _>>().map(Ok).map_err(|_| failed(&"a report is damaged"))
+        gather::<M>(bench, &row.describe(), &terms, budget)
     }
+}
+
+/// Measures once, with all the processes that `terms` ask for, what `M` carries; `name` is for errors.
+pub fn gather<M: Meeting>(
+    bench: &Bench,
+    name: &str,
+    terms: &Terms,
+    budget: Duration,
+) -> Result<Round, Abort> {
+    let meeting = match prepared(name, M::prepare(terms))? {
+        Ok(meeting) => meeting,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let failed = |text: &str| Abort::Failed(format!("{name}: {text}"));
+    let ground = Shared::<Ground>::new()?;
+    let post = Post { ground: &ground, clock: bench.clock, terms };
+    // Each worker takes its own copy out; the coordinator's stays until the row is over and then removes what has a name.
+    let meeting = Cell::new(Some(meeting));
+    let (meeting, post) = (&meeting, &post);
+    let join = || meeting.take().expect("a worker joins once");
+    let seats = bench.processors.of_crowd(terms.workers(), terms.setup.one_cpu);
+    let job = |(number, seat)| -> Job<'_> {
+        if number < terms.senders {
+            let body = move || {
+                let mut link = join().sender(terms)?;
+                let findings = send::send(&mut link, post, number, budget)?;
+                serde_json::to_vec(&findings).map_err(|error| Failure::call("report", error))
+            };
+            return Job { side: Side::Near, seat, body: Box::new(body) };
+        }
+        let body = move || {
+            let mut link = join().receiver(terms, number - terms.senders)?;
+            receive::receive(&mut link, post).map(|()| Vec::new())
+        };
+        Job { side: Side::Far, seat, body: Box::new(body) }
+    };
+    let jobs = seats.into_iter().enumerate().map(job).collect();
+    let deadline = budget * 20 + PATIENCE + PER_WORKER * terms.workers() as u32;
+    let reports = bench.crew.run_all(jobs, deadline).map_err(|abort| match abort {
+        Abort::Failed(text) => failed(&text),
+        other => other,
+    })?;
+    let findings = reports[..terms.senders].iter().map(|report| serde_json::from_slice(report));
+    findings.collect::<Result<_, _>>().map(Ok).map_err(|_| failed("a report is damaged"))
 }

@@ -15,7 +15,7 @@ pub fn receive<R: Receiving<Message: Payload>>(
 ) -> Result<(), Failure> {
     let Post { ground, .. } = *post;
     let mut messages = post.blank::<R::Message>();
-    let mut arrived = vec![Arrived::default(); post.senders];
+    let mut arrived = vec![Arrived::default(); post.terms.senders];
     let mut barrier = post.barrier();
     loop {
         barrier.wait();
@@ -25,6 +25,10 @@ pub fn receive<R: Receiving<Message: Payload>>(
         }
         arrived.fill(Arrived::default());
         while !receive_some(link, count, &mut messages, &mut arrived)? {}
+        // The word to stop comes after everything, but for a single receiver of lanes, among which there is no order.
+        while post.terms.receivers == 1 && arrived.iter().any(|arrived| arrived.count < count) {
+            receive_some(link, count, &mut messages, &mut arrived)?;
+        }
         ground.ended.0.fetch_min(post.clock.now(), Relaxed);
         for (desk, arrived) in ground.senders.iter().zip(&arrived) {
             desk.add(arrived);

@@ -98,11 +98,11 @@ pub fn send<S: Sending<Message: Payload>>(
         let slowest = send_stretch(link, post, number, count, &mut messages)?;
         let before = ground.finished.0.fetch_add(1, AcqRel);
         if before == 0 {
-            for desk in &ground.senders[..post.senders] {
+            for desk in &ground.senders[..post.terms.senders] {
                 desk.sent_at_first_end.store(desk.sent.0.load(Relaxed), Relaxed);
             }
         }
-        if before + 1 == post.senders as u64 {
+        if before + 1 == post.terms.senders as u64 {
             stop_receivers(link, post, &mut messages)?;
         }
         barrier.wait();
@@ -115,7 +115,7 @@ pub fn send<S: Sending<Message: Payload>>(
         findings.slowest_stride_ns = post.clock.ns(slowest);
         if let Some(leader) = &mut leader {
             let ticks = ground.ended.0.load(Relaxed).saturating_sub(ground.started.0.load(Relaxed));
-            leader.learn(post.senders, post.clock.ns(ticks.max(1)) / 1e9);
+            leader.learn(post.terms.senders, post.clock.ns(ticks.max(1)) / 1e9);
             findings.msgs_per_s = leader.msgs_per_s;
         }
     }
@@ -160,7 +160,7 @@ fn stop_receivers<S: Sending<Message: Payload>>(
     messages: &mut [S::Message],
 ) -> Result<(), Failure> {
     messages[0].fill(STOP);
-    for receiver in 1..=post.receivers as u64 {
+    for receiver in 1..=post.terms.receivers as u64 {
         link.send(&messages[..1])?;
         while post.ground.stopped.0.load(Acquire) < receiver {
             std::thread::sleep(NAP);
@@ -171,18 +171,25 @@ fn stop_receivers<S: Sending<Message: Payload>>(
 
 #[cfg(test)]
 mod tests {
+    use annulus::Topology;
+
     use super::*;
     use crate::bench::clock::Clock;
     use crate::bench::crowd::ground::Ground;
+    use crate::bench::crowd::meeting::Terms;
     use crate::bench::crowd::meeting::tests::Queue;
     use crate::bench::crowd::receive::receive;
+    use crate::bench::link::{Setup, Waiting};
     use crate::bench::shared::Shared;
 
     #[test]
     fn a_crowd_comes_to_figures() {
         let (queue, ground) = (Queue::default(), Shared::<Ground>::new().unwrap());
         let clock = Clock::calibrate();
-        let post = Post { ground: &ground, clock, senders: 3, receivers: 2, size: 16, batch: 32 };
+        let setup = Setup { size: 16, wait: Waiting::Block, one_cpu: false };
+        let topology = Topology::Mpmc;
+        let terms = Terms { setup, topology, senders: 3, receivers: 2, batch: 32 };
+        let post = Post { ground: &ground, clock, terms: &terms };
         let (queue, post, budget) = (&queue, &post, Duration::from_millis(6));
         let findings: Vec<Findings> = std::thread::scope(|scope| {
             for _ in 0..2 {

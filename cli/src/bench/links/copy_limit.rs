@@ -1,15 +1,15 @@
 //! What large messages can reach: one core writes buffers, the other copies them out with `memcpy`.
 //!
-//! Buffers are handed over by a flag each, several in flight. The writer fills the shared buffer in place and the reader's
-//! only work is the copy out of the other core's cache, so this is the limit of the machine for a receiver that wants a
-//! message of its own, and not of any protocol.
+//! Buffers are handed over by a flag each, several in flight. The writer fills the shared buffer in place, the reader copies
+//! it out of the other core's cache and checks its copy as every transport's reader does, so this is the limit of the machine
+//! for a receiver that wants a message of its own, and not of any protocol.
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
 use std::sync::atomic::Ordering;
 
 use crate::bench::link::{Failure, Link, Refusal, Setup, Side, Transport};
-use crate::bench::payload::{Bytes, fill};
+use crate::bench::payload::{Bytes, Payload, fill};
 use crate::bench::shared::{Line, Shareable, Shared};
 
 /// Buffers in flight.
@@ -95,9 +95,7 @@ impl Link for Copies {
         // before it set the flag, which the Acquire load above has seen.
         let buffer = unsafe { &*self.pool.bytes[at].get() };
         message.0.copy_from_slice(&buffer[..self.size]);
-        let whole =
-            full.load(Ordering::Relaxed) == sequence && message.0[..8] == sequence.to_le_bytes();
         full.store(0, Ordering::Release);
-        Ok(whole)
+        Ok(message.matches(sequence))
     }
 }

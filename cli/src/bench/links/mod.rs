@@ -1,13 +1,29 @@
 //! The transports: ours, the kernel's, and the two limits of the machine that they are compared with.
 
+pub mod broadcast;
 pub mod byte_ring;
+pub mod c_object;
+pub mod connection;
 pub mod copy_limit;
+pub mod doorstep;
+pub mod event;
 pub mod eventfd;
 pub mod floor;
+pub mod guarded;
+pub mod latest;
+pub mod locked_value;
+pub mod mailbox;
+pub mod notice;
+pub mod orphans;
 pub mod pipe;
 pub mod posix_queue;
 pub mod ring;
+pub mod ring_stream;
+pub mod semaphore;
+pub mod signal;
 pub mod socket;
 pub mod split;
 pub mod stream;
 pub mod sysv_queue;
+pub mod sysv_types;
+pub mod variable;

@@ -1,17 +1,14 @@
 //! System V message queues.
 //!
 //! Such a queue has no descriptor: it lives until somebody removes it, and removing it ends its use at once. So the coordinator
-//! removes it when the row ends, and a worker removes it should the coordinator be killed first: the kernel then sends it the
-//! signal that [`attach`](SysvQueues::attach) asked for.
+//! removes it when the row ends, and a worker should the coordinator be killed first ([`orphans`](super::orphans)).
 
 use std::io;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::{c_int, c_long, c_void};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Pid, getpid};
 
+use super::orphans::{self, Orphan};
 use crate::bench::link::{Failure, Link, Refusal, Setup, Side, Transport};
 use crate::bench::payload::{Payload, fill, matches, sequence};
 
@@ -58,14 +55,9 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         if self.maker == getpid() {
-            remove(self.id);
+            Orphan::Queue(self.id).remove();
         }
     }
-}
-
-fn remove(id: c_int) {
-    // SAFETY: IPC_RMID ignores the pointer.
-    unsafe { libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
 }
 
 impl Transport for SysvQueues {
@@ -87,36 +79,30 @@ impl Transport for SysvQueues {
     fn attach(self, side: Side, _: &Setup) -> Result<Ends, Failure> {
         let (to_peer, from_peer) =
             if side == Side::Near { (&self.forth, &self.back) } else { (&self.back, &self.forth) };
-        remove_if_orphaned([to_peer.id, from_peer.id])?;
+        orphans::adopt(&[Orphan::Queue(to_peer.id), Orphan::Queue(from_peer.id)])?;
         Ok(Ends { to_peer: to_peer.id, from_peer: from_peer.id })
     }
-}
-
-/// What the signal handler removes.
-static ORPHANS: [AtomicI32; 2] = [AtomicI32::new(-1), AtomicI32::new(-1)];
-
-fn remove_if_orphaned(ids: [c_int; 2]) -> nix::Result<()> {
-    for (orphan, id) in ORPHANS.iter().zip(ids) {
-        orphan.store(id, Ordering::Relaxed);
-    }
-    let action = SigAction::new(SigHandler::Handler(on_orphaned), SaFlags::empty(), SigSet::all());
-    // SAFETY: the handler calls only msgctl and _exit, which are plain system calls, and reads atomics.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }?;
-    set_pdeathsig(Signal::SIGUSR1)
-}
-
-extern "C" fn on_orphaned(_: c_int) {
-    for orphan in &ORPHANS {
-        remove(orphan.load(Ordering::Relaxed));
-    }
-    // SAFETY: `_exit` takes no pointer and may be called in a signal handler.
-    unsafe { libc::_exit(1) }
 }
 
 /// A message as msgsnd and msgrcv want it: the type in eight bytes, then the payload, which is filled and checked in place.
 pub struct Typed(Vec<u8>);
 
 const TYPE_BYTES: usize = size_of::<c_long>();
+
+impl Typed {
+    /// The type.
+    #[inline]
+    pub fn kind(&self) -> c_long {
+        c_long::from_ne_bytes(self.0[..TYPE_BYTES].try_into().expect("eight bytes"))
+    }
+
+    /// Takes over the payload of `other`, with a type of its own.
+    #[inline]
+    pub fn copy(&mut self, other: &Self, kind: c_long) {
+        self.0[..TYPE_BYTES].copy_from_slice(&kind.to_ne_bytes());
+        self.0[TYPE_BYTES..].copy_from_slice(&other.0[TYPE_BYTES..]);
+    }
+}
 
 impl Payload for Typed {
     fn blank(size: usize) -> Self {
@@ -147,6 +133,23 @@ pub struct Ends {
     from_peer: c_int,
 }
 
+impl Ends {
+    /// Receives as `wanted` says: 0 for the oldest, a type for the oldest of that.
+    #[inline]
+    pub fn recv_wanted(&mut self, wanted: c_long, message: &mut Typed) -> Result<(), Failure> {
+        let size = message.0.len() - TYPE_BYTES;
+        // SAFETY: the message has room for the type and `size` more bytes.
+        let received = unsafe {
+            libc::msgrcv(self.from_peer, message.0.as_mut_ptr().cast::<c_void>(), size, wanted, 0)
+        };
+        match usize::try_from(received) {
+            Ok(received) if received == size => Ok(()),
+            Ok(received) => Err(Failure::wrong_length(received, size)),
+            Err(_) => Err(Failure::call("msgrcv", io::Error::last_os_error())),
+        }
+    }
+}
+
 impl Link for Ends {
     type Message = Typed;
 
@@ -161,15 +164,6 @@ impl Link for Ends {
 
     #[inline]
     fn recv(&mut self, message: &mut Typed) -> Result<(), Failure> {
-        let size = message.0.len() - TYPE_BYTES;
-        // SAFETY: the message has room for the type and `size` more bytes.
-        let received = unsafe {
-            libc::msgrcv(self.from_peer, message.0.as_mut_ptr().cast::<c_void>(), size, 0, 0)
-        };
-        match usize::try_from(received) {
-            Ok(received) if received == size => Ok(()),
-            Ok(received) => Err(Failure::wrong_length(received, size)),
-            Err(_) => Err(Failure::call("msgrcv", io::Error::last_os_error())),
-        }
+        self.recv_wanted(0, message)
     }
 }

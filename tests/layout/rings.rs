@@ -1,59 +1,15 @@
-//! The layout, to the byte: segments that were written once and kept, and what is in them.
-//!
-//! `tests/fixtures/` holds one segment of each kind. After a change of layout that comes with a new
-//! version, `cargo test --test layout -- --ignored` writes them anew.
+//! Rings of one sender and one receiver.
 
 use annulus::inspect::{Snapshot, State};
 use annulus::{ByteRing, Place, Ring, RingKind, Role, SetupError, UntypedRing};
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 
-const RECEIVER: usize = 4096;
-const SENDER: usize = 8192;
-const DATA: usize = 12288;
+use crate::kept::{Copy, DATA, RECEIVER, SENDER, keep, kept, word};
 
 /// A message of a size that fills no word, so that the padding shows.
 type Odd = [u8; 12];
 
 fn odd(n: u8) -> Odd {
     [n; 12]
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
-
-/// The bytes of a kept segment: the file without the zeroes at its end, of which there are many.
-fn kept(name: &str) -> Vec<u8> {
-    let mut bytes = fs::read(fixture(name)).unwrap();
-    let size = bytes.len().next_multiple_of(4096);
-    bytes.resize(size, 0);
-    bytes
-}
-
-fn word(bytes: &[u8], offset: usize) -> u64 {
-    u64::from_le_bytes(bytes[offset..offset + 8].try_into().unwrap())
-}
-
-/// A kept segment as a file of this machine, which the tests may change.
-struct Copy {
-    _directory: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl Copy {
-    fn of(bytes: &[u8]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ring");
-        let file = File::options().create_new(true).write(true).mode(0o600).open(&path).unwrap();
-        file.write_all_at(bytes, 0).unwrap();
-        Self { _directory: directory, path }
-    }
-
-    fn place(&self) -> Place {
-        Place::path(&self.path).unwrap()
-    }
 }
 
 /// A ring of ten in which fourteen were sent, alone and in a batch, and nine received.
@@ -86,14 +42,6 @@ fn bytes(place: Place) -> ByteRing {
 #[test]
 #[ignore = "writes the fixtures"]
 fn write_the_fixtures() {
-    fs::create_dir_all(fixture("")).unwrap();
-    let keep = |name: &str, fd: std::os::fd::OwnedFd| {
-        let file = File::from(fd);
-        let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
-        fs::write(fixture(name), &bytes[..end]).unwrap();
-    };
     keep("slots-1.bin", slots(Place::memfd("f").unwrap()).inheritable_fd().unwrap());
     keep("bytes-1.bin", bytes(Place::memfd("f").unwrap()).inheritable_fd().unwrap());
 }

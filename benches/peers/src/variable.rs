@@ -1,0 +1,211 @@
+//! `Latest` beside mmap-sync: a value that one side writes and another reads.
+//!
+//! mmap-sync is asked for its fastest: bytes that are written as they are, without serialization, and reads that are not
+//! checked. Its writer waits for readers; it looks again at once instead of after a second, which is its default.
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use annulus::{Latest, LatestReader, LatestWriter, Place};
+use mmap_sync::locks::LockDisabled;
+use mmap_sync::synchronizer::Synchronizer;
+use wyhash::WyHash;
+
+use crate::race::{Result, Side, race, table};
+
+/// Calls of a round.
+const COUNT: u64 = 1_000_000;
+/// How long mmap-sync's writer waits for a reader.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A value of `N` words, each of which has the same number.
+trait Variable<const N: usize>: Sync {
+    fn writer(&self) -> Result<impl FnMut(u64) -> Result<()>>;
+    fn reader(&self) -> Result<impl FnMut(&mut [u64; N]) -> Result<()>>;
+}
+
+impl<const N: usize> Variable<N> for Latest<[u64; N]> {
+    fn writer(&self) -> Result<impl FnMut(u64) -> Result<()>> {
+        let mut tx: LatestWriter<[u64; N]> = Self::writer(self)?;
+        Ok(move |number| {
+            tx.write(&[number; N])?;
+            Ok(())
+        })
+    }
+
+    fn reader(&self) -> Result<impl FnMut(&mut [u64; N]) -> Result<()>> {
+        let mut rx: LatestReader<[u64; N]> = Self::reader(self)?;
+        Ok(move |value: &mut [u64; N]| {
+            rx.read(value)?;
+            Ok(())
+        })
+    }
+}
+
+/// Files of mmap-sync in a directory of their own, which goes with it.
+struct Mapped(PathBuf);
+
+impl Mapped {
+    fn new() -> Result<Self> {
+        let path = PathBuf::from(format!("/dev/shm/annulus-peers-{}", std::process::id()));
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    fn open(&self) -> Synchronizer<WyHash, LockDisabled, 1024, 0> {
+        Synchronizer::with_params(self.0.join("value").as_os_str())
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl<const N: usize> Variable<N> for Mapped {
+    fn writer(&self) -> Result<impl FnMut(u64) -> Result<()>> {
+        let mut file = self.open();
+        Ok(move |number: u64| {
+            let value = [number; N];
+            file.write_raw::<[u64; N]>(bytes(&value), GRACE)?;
+            Ok(())
+        })
+    }
+
+    fn reader(&self) -> Result<impl FnMut(&mut [u64; N]) -> Result<()>> {
+        let mut file = self.open();
+        Ok(move |value: &mut [u64; N]| {
+            // SAFETY: the value is copied, and the guard gone, long before the writer's patience ends.
+            *value = *unsafe { file.read::<[u64; N]>(false)? };
+            Ok(())
+        })
+    }
+}
+
+fn bytes<const N: usize>(words: &[u64; N]) -> &[u8] {
+    // SAFETY: initialised integers, seen as their bytes.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+/// What is timed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Read,
+    Write,
+    ReadWhileWritten,
+    WriteWhileRead,
+}
+
+/// Whether the value is that of one write, not older than the last one that was read.
+fn whole<const N: usize>(value: &[u64; N], last: &mut u64) -> bool {
+    let whole = value.iter().all(|word| *word == value[0]) && value[0] >= *last;
+    *last = value[0];
+    whole
+}
+
+/// What a round came to.
+struct Round {
+    /// Nanoseconds a call.
+    time: f64,
+    reads: u64,
+    /// Reads of a value that was never written, or of an older one than before.
+    wrong: u64,
+}
+
+fn measure<const N: usize>(variable: &impl Variable<N>, work: Work) -> Result<Round> {
+    let reads = matches!(work, Work::Read | Work::ReadWhileWritten);
+    let alone = matches!(work, Work::Read | Work::Write);
+    let (done, written) = (&AtomicBool::new(false), &AtomicBool::new(false));
+    let (all, wrong) = (&AtomicU64::new(0), &AtomicU64::new(0));
+    let write: Side<'_> = Box::new(move |meet| {
+        let mut write = variable.writer()?;
+        write(1)?;
+        written.store(true, Ordering::Release);
+        meet.start();
+        let mut numbers = 2..;
+        match reads {
+            false => (2..COUNT + 2).try_for_each(|number| write(black_box(number)))?,
+            true => {
+                while !alone && !done.load(Ordering::Relaxed) {
+                    numbers.next().map_or(Ok(()), &mut write)?;
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        meet.done();
+        Ok(())
+    });
+    let read: Side<'_> = Box::new(move |meet| {
+        while !written.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        let (mut read, mut last, mut looks, mut odd) = (variable.reader()?, 0, 0, 0);
+        let mut value = [0; N];
+        let mut look = || -> Result<()> {
+            read(&mut value)?;
+            odd += u64::from(!whole(&value, &mut last));
+            looks += 1;
+            Ok(())
+        };
+        meet.start();
+        match reads {
+            true => (0..COUNT).try_for_each(|_| look())?,
+            false => {
+                while !alone && !done.load(Ordering::Relaxed) {
+                    look()?;
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        all.store(looks, Ordering::Relaxed);
+        wrong.store(odd, Ordering::Relaxed);
+        meet.done();
+        Ok(())
+    });
+    let time = race(vec![write, read]) / COUNT as f64;
+    Ok(Round { time, reads: all.load(Ordering::Relaxed), wrong: wrong.load(Ordering::Relaxed) })
+}
+
+fn rows<const N: usize>(rounds: usize) -> Result<()> {
+    let works = [
+        ("read", Work::Read),
+        ("write", Work::Write),
+        ("read while written", Work::ReadWhileWritten),
+        ("write while read", Work::WriteWhileRead),
+    ];
+    for (name, work) in works {
+        let theirs = Cell::new((0, 0));
+        table(
+            &format!("{name}, {} B", 8 * N),
+            rounds,
+            &[
+                ("annulus Latest", &|_| {
+                    let place = Place::memfd("peers")?;
+                    let round = measure::<N>(&Latest::<[u64; N]>::builder().create(place)?, work)?;
+                    assert_eq!(round.wrong, 0, "torn, or went back");
+                    Ok(round.time)
+                }),
+                ("mmap-sync", &|_| {
+                    let round = measure::<N>(&Mapped::new()?, work)?;
+                    let (reads, wrong) = theirs.get();
+                    theirs.set((reads + round.reads, wrong + round.wrong));
+                    Ok(round.time)
+                }),
+            ],
+        )?;
+        if let (reads, wrong @ 1..) = theirs.get() {
+            println!("    of {reads} reads of mmap-sync, {wrong} were torn or went back");
+        }
+    }
+    Ok(())
+}
+
+/// Values of a line and of a page.
+pub fn compare(rounds: usize) -> Result<()> {
+    rows::<8>(rounds)?;
+    rows::<512>(rounds)
+}

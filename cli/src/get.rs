@@ -1,0 +1,137 @@
+//! `annulus get`: the value of a variable.
+
+use crate::exit::{Code, Failure, Outcome};
+use crate::output::{print_bytes, print_json};
+use crate::ring::{place, unopened};
+use crate::units;
+use annulus::{LatestError, UntypedLatest, UntypedLatestReader};
+use clap::Args;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Print the value of a variable
+///
+/// Its bytes as they are, or with their version as JSON. A variable that was never written has version 0, and all its
+/// bytes are zero.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct GetArgs {
+    /// The variable: a name in /dev/shm, or a path if it contains a slash
+    name: String,
+
+    /// Wait until the value is written again
+    #[arg(long)]
+    wait: bool,
+
+    /// Wait until there is a later version than this one
+    #[arg(long, value_name = "VERSION")]
+    after: Option<u64>,
+
+    /// Give up after waiting so long, with exit code 124
+    #[arg(long, value_name = "D", value_parser = units::parse_duration)]
+    timeout: Option<Duration>,
+
+    /// Print the value in hexadecimal, on a line
+    #[arg(long, conflicts_with = "json")]
+    hex: bool,
+
+    /// Print a JSON object: version, hex, and text if the value is UTF-8
+    #[arg(long)]
+    json: bool,
+
+    /// Accept a variable that belongs to this user id
+    #[arg(long, value_name = "UID")]
+    owner: Option<u32>,
+}
+
+const AFTER_HELP: &str = "\
+Values between two looks are not seen: with --after nobody misses that there was a change, only what came before the last
+one. Waiting ends with exit code 7 when the writer has left, unless the variable is persistent.
+
+Examples:
+  annulus create price --kind latest --message-size 8 --persistent
+  annulus get price --hex
+  annulus get price --wait --timeout 10s
+  annulus get price --json --after 41";
+
+/// A value, for programs.
+#[derive(Debug, Serialize)]
+struct Value<'a> {
+    name: &'a str,
+    version: u64,
+    size: usize,
+    hex: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+}
+
+pub fn run(args: &GetArgs) -> Outcome {
+    if args.timeout.is_some() && !args.wait && args.after.is_none() {
+        let text = "--timeout says how long to wait; give --wait or --after with it";
+        return Err(Failure::new(Code::Usage, text));
+    }
+    let variable = open(&args.name, args.owner)?;
+    let reader = variable.reader().map_err(|error| Failure::setup(&args.name, &error))?;
+    let mut value = vec![0; variable.value_size()];
+    let version = read(args, reader, &mut value)
+        .map_err(|error| failed(&args.name, error, variable.is_persistent()))?;
+    if args.json {
+        let text = std::str::from_utf8(&value).ok();
+        let (name, size, hex) = (args.name.as_str(), value.len(), hex(&value));
+        return print_json(&Value { name, version, size, hex, text });
+    }
+    match args.hex {
+        true => print_bytes(format!("{}\n", hex(&value)).as_bytes()),
+        false => print_bytes(&value),
+    }
+}
+
+/// Opens a variable, whose name stays when we leave: there need not be anybody else who has it open.
+pub fn open(name: &str, owner: Option<u32>) -> Outcome<UntypedLatest> {
+    let variable = UntypedLatest::attach();
+    let variable = owner.map_or(variable.clone(), |owner| variable.owner(owner));
+    let variable = variable.open(place(name)?).map_err(|error| unopened(name, &error))?;
+    variable.keep();
+    Ok(variable)
+}
+
+fn read(
+    args: &GetArgs,
+    mut reader: UntypedLatestReader,
+    value: &mut [u8],
+) -> Result<u64, LatestError> {
+    let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut version = reader.read(value)?;
+    if !args.wait && args.after.is_none() {
+        return Ok(version);
+    }
+    let after = args.after.unwrap_or(version);
+    while version <= after {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        version = reader.wait_for_change(value, left)?;
+    }
+    Ok(version)
+}
+
+/// Why a variable gave no value, or took none.
+pub fn failed(name: &str, error: LatestError, persistent: bool) -> Failure {
+    let code = match error {
+        LatestError::Timeout => Code::TimedOut,
+        LatestError::Disconnected => Code::PeerGone,
+        LatestError::Size { .. } => Code::Usage,
+        LatestError::Corrupt => Code::Corrupt,
+        _ => Code::Failure,
+    };
+    let failure = Failure::new(code, format!("{name}: {error}"));
+    match error {
+        LatestError::Disconnected if !persistent => {
+            failure.and("with `create --persistent` the next one is waited for")
+        }
+        _ => failure,
+    }
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,117 @@
+//! `annulus set`: another value for a variable.
+
+use crate::exit::{Code, Failure, Outcome};
+use crate::get::{failed, open};
+use crate::output::complain;
+use clap::Args;
+use std::io::{self, Read};
+
+/// Give a variable another value
+///
+/// The value is the argument, or else standard input to its end, and has exactly as many bytes as the variable.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct SetArgs {
+    /// The variable: a name in /dev/shm, or a path if it contains a slash
+    name: String,
+
+    /// The value
+    #[arg(allow_hyphen_values = true)]
+    value: Option<String>,
+
+    /// The value is given in hexadecimal
+    #[arg(long)]
+    hex: bool,
+
+    /// Fill up a value that is too short with zero bytes
+    #[arg(long)]
+    pad: bool,
+
+    /// Say which version it is
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Accept a variable that belongs to this user id
+    #[arg(long, value_name = "UID")]
+    owner: Option<u32>,
+}
+
+const AFTER_HELP: &str = "\
+A variable has one writer at a time: while a program is that, this ends with exit code 6.
+
+Examples:
+  annulus set price --hex 0000000000405940
+  annulus set state --pad running
+  head -c 4096 picture | annulus set screen";
+
+pub fn run(args: &SetArgs) -> Outcome {
+    let variable = open(&args.name, args.owner)?;
+    let size = variable.value_size();
+    let mut value = match &args.value {
+        Some(value) => value.clone().into_bytes(),
+        None => read(args, size)?,
+    };
+    if args.hex {
+        value = parse_hex(&value).ok_or_else(|| {
+            let text = "not hexadecimal; write two digits for each byte, as 00ff";
+            Failure::new(Code::Usage, text)
+        })?;
+    }
+    if args.pad && value.len() < size {
+        value.resize(size, 0);
+    }
+    if value.len() != size {
+        let more = if args.value.is_none() && value.len() > size { " or more" } else { "" };
+        let text = format!(
+            "{}: the value has {}{more} bytes, and the variable exactly {size}; give as many, or fill up with --pad",
+            args.name,
+            value.len(),
+        );
+        return Err(Failure::new(Code::Usage, text));
+    }
+    let writer = variable.writer();
+    let mut writer = writer.map_err(|error| Failure::setup(&args.name, &error))?;
+    let version = writer.set(&value);
+    let version = version.map_err(|error| failed(&args.name, error, variable.is_persistent()))?;
+    if args.verbose {
+        complain(&format!("{} has version {version}", args.name));
+    }
+    Ok(())
+}
+
+/// Standard input, but not much more of it than is of use.
+fn read(args: &SetArgs, size: usize) -> Outcome<Vec<u8>> {
+    let most = if args.hex { 4 * size + 64 } else { size + 1 };
+    let mut value = Vec::new();
+    let input = io::stdin().lock();
+    input
+        .take(most as u64)
+        .read_to_end(&mut value)
+        .map_err(|error| Failure::io("standard input", &error))?;
+    Ok(value)
+}
+
+/// Bytes from hexadecimal digits, between which there may be white space.
+fn parse_hex(text: &[u8]) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .iter()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .map(|&byte| char::from(byte).to_digit(16).map(|digit| digit as u8))
+        .collect();
+    let digits = digits?;
+    let pairs = digits.chunks_exact(2);
+    pairs.remainder().is_empty().then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn hexadecimal_is_read_as_it_is_written() {
+        let bytes = [0, 1, 0xfe, 0xff];
+        assert_eq!(super::parse_hex(crate::get::hex(&bytes).as_bytes()).unwrap(), bytes);
+        assert_eq!(super::parse_hex(b"00 Ff\n").unwrap(), [0, 255]);
+        assert!(
+            [&b"0"[..], b"0g", b"0x00"].into_iter().all(|text| super::parse_hex(text).is_none())
+        );
+    }
+}
