@@ -24,8 +24,8 @@ use super::layout::Half;
 use super::pace::Pace;
 use super::room::{self, Edges, Look, Releases, Room};
 use super::{Blocked, release_period};
-use crate::payload::{self, AHEAD, WORD};
-use crate::sync::{Edge, Ordering, Word, prefetch_for_read, prefetch_for_write};
+use crate::payload::{self, AHEAD, LINE, WORD};
+use crate::sync::{Edge, Ordering, Word, prefetch_for_read};
 
 /// The longest message of any ring: a length has 32 bits.
 pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
@@ -35,6 +35,8 @@ pub const MAX_CAPACITY: usize = 1 << 44;
 const PERIOD: u64 = 8 * 1024;
 /// Bytes of a header.
 const HEADER: usize = WORD;
+/// How many bytes of lines a sender makes its own at a time.
+const OWNED: usize = 2 * 1024;
 
 /// The edges that tell the sender of room.
 const ROOM: Edges = Edges {
@@ -167,6 +169,8 @@ pub struct SendCursor {
     /// `tail` within the data.
     offset: usize,
     messages: u64,
+    /// Up to where the lines are this side's.
+    owned: u64,
     room: Room,
     /// Bytes of data.
     size: usize,
@@ -209,7 +213,7 @@ impl SendCursor {
         }
         mem.sender.cursor.position.store(tail, Ordering::Relaxed);
         let room = Room::new(head, usable, messages, ROOM);
-        Ok(Self { tail, offset, messages, room, size })
+        Ok(Self { tail, offset, messages, owned: tail, room, size })
     }
 
     /// Finds room for a message of `len` bytes, which must be at most [`max_message`]. Nobody sees
@@ -276,9 +280,29 @@ impl SendCursor {
         self.messages = self.messages.wrapping_add(1);
         mem.sender.cursor.messages.store(self.messages, Ordering::Relaxed);
         self.step(mem, need);
-        if self.room.limit - self.tail > (AHEAD * WORD + need) as u64 {
-            ask_ahead(mem, self.offset, need, prefetch_for_write);
+        if self.tail >= self.owned {
+            self.own_ahead(mem.words);
         }
+    }
+
+    /// Makes the lines of the next records this side's.
+    ///
+    /// The receiver has read them in the last lap, so the first store to each has to wait until the other processor has
+    /// let go of it, and keeps all later ones waiting. Between the first stores to two lines lie all the stores of a message, so
+    /// that few lines fit into the store buffer; one word of each, one after the other, and it is one wait for all of them.
+    /// (`prefetchw` is not always heeded for a line that this processor has, too.)
+    #[cold]
+    #[inline(never)]
+    fn own_ahead(&mut self, words: &[Word]) {
+        let room = usize::try_from(self.room.limit - self.tail).unwrap_or(usize::MAX);
+        let end = (self.offset + OWNED.min(room)).min(self.size);
+        // Behind the header at `tail`, below the limit: nobody reads there, and the records overwrite it.
+        let mut at = (self.offset + HEADER).next_multiple_of(LINE * WORD);
+        while at + WORD <= end {
+            words[at / WORD].store(0, Ordering::Relaxed);
+            at += LINE * WORD;
+        }
+        self.owned = self.tail + (end - self.offset).max(LINE * WORD) as u64;
     }
 
     #[inline(always)]

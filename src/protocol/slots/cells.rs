@@ -101,6 +101,9 @@ pub fn words_for(shape: impl Shape, capacity: usize) -> Option<usize> {
     cells_for(shape, capacity).checked_mul(shape.stride())
 }
 
+/// How many lines a sender makes its own at a time.
+const OWNED: usize = 32;
+
 /// Where a position lies, as indices among the words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -169,6 +172,34 @@ impl Geometry {
             place.cell = 0;
         }
         place.message = place.cell + shape.first();
+    }
+
+    /// Writes a word to each line of the messages from `place` on, where there is room for `room` messages: as if they were
+    /// being sent. Says up to how many messages further on that was done; at least one.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn own(
+        &self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        mut place: Place,
+        room: usize,
+    ) -> usize {
+        self.settle(shape, &mut place);
+        let (mut messages, mut lines) = (0, 0);
+        while messages < room && lines < OWNED {
+            // A cell of small messages is one line, of which the first message is the sender's unless it has sent that.
+            if !shape.is_small() || place.message == place.cell + shape.first() {
+                let message = message_at(mem, shape, place.message);
+                for line in message.chunks(LINE).take(OWNED) {
+                    line[0].write(0);
+                    lines += 1;
+                }
+            }
+            let most = if shape.is_small() { room - messages } else { 1 };
+            messages += self.skip(shape, &mut place, most);
+        }
+        messages.max(1)
     }
 
     /// Writes messages from the start of `bytes`, from `place` on, which is settled, and moves `place`

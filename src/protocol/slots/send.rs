@@ -20,6 +20,8 @@ pub struct SendCursor {
     end: usize,
     /// How far ahead of `place` lines are asked for.
     ahead: usize,
+    /// Up to where the lines are this side's.
+    owned: u64,
     room: Room,
     geometry: Geometry,
 }
@@ -33,7 +35,7 @@ impl SendCursor {
         mem.sender.cursor.position.store(tail, Edge::NoteStore.store());
         let room = Room::new(head, geometry.capacity, tail, ROOM);
         let place = geometry.place(shape, tail);
-        Ok(Self { tail, place, end: place.message, ahead: 0, room, geometry })
+        Ok(Self { tail, place, end: place.message, ahead: 0, owned: tail, room, geometry })
     }
 
     /// Sends one message.
@@ -52,6 +54,7 @@ impl SendCursor {
         payload::write(message_at(mem, shape, at), message);
         self.commit(mem, self.place, tail + 1);
         self.place.message = at + shape.words();
+        self.own_ahead(mem, shape);
         Ok(())
     }
 
@@ -77,6 +80,21 @@ impl SendCursor {
         ask_for_cell_ahead(mem, shape, self.place, self.ahead, prefetch_for_write);
         self.end += room.min(self.place.left(shape)) * shape.words();
         Ok(())
+    }
+
+    /// Makes the lines of the next messages this side's, if they are not: when a message has been published, so that
+    /// none has to wait for it that is alone.
+    ///
+    /// The receiver has read them in the last lap, so the first store to each has to wait until the other processor has
+    /// let go of it, and keeps all later ones waiting. Between the first stores to two lines lie all the stores of their
+    /// messages, so that few lines fit into the store buffer; one word of each, one after the other, and it is one wait for
+    /// all of them. (`prefetchw` is not always heeded for a line that this processor has, too.)
+    #[inline(always)]
+    fn own_ahead(&mut self, mem: Slots<'_>, shape: impl Shape) {
+        if self.tail >= self.owned {
+            let room = (self.room.limit - self.tail) as usize;
+            self.owned = self.tail + self.geometry.own(mem, shape, self.place, room) as u64;
+        }
     }
 
     /// Finds room where none is known, if there is any.
@@ -135,6 +153,7 @@ impl SendCursor {
         }
         self.commit(mem, start, self.tail + count as u64);
         (self.place, self.end) = (place, place.message);
+        self.own_ahead(mem, shape);
         Ok(count)
     }
 
@@ -172,6 +191,7 @@ impl SendCursor {
         if count > 0 {
             self.commit(mem, start, tail);
             (self.place, self.end) = (place, place.message);
+            self.own_ahead(mem, shape);
         }
         Ok(count)
     }
