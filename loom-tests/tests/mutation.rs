@@ -12,6 +12,8 @@ use annulus_loom_tests::latest::{LATEST_UNDISTURBED, Variable};
 use annulus_loom_tests::mail::{ACCIDENTS, Accident, MAILROOMS, Mailroom};
 use annulus_loom_tests::{flags, models, permits};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 const WEAKENED: &str = "ANNULUS_WEAKENED_EDGE";
 
@@ -22,37 +24,74 @@ const BEYOND_LOOM: [Edge; 3] = [Edge::IntentStore, Edge::IntentLoad, Edge::TurnL
 
 #[test]
 fn every_end_of_every_edge_is_needed() {
+    let (edges, next) = (Edge::ALL, AtomicUsize::new(0));
+    let (done, outcomes) = mpsc::channel();
     let mut survivors = Vec::new();
     println!("{:<15} | {:<55} | as", "weakened", "caught by");
-    for edge in Edge::ALL {
-        if BEYOND_LOOM.contains(&edge) {
-            println!("{:<15} | beyond loom", format!("{edge:?}"));
-            continue;
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            let (next, done) = (&next, done.clone());
+            scope.spawn(move || {
+                while let Some(&edge) = edges.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    done.send((edge, caught(edge))).expect("the table is written to its end");
+                }
+            });
         }
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "models_with_a_weakened_edge", "--ignored", "--nocapture"])
-            .env(WEAKENED, format!("{edge:?}"))
-            .env("RUST_BACKTRACE", "0")
-            .output()
-            .unwrap();
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() {
-            survivors.push(edge);
-            println!("{:<15} | nothing", format!("{edge:?}"));
-            continue;
+        drop(done);
+        // In the order of the list, whichever is done first.
+        let mut early = Vec::new();
+        for edge in edges {
+            let outcome = loop {
+                if let Some(at) = early.iter().position(|&(which, _)| which == edge) {
+                    break early.swap_remove(at).1;
+                }
+                early.push(outcomes.recv().expect("each edge has an outcome"));
+            };
+            match outcome {
+                Caught::BeyondLoom => println!("{:<15} | beyond loom", format!("{edge:?}")),
+                Caught::By(model, complaint) => {
+                    println!("{:<15} | {model:<55} | {complaint}", format!("{edge:?}"));
+                }
+                Caught::Not => {
+                    println!("{:<15} | nothing", format!("{edge:?}"));
+                    survivors.push(edge);
+                }
+            }
         }
-        let caught_by = stdout.lines().rev().find_map(|line| line.strip_prefix("model "));
-        let (_, complaint) = stderr.split_once("panicked at ").unwrap_or_default();
-        let complaint = complaint.lines().map(str::trim).skip(1).find(|line| !line.is_empty());
-        println!(
-            "{:<15} | {:<55} | {}",
-            format!("{edge:?}"),
-            caught_by.expect("it fails in a model"),
-            complaint.expect("a model says why it fails"),
-        );
-    }
+    });
     assert!(survivors.is_empty(), "no model needs {survivors:?}");
+}
+
+/// Whether a weakened edge makes a model fail.
+enum Caught {
+    /// The model, and what it says.
+    By(String, String),
+    Not,
+    BeyondLoom,
+}
+
+fn caught(edge: Edge) -> Caught {
+    if BEYOND_LOOM.contains(&edge) {
+        return Caught::BeyondLoom;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "models_with_a_weakened_edge", "--ignored", "--nocapture"])
+        .env(WEAKENED, format!("{edge:?}"))
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    if output.status.success() {
+        return Caught::Not;
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let caught_by = stdout.lines().rev().find_map(|line| line.strip_prefix("model "));
+    let (_, complaint) = stderr.split_once("panicked at ").unwrap_or_default();
+    let complaint = complaint.lines().map(str::trim).skip(1).find(|line| !line.is_empty());
+    Caught::By(
+        caught_by.expect("it fails in a model").into(),
+        complaint.expect("a model says why it fails").into(),
+    )
 }
 
 /// What the processes of the test above run.
