@@ -1,11 +1,12 @@
 //! A variable: calls against a plain one, and then with whatever words others may write.
 
+use super::effort::Effort;
 use super::input::Input;
 use annulus::{Latest, LatestError, LatestReader, LatestWriter, Place, SetupError};
 use bytemuck::Pod;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 // From DESIGN.md, "The latest value".
 const PAGE: usize = 4096;
@@ -13,9 +14,6 @@ const VALUE: usize = 2 * PAGE;
 const TABLE: usize = 3 * PAGE;
 const ENTRY: usize = 256;
 const DATA: usize = 4 * PAGE;
-
-/// Much more than any call takes on a busy machine.
-const LONGEST: Duration = Duration::from_secs(10);
 
 /// Makes calls of a writer and some readers, who come and go, and asks a plain variable what each must answer. Then
 /// somebody writes the words that they share, and calls only have to answer.
@@ -57,10 +55,10 @@ fn variable<T: Pod + PartialEq + std::fmt::Debug>(input: &mut Input<'_>) {
         correct(input, &variable, &mut users, &mut version);
     }
     while !input.is_empty() {
-        let start = Instant::now();
+        let effort = Effort::begin();
         scribble(input, &file, readers, version, size_of::<T>());
         hostile(input, &variable, &mut users);
-        assert!(start.elapsed() < LONGEST, "it took {:?}", start.elapsed());
+        effort.check();
     }
 }
 

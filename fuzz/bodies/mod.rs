@@ -18,6 +18,7 @@
 mod attach;
 mod broadcast;
 mod consume;
+mod effort;
 pub mod forged;
 mod handshake;
 mod input;

@@ -1,11 +1,12 @@
 //! Resolving what the dead have left, in any state.
 
+use super::effort::Effort;
 use super::input::Input;
 use annulus::{Place, Receiver, Ring, Role, Sender, Topology};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 // From DESIGN.md, "Rings with shared sides".
 const PAGE: usize = 4096;
@@ -31,8 +32,6 @@ const TAKEN: u64 = 4;
 const POLLS: usize = 1100;
 /// How long a call waits, if it does: beyond the first look at who is dead.
 const BLOCKED: Duration = Duration::from_millis(3);
-/// Much more than any round takes on a busy machine.
-const LONGEST: Duration = Duration::from_secs(10);
 
 /// A ring has some participants that live, and in the other entries of its table whatever is written there, which
 /// nobody holds a lock for: the dead. Journals (also those of the living), stamps and positions are
@@ -97,7 +96,7 @@ fn rounds<T: bytemuck::Pod>(input: &mut Input<'_>, topology: Topology, stride: u
         assert_eq!(state & (ACTIVE | RECEIVES), ACTIVE | if receives { RECEIVES } else { 0 });
     }
     while !input.is_empty() {
-        let start = Instant::now();
+        let effort = Effort::begin();
         memory.scribble(input, &lives);
         let before = memory.snapshot();
         drop(join(&ring, shared));
@@ -108,7 +107,7 @@ fn rounds<T: bytemuck::Pod>(input: &mut Input<'_>, topology: Topology, stride: u
         before.check_the_living(&memory.snapshot(), &lives);
         let alive = ring.stats().participants.iter().filter(|who| who.alive).count();
         assert_eq!(alive, lives.iter().filter(|&&lives| lives).count(), "somebody was freed");
-        assert!(start.elapsed() < LONGEST, "it took {:?}", start.elapsed());
+        effort.check();
     }
 }
 
