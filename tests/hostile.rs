@@ -23,7 +23,7 @@ const RECEIVER: usize = PAGE;
 const SENDER: usize = 2 * PAGE;
 const DATA: usize = 3 * PAGE;
 
-/// How long each victim has to stand it.
+/// How long each victim has to stand it, if it got to do anything by then.
 const SIEGE: Duration = Duration::from_millis(900);
 const SHORT: Duration = Duration::from_micros(200);
 
@@ -52,13 +52,10 @@ fn map(fd: OwnedFd) -> &'static [AtomicU64] {
 }
 
 /// Writes as only an enemy would, with pauses in which everything looks right: in them the victim gets in.
-fn scribble(words: &[AtomicU64], hostile: Hostile, until: Instant) {
+fn scribble(words: &[AtomicU64], hostile: Hostile) {
     let mut random = scribble::numbers(0);
     let at = |offset: usize| words[offset / 8].load(Ordering::Relaxed);
-    for burst in 0.. {
-        if Instant::now() >= until {
-            return;
-        }
+    for burst in 0_u64.. {
         if burst % 32 == 0 {
             let position = at(if matches!(hostile, Hostile::Receiver) { SENDER } else { RECEIVER });
             let position = if position < 1 << 60 { position & !7 } else { 0 };
@@ -110,30 +107,52 @@ fn guard(label: &str) {
     }
 }
 
+/// What a victim knows of its siege.
+struct Siege {
+    until: Instant,
+}
+
+impl Siege {
+    /// Says that the victim is ready: it has the segment open, whose header is never looked at again. It begins when
+    /// the enemy is there.
+    fn begin(line: &mut Line) -> Self {
+        line.say(0);
+        line.expect(1);
+        Self { until: Instant::now() + SIEGE }
+    }
+
+    /// Whether it goes on, for one who was let in `calls` times.
+    fn goes_on(&self, calls: u32) -> bool {
+        calls == 0 || Instant::now() < self.until
+    }
+}
+
 /// Runs `victim` in one process and a scribbler in another, on the segment behind `fd`.
-fn besiege(hostile: Hostile, fd: OwnedFd, victim: impl FnOnce(&mut Line, Instant)) {
-    let until = Instant::now() + SIEGE;
-    let mut victim = fork(|line| victim(line, until));
-    // It has the segment open: the header is never looked at again.
+fn besiege(hostile: Hostile, fd: OwnedFd, victim: impl FnOnce(&mut Line)) {
+    let mut victim = fork(victim);
     victim.line.expect(0);
-    let scribbler = fork(|_| scribble(map(fd), hostile, until));
-    let calls = u64::from(victim.line.hear());
+    let mut scribbler = fork(|line| {
+        let words = map(fd);
+        line.say(0);
+        scribble(words, hostile);
+    });
+    scribbler.line.expect(0);
+    victim.line.say(1);
     victim.finish();
-    scribbler.finish();
-    assert!(calls > 0, "the victim never got to do anything");
+    scribbler.kill();
 }
 
 fn send<T: bytemuck::Pod>(hostile: Hostile) {
     let ring = Ring::<T>::builder(50).create(Place::memfd("besieged").unwrap()).unwrap();
     let fd = || ring.inheritable_fd().unwrap();
     let (theirs, ours) = (fd(), fd());
-    besiege(hostile, theirs, |line, until| {
+    besiege(hostile, theirs, |line| {
         let ring = Ring::<T>::from_fd(ours).unwrap();
         guard("besieged");
-        line.say(0);
+        let siege = Siege::begin(line);
         let mut calls = 0_u32;
         let message = T::zeroed();
-        while Instant::now() < until {
+        while siege.goes_on(calls) {
             let Ok(mut tx) = timed(|| ring.sender()) else { continue };
             for _ in 0..20 {
                 calls += 1;
@@ -147,7 +166,6 @@ fn send<T: bytemuck::Pod>(hostile: Hostile) {
             }
             let _ = timed(|| tx.wait_for_peer(Duration::ZERO));
         }
-        line.say(calls.min(255) as u8);
     });
 }
 
@@ -155,13 +173,13 @@ fn receive<T: bytemuck::Pod>(hostile: Hostile) {
     let ring = Ring::<T>::builder(50).create(Place::memfd("besieged").unwrap()).unwrap();
     let fd = || ring.inheritable_fd().unwrap();
     let (theirs, ours) = (fd(), fd());
-    besiege(hostile, theirs, |line, until| {
+    besiege(hostile, theirs, |line| {
         let ring = Ring::<T>::from_fd(ours).unwrap();
         guard("besieged");
-        line.say(0);
+        let siege = Siege::begin(line);
         let mut calls = 0_u32;
         let mut messages = [T::zeroed(); 60];
-        while Instant::now() < until {
+        while siege.goes_on(calls) {
             let Ok(mut rx) = timed(|| ring.receiver()) else { continue };
             for _ in 0..20 {
                 calls += 1;
@@ -175,7 +193,6 @@ fn receive<T: bytemuck::Pod>(hostile: Hostile) {
             }
             let _ = timed(|| rx.wait_for_peer(Duration::ZERO));
         }
-        line.say(calls.min(255) as u8);
     });
 }
 
@@ -217,12 +234,12 @@ fn a_sender_of_bytes_stands_it() {
     for (hostile, ring) in byte_rings(Hostile::Receiver) {
         let fd = || ring.inheritable_fd().unwrap();
         let (theirs, ours) = (fd(), fd());
-        besiege(hostile, theirs, |line, until| {
+        besiege(hostile, theirs, |line| {
             let ring = ByteRing::from_fd(ours).unwrap();
             guard("besieged");
-            line.say(0);
+            let siege = Siege::begin(line);
             let mut calls = 0_u32;
-            while Instant::now() < until {
+            while siege.goes_on(calls) {
                 let Ok(mut tx) = timed(|| ring.sender()) else { continue };
                 for i in 0..20 {
                     calls += 1;
@@ -239,7 +256,6 @@ fn a_sender_of_bytes_stands_it() {
                     assert!(tx.len() <= 3 * 4096);
                 }
             }
-            line.say(calls.min(255) as u8);
         });
     }
 }
@@ -249,12 +265,12 @@ fn a_receiver_of_bytes_stands_it() {
     for (hostile, ring) in byte_rings(Hostile::Sender) {
         let fd = || ring.inheritable_fd().unwrap();
         let (theirs, ours) = (fd(), fd());
-        besiege(hostile, theirs, |line, until| {
+        besiege(hostile, theirs, |line| {
             let ring = ByteRing::from_fd(ours).unwrap();
             guard("besieged");
-            line.say(0);
+            let siege = Siege::begin(line);
             let (mut calls, mut message) = (0_u32, Vec::new());
-            while Instant::now() < until {
+            while siege.goes_on(calls) {
                 let Ok(mut rx) = timed(|| ring.receiver()) else { continue };
                 for _ in 0..20 {
                     calls += 1;
@@ -270,7 +286,6 @@ fn a_receiver_of_bytes_stands_it() {
                     assert!(message.capacity() < 8192, "memory by a peer's word");
                 }
             }
-            line.say(calls.min(255) as u8);
         });
     }
 }
@@ -280,12 +295,12 @@ fn an_untyped_ring_stands_it() {
     let ring = UntypedRing::builder(50, 20).create(Place::memfd("besieged").unwrap()).unwrap();
     let fd = ring.inheritable_fd().unwrap();
     let ours = ring.inheritable_fd().unwrap();
-    besiege(Hostile::All, fd, |line, until| {
+    besiege(Hostile::All, fd, |line| {
         let ring = UntypedRing::from_fd(ours).unwrap();
         guard("besieged");
-        line.say(0);
+        let siege = Siege::begin(line);
         let mut calls = 0_u32;
-        while Instant::now() < until {
+        while siege.goes_on(calls) {
             if let Ok(mut tx) = timed(|| ring.sender()) {
                 calls += 1;
                 let _ = timed(|| tx.try_send(&[0; 20]).is_ok());
@@ -298,7 +313,6 @@ fn an_untyped_ring_stands_it() {
                 let _ = timed(|| rx.try_recv_batch(&mut [0; 500]));
             }
         }
-        line.say(calls.min(255) as u8);
     });
 }
 
@@ -308,12 +322,12 @@ fn a_broadcast_of_bytes_stands_it() {
     let made = made.create(Place::memfd("besieged").unwrap()).unwrap();
     let fd = made.inheritable_fd().unwrap();
     let ours = made.inheritable_fd().unwrap();
-    besiege(Hostile::All, fd, |line, until| {
+    besiege(Hostile::All, fd, |line| {
         let broadcast = ByteBroadcast::from_fd(ours).unwrap();
         guard("besieged");
-        line.say(0);
+        let siege = Siege::begin(line);
         let mut calls = 0_u32;
-        while Instant::now() < until {
+        while siege.goes_on(calls) {
             if let Ok(mut tx) = timed(|| broadcast.sender()) {
                 calls += 1;
                 tx.set_patience(Some(SHORT));
@@ -333,7 +347,6 @@ fn a_broadcast_of_bytes_stands_it() {
             }
             let _ = timed(|| broadcast.stats());
         }
-        line.say(calls.min(255) as u8);
     });
 }
 
@@ -343,12 +356,12 @@ fn an_untyped_variable_stands_it() {
     let made = made.create(Place::memfd("besieged").unwrap()).unwrap();
     let fd = made.inheritable_fd().unwrap();
     let ours = made.inheritable_fd().unwrap();
-    besiege(Hostile::All, fd, |line, until| {
+    besiege(Hostile::All, fd, |line| {
         let variable = UntypedLatest::from_fd(ours).unwrap();
         guard("besieged");
-        line.say(0);
+        let siege = Siege::begin(line);
         let (mut calls, mut value) = (0_u32, [0; 100]);
-        while Instant::now() < until {
+        while siege.goes_on(calls) {
             if let Ok(mut tx) = timed(|| variable.writer()) {
                 calls += 1;
                 let _ = timed(|| (0..20).all(|_| tx.set(&[7; 100]).is_ok()));
@@ -359,7 +372,6 @@ fn an_untyped_variable_stands_it() {
                 let _ = timed(|| rx.wait_for_change(&mut value, Some(SHORT)).is_ok());
             }
         }
-        line.say(calls.min(255) as u8);
     });
 }
 
@@ -372,13 +384,13 @@ fn shared<T: bytemuck::Pod>() {
         .unwrap();
     let fd = || ring.inheritable_fd().unwrap();
     let (theirs, ours) = (fd(), fd());
-    besiege(Hostile::All, theirs, |line, until| {
+    besiege(Hostile::All, theirs, |line| {
         let ring = Ring::<T>::from_fd(ours).unwrap();
         guard("besieged");
-        line.say(0);
+        let siege = Siege::begin(line);
         let mut calls = 0_u32;
         let mut messages = [T::zeroed(); 300];
-        while Instant::now() < until {
+        while siege.goes_on(calls) {
             if let Ok(mut tx) = timed(|| ring.sender()) {
                 calls += 1;
                 for _ in 0..10 {
@@ -408,7 +420,6 @@ fn shared<T: bytemuck::Pod>() {
             }
             let _ = ring.stats();
         }
-        line.say(calls.min(255) as u8);
     });
 }
 
