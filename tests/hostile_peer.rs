@@ -96,10 +96,11 @@ fn wakes_for_nothing_and_stolen_wakes_only_cost_time() {
 #[test]
 fn a_dead_peer_whose_descriptors_live_on_is_one_that_is_silent() {
     let address = Address::name(unique("heir"));
-    let mut listener = Listener::bind(address.clone()).unwrap();
+    let mut listener = Listener::options().timeout(PATIENCE).bind(address.clone()).unwrap();
     let (tell, told) = std::os::unix::net::UnixStream::pair().unwrap();
     let child = fork(|line| {
-        let mut server: Duplex<u64> = annulus::connect(address.clone()).unwrap();
+        let connect = Connect::new().timeout(PATIENCE);
+        let mut server: Duplex<u64> = connect.open(address.clone()).unwrap();
         server.send(1).unwrap();
         // A copy of the process, made behind the back of the handlers of `fork`: it keeps lock and socket.
         // SAFETY: without a stack and flags `clone` is `fork` without its handlers.
@@ -107,7 +108,7 @@ fn a_dead_peer_whose_descriptors_live_on_is_one_that_is_silent() {
         if heir == 0 {
             // SAFETY: plain system calls, until the test kills it or the alarm does.
             unsafe {
-                libc::alarm(60);
+                libc::alarm(600);
                 loop {
                     libc::pause();
                 }
@@ -148,7 +149,7 @@ fn a_listener_without_descriptors_says_so_and_goes_on_when_it_has_some() {
         let address = Address::name(&name);
         let service = address.clone();
         let mut child = fork(|line| {
-            let mut listener = Listener::bind(service).unwrap();
+            let mut listener = Listener::options().timeout(PATIENCE).bind(service).unwrap();
             line.say(1);
             let before = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
             // Nobody has the gaps below.

@@ -9,8 +9,8 @@ mod processes;
 mod scribble;
 
 use annulus::{
-    Address, ByteDuplex, ClientId, ConnectError, Duplex, Ending, Hub, HubEvent, Listener, Refusal,
-    Role, TrySendError, Wait,
+    Address, ByteDuplex, ClientId, Connect, ConnectError, Duplex, Ending, Face, Hub, HubEvent,
+    Listener, Refusal, Role, TrySendError, Wait,
 };
 use forge::forge;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -30,14 +30,24 @@ use std::time::{Duration, Instant};
 
 type Numbers = Hub<Duplex<u64>>;
 
+/// A listener that is not in a hurry.
+fn listen(name: &str) -> Listener {
+    Listener::options().timeout(PATIENCE).bind(Address::name(name)).unwrap()
+}
+
+/// A client that is not either.
+fn connected<F: Face>(name: &str) -> F {
+    Connect::new().timeout(PATIENCE).open(Address::name(name)).unwrap()
+}
+
 fn hub(name: &str) -> Numbers {
-    Hub::new(Listener::bind(Address::name(name)).unwrap()).unwrap()
+    Hub::new(listen(name)).unwrap()
 }
 
 /// A client in this process, and what the hub calls it.
 fn join(hub: &mut Numbers, name: &str) -> (Duplex<u64>, ClientId) {
-    let address = Address::name(name);
-    let client = thread::spawn(move || annulus::connect::<Duplex<u64>>(address).unwrap());
+    let name = name.to_owned();
+    let client = thread::spawn(move || connected::<Duplex<u64>>(&name));
     let deadline = Instant::now() + PATIENCE;
     loop {
         assert!(Instant::now() < deadline, "nobody joined");
@@ -88,9 +98,7 @@ fn clients_in_other_processes_are_served() {
         let name = unique("hub");
         let mut hub = hub(&name);
         hub.set_wait(wait);
-        let children: Vec<_> = (0..3)
-            .map(|_| fork(|_| converse(annulus::connect(Address::name(&name)).unwrap(), 2000)))
-            .collect();
+        let children: Vec<_> = (0..3).map(|_| fork(|_| converse(connected(&name), 2000))).collect();
         // They end without a word: a forked child runs no destructors but those of `converse`.
         assert_eq!(serve(&mut hub, 3), [Ending::Closed; 3]);
         children.into_iter().for_each(|child| child.finish());
@@ -106,7 +114,9 @@ fn a_hundred_clients_are_served() {
     let mut hub = hub(&name).most_clients(100);
     let child = fork(|_| {
         let mut services: Vec<Duplex<u64>> = (0..100)
-            .map(|_| annulus::Connect::new().capacity(8).open(Address::name(&name)).unwrap())
+            .map(|_| {
+                Connect::new().capacity(8).timeout(PATIENCE).open(Address::name(&name)).unwrap()
+            })
             .collect();
         // Each in turn, so that nearly all are silent at any time; and all at once.
         for round in 0..20 {
@@ -129,10 +139,10 @@ fn a_hundred_clients_are_served() {
 
 #[test]
 fn bytes_of_any_length_are_served() {
-    let address = Address::name(unique("bytes"));
-    let mut hub = Hub::<ByteDuplex>::new(Listener::bind(address.clone()).unwrap()).unwrap();
+    let name = unique("bytes");
+    let mut hub = Hub::<ByteDuplex>::new(listen(&name)).unwrap();
     let child = fork(|_| {
-        let mut service: ByteDuplex = annulus::connect(address.clone()).unwrap();
+        let mut service: ByteDuplex = connected(&name);
         let mut answer = Vec::new();
         for length in (0..20_000).step_by(37) {
             let message = vec![length as u8; length];
@@ -213,7 +223,7 @@ fn what_a_killed_client_has_sent_comes_first() {
     let (mut other, other_id) = join(&mut hub, &name);
     for sent in [0, 3] {
         let mut child = fork(|line| {
-            let mut service: Duplex<u64> = annulus::connect(Address::name(&name)).unwrap();
+            let mut service: Duplex<u64> = connected(&name);
             (0..sent).for_each(|i| service.send(i).unwrap());
             line.say(1);
             line.wait_for_end();
@@ -271,7 +281,7 @@ fn a_stopped_client_holds_up_nobody_and_is_not_taken_for_dead() {
     let name = unique("stopped");
     let mut hub = hub(&name);
     let mut child = fork(|line| {
-        let mut service: Duplex<u64> = annulus::connect(Address::name(&name)).unwrap();
+        let mut service: Duplex<u64> = connected(&name);
         line.say(1);
         line.expect(2);
         service.send(7).unwrap();
@@ -283,8 +293,7 @@ fn a_stopped_client_holds_up_nobody_and_is_not_taken_for_dead() {
     // Nobody takes these.
     let full = (0..5000).find(|&i| hub.try_send(stopped, i).is_err());
     assert_eq!(full, Some(1024));
-    let address = Address::name(&name);
-    let other = fork(|_| converse(annulus::connect(address.clone()).unwrap(), 500));
+    let other = fork(|_| converse(connected(&name), 500));
     assert_eq!(serve(&mut hub, 1), [Ending::Closed]);
     other.finish();
     assert!(hub.get(stopped).is_some());
@@ -332,7 +341,8 @@ fn more_clients_than_there_may_be_are_refused() {
     let (_other, _) = join(&mut hub, &name);
     let refused = |hub: &mut Numbers| {
         let address = Address::name(&name);
-        let client = thread::spawn(move || annulus::connect::<Duplex<u64>>(address).map(drop));
+        let connect = Connect::new().timeout(PATIENCE);
+        let client = thread::spawn(move || connect.open::<Duplex<u64>>(address).map(drop));
         while !client.is_finished() {
             assert!(hub.next_timeout(Duration::from_millis(1)).unwrap().is_none());
         }
@@ -445,8 +455,7 @@ fn beside(enemy: impl FnOnce(Forger, &AtomicBool)) -> Vec<Ending> {
     });
     let HubEvent::Joined(_) = next(&mut hub) else { panic!("the enemy joins") };
     child.line.say(1);
-    let address = Address::name(&name);
-    let honest = fork(|_| converse(annulus::connect(address.clone()).unwrap(), 3000));
+    let honest = fork(|_| converse(connected(&name), 3000));
     let enemy_id = hub.clients().next();
     let mut endings = Vec::new();
     // The enemy may leave first, or stay to the end.

@@ -26,7 +26,7 @@ fn children_forked_during_the_first_use_are_not_stuck() {
         });
         start.wait();
         for turn in 0..20 {
-            let child = fork_child(Duration::from_secs(10), || {
+            let child = fork_child(Duration::from_secs(120), || {
                 ring().sender().expect("the role is free");
             });
             let status = wait(child);

@@ -2,7 +2,9 @@
 
 mod processes;
 
-use annulus::{Address, ByteDuplex, Duplex, Ending, FdsError, Hub, HubEvent, Listener};
+use annulus::{
+    Address, ByteDuplex, Connect, Duplex, Ending, Face, FdsError, Hub, HubEvent, Listener,
+};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use processes::{PATIENCE, eventually, fork, unique};
 use std::fs::{self, File};
@@ -12,13 +14,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(10);
+/// A listener that is not in a hurry.
+fn listen(address: Address) -> Listener {
+    Listener::options().timeout(PATIENCE).bind(address).unwrap()
+}
 
-fn pair<F: annulus::Face + Send + 'static>(test: &str) -> (F, F) {
+/// A client that is not either.
+fn connected<F: Face>(address: Address) -> F {
+    Connect::new().timeout(PATIENCE).open(address).unwrap()
+}
+
+fn pair<F: Face + Send + 'static>(test: &str) -> (F, F) {
     let address = Address::name(unique(test));
-    let mut listener = Listener::bind(address.clone()).unwrap();
-    let client = thread::spawn(move || annulus::connect::<F>(address).unwrap());
-    let server = listener.accept_timeout(LONG).unwrap();
+    let mut listener = listen(address.clone());
+    let client = thread::spawn(move || connected::<F>(address));
+    let server = listener.accept_timeout(PATIENCE).unwrap();
     (server, client.join().unwrap())
 }
 
@@ -83,9 +93,9 @@ fn each_message_has_its_own() {
 #[test]
 fn bytes_have_theirs_between_processes() {
     let address = Address::name(unique("bytes"));
-    let mut listener = Listener::bind(address.clone()).unwrap();
+    let mut listener = listen(address.clone());
     let child = fork(|_| {
-        let mut service: ByteDuplex = annulus::connect(address.clone()).unwrap();
+        let mut service: ByteDuplex = connected(address.clone());
         let (mut message, mut sent) = (Vec::new(), 0);
         // What is sent and died for is still there.
         for number in 0..20 {
@@ -96,7 +106,7 @@ fn bytes_have_theirs_between_processes() {
         assert!(service.recv_with_fds(&mut message).unwrap().is_empty());
         assert_eq!((message.len(), sent), (3, 20));
     });
-    let mut client: ByteDuplex = listener.accept_timeout(LONG).unwrap();
+    let mut client: ByteDuplex = listener.accept_timeout(PATIENCE).unwrap();
     let mut message = Vec::new();
     for number in 0..20 {
         let fds = client.recv_with_fds(&mut message).unwrap();
@@ -180,9 +190,9 @@ fn say(socket: RawFd, bytes: &[u8], fds: &[RawFd]) {
 /// Sleeps once on a connection: what hears of hang-ups is there from then on.
 fn sleep_once() {
     let address = Address::name(unique("sleep"));
-    let mut listener = Listener::bind(address.clone()).unwrap();
-    let client = thread::spawn(move || annulus::connect::<Duplex<u64>>(address).unwrap());
-    let mut server: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+    let mut listener = listen(address.clone());
+    let client = thread::spawn(move || connected::<Duplex<u64>>(address));
+    let mut server: Duplex<u64> = listener.accept_timeout(PATIENCE).unwrap();
     let timeout = Duration::from_millis(5);
     assert_eq!(server.recv_timeout(timeout), Err(annulus::RecvTimeoutError::Timeout));
     drop(client.join().unwrap());
@@ -204,19 +214,20 @@ fn a_peer_that_says_what_it_likes_is_found_out() {
         ];
         for (message, count) in lies {
             let address = Address::name(unique("lies"));
-            let mut listener = Listener::bind(address.clone()).unwrap();
+            let mut listener = listen(address.clone());
             let child = fork(|line| {
-                let mut service: Duplex<u64> = annulus::connect(address.clone()).unwrap();
+                let mut service: Duplex<u64> = connected(address.clone());
                 let null = File::open("/dev/null").unwrap();
                 say(socket_of(), &words(message), &vec![null.as_raw_fd(); count]);
                 service.send(1).unwrap();
                 line.wait_for_end();
             });
-            let mut client: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+            let mut client: Duplex<u64> = listener.accept_timeout(PATIENCE).unwrap();
             let before = descriptors();
             let error = client.recv_with_fds().unwrap_err();
             assert!(matches!(error, FdsError::Corrupt), "{message:?} {error:?}");
-            assert_eq!(descriptors(), before);
+            // What hears of hang-ups may close something of the client before a moment after us.
+            eventually("nothing is kept", || descriptors() <= before);
             child.kill();
         }
     });
@@ -226,9 +237,9 @@ fn a_peer_that_says_what_it_likes_is_found_out() {
 fn of_messages_that_never_come_one_lot_is_kept() {
     alone(|| {
         let address = Address::name(unique("later"));
-        let mut listener = Listener::bind(address.clone()).unwrap();
+        let mut listener = listen(address.clone());
         let child = fork(|line| {
-            let mut service: Duplex<u64> = annulus::connect(address.clone()).unwrap();
+            let mut service: Duplex<u64> = connected(address.clone());
             let null = File::open("/dev/null").unwrap();
             for later in 0..50 {
                 say(socket_of(), &words(&[MAGIC, 9, 1000 + later, 1]), &[null.as_raw_fd()]);
@@ -236,7 +247,7 @@ fn of_messages_that_never_come_one_lot_is_kept() {
             (0..100).for_each(|number| service.send(number).unwrap());
             line.wait_for_end();
         });
-        let mut client: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+        let mut client: Duplex<u64> = listener.accept_timeout(PATIENCE).unwrap();
         let before = descriptors();
         for number in 0..100 {
             let (got, fds) = client.recv_with_fds().unwrap();
@@ -252,10 +263,10 @@ fn a_hub_takes_as_many_as_it_was_told() {
     alone(|| {
         for most in [0, 3] {
             let address = Address::name(unique("hub"));
-            let listener = Listener::bind(address.clone()).unwrap();
+            let listener = listen(address.clone());
             let mut hub = Hub::<Duplex<u64>>::new(listener).unwrap().most_with_fds(most);
             let mut child = fork(|line| {
-                let mut service: Duplex<u64> = annulus::connect(address.clone()).unwrap();
+                let mut service: Duplex<u64> = connected(address.clone());
                 for number in 0..30 {
                     let file = file(number);
                     service.send_with_fds(number, &[file.as_fd()]).unwrap();
@@ -267,11 +278,12 @@ fn a_hub_takes_as_many_as_it_was_told() {
                     // Lots for messages that it does not send.
                     say(socket_of(), &words(&[MAGIC, 9, 50 + number, 1]), &[null.as_raw_fd()]);
                 }
+                line.say(2);
                 line.wait_for_end();
             });
             let mut count = 0;
             while count < 30 {
-                let Some(HubEvent::Ready(mut turn)) = hub.next_timeout(LONG).unwrap() else {
+                let Some(HubEvent::Ready(mut turn)) = hub.next_timeout(PATIENCE).unwrap() else {
                     continue;
                 };
                 while let Ok((number, fds)) = turn.connection().try_recv_with_fds() {
@@ -285,11 +297,12 @@ fn a_hub_takes_as_many_as_it_was_told() {
             let before = descriptors();
             child.line.say(1);
             if most > 0 {
-                match hub.next_timeout(LONG).unwrap() {
+                match hub.next_timeout(PATIENCE).unwrap() {
                     Some(HubEvent::Left { ending, .. }) => assert_eq!(ending, Ending::Corrupt),
                     event => panic!("{event:?}"),
                 }
             } else {
+                child.line.expect(2);
                 assert!(hub.next_timeout(Duration::from_millis(50)).unwrap().is_none());
                 assert!(descriptors() <= before);
             }

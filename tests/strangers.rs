@@ -2,10 +2,13 @@
 
 mod processes;
 
-use annulus::{Connect, ConnectError, Duplex, Ending, Hub, HubEvent, Listener, RecvError, Refusal};
+use annulus::{
+    Connect, ConnectError, Duplex, Ending, Hub, HubEvent, Listener, ListenerOptions, RecvError,
+    Refusal,
+};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use processes::{Line, PATIENCE, fork, skip};
+use processes::{Line, PATIENCE, eventually, fork, skip};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -52,6 +55,11 @@ fn meeting_place() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
+/// A listener that is not in a hurry.
+fn listening() -> ListenerOptions {
+    Listener::options().timeout(PATIENCE)
+}
+
 fn connect(path: &Path) -> Result<Duplex<u64>, ConnectError> {
     Connect::new().timeout(PATIENCE).open(path)
 }
@@ -82,8 +90,7 @@ fn a_listener_and_a_client_meet_across_user_and_pid_namespaces() {
     let mut listening = fork(|line| {
         in_namespaces(line, Some(7), |line| {
             // The user has number 7 here, on whichever side it is.
-            let mut listener =
-                Listener::options().authorize(|peer| peer.uid() == 7).bind(&path).unwrap();
+            let mut listener = listening().authorize(|peer| peer.uid() == 7).bind(&path).unwrap();
             line.say(1);
             let client: Duplex<u64> = listener.accept_timeout(PATIENCE).unwrap();
             assert!(client.peer().is_same_user());
@@ -117,17 +124,17 @@ fn users_whom_a_namespace_does_not_know_are_not_taken_for_one() {
             let overflow = overflow();
             assert_eq!(nix::unistd::geteuid().as_raw(), overflow);
             // Whoever comes looks as this process does to itself.
-            let mut listener = Listener::options().mode(0o666).bind(&path).unwrap();
+            let mut listener = listening().mode(0o666).bind(&path).unwrap();
             line.say(1);
-            let refused = listener.accept_timeout::<Duplex<u64>>(Duration::from_secs(1));
-            while refused.is_err() && listener.refused() == 0 {
-                let _ = listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(1));
-            }
-            assert!(refused.is_err(), "a stranger was taken for the same user");
+            eventually("it is refused", || {
+                let refused = listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(50));
+                assert!(refused.is_err(), "a stranger was taken for the same user");
+                listener.refused() > 0
+            });
             let last = listener.last_refusal();
             assert!(matches!(last, Some(ConnectError::Untrusted { uid }) if *uid == overflow));
             drop(listener);
-            let trusting = Listener::options().authorize(move |peer| peer.uid() == overflow);
+            let trusting = listening().authorize(move |peer| peer.uid() == overflow);
             let mut listener = trusting.mode(0o666).bind(&path).unwrap();
             line.say(2);
             assert!(serve(listener.accept_timeout(PATIENCE).unwrap()).is_some());
@@ -152,16 +159,17 @@ fn users_who_do_not_trust_each_other_meet_if_both_say_so() {
     let (_directory, path) = meeting_place();
     let mut listening = fork(|line| {
         become_user(ONE);
-        let mut listener = Listener::options().mode(0o666).bind(&path).unwrap();
+        let mut listener = listening().mode(0o666).bind(&path).unwrap();
         line.say(1);
         // The one that does not trust this listener either, and the one that does.
-        while listener.refused() < 2 {
+        eventually("both are refused", || {
             assert!(listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(5)).is_err());
-        }
+            listener.refused() == 2
+        });
         let last = listener.last_refusal();
         assert!(matches!(last, Some(ConnectError::Untrusted { uid: OTHER })), "{last:?}");
         drop(listener);
-        let one_more = Listener::options().mode(0o666).authorize(|peer| peer.uid() == OTHER);
+        let one_more = listening().mode(0o666).authorize(|peer| peer.uid() == OTHER);
         let mut listener = one_more.bind(&path).unwrap();
         line.say(2);
         let client: Duplex<u64> = listener.accept_timeout(PATIENCE).unwrap();
@@ -198,7 +206,7 @@ fn a_user_has_so_many_places_and_leaves_the_others_theirs() {
         return skip("other users", "it takes the superuser to become them");
     }
     let (_directory, path) = meeting_place();
-    let options = Listener::options().mode(0o666).authorize(|_| true).most_per_user(2);
+    let options = listening().mode(0o666).authorize(|_| true).most_per_user(2);
     let mut hub = Hub::<Duplex<u64>>::new(options.bind(&path).unwrap()).unwrap();
     let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let stop = std::sync::Arc::clone(&done);
@@ -258,7 +266,7 @@ fn a_service_of_the_superuser_takes_others_only_if_it_says_so() {
         return skip("other users", "it takes the superuser to become them");
     }
     let (_directory, path) = meeting_place();
-    let mut listener = Listener::options().mode(0o666).bind(&path).unwrap();
+    let mut listener = listening().mode(0o666).bind(&path).unwrap();
     let calling = fork(|_| {
         become_user(ONE);
         // Its own side trusts the superuser.
@@ -268,13 +276,14 @@ fn a_service_of_the_superuser_takes_others_only_if_it_says_so() {
             matches!(error, ConnectError::Closed) || error.to_string() == refusal.to_string();
         assert!(is_one, "{error:?}");
     });
-    while listener.refused() == 0 {
+    eventually("it is refused", || {
         assert!(listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(5)).is_err());
-    }
+        listener.refused() == 1
+    });
     calling.finish();
     drop(listener);
     // A socket that only its owner may write to is not even reached.
-    let listener = Listener::bind(&path).unwrap();
+    let listener = listening().bind(&path).unwrap();
     let calling = fork(|_| {
         become_user(ONE);
         assert!(matches!(connect(&path), Err(ConnectError::PermissionDenied)));

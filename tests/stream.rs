@@ -427,7 +427,10 @@ fn empty_messages_neither_end_a_stream_nor_hold_it_up() {
     assert_eq!(reader.read(&mut [0; 20]).unwrap(), 9);
     reader.set_timeout(Some(SHORT));
     thread::scope(|scope| {
-        let flood = scope.spawn(move || while tx.send_timeout(b"", PATIENCE).is_ok() {});
+        // Until the reader has gone; if it is held up, the end of this is what it reads.
+        let end = Instant::now() + PATIENCE;
+        let flood = scope
+            .spawn(move || while Instant::now() < end && tx.send_timeout(b"", PATIENCE).is_ok() {});
         assert_eq!(kind(reader.read(&mut [0; 20])), Err(ErrorKind::TimedOut));
         drop(reader);
         flood.join().unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -282,7 +282,9 @@ fn a_reader_that_leaves_is_a_quiet_end() {
 /// A process that the child has forked, as soon as there is one.
 fn worker_of(child: &Child) -> Pid {
     let path = format!("/proc/{0}/task/{0}/children", child.id());
+    let end = Instant::now() + Duration::from_secs(120);
     loop {
+        assert!(Instant::now() < end, "it has no workers");
         let children = std::fs::read_to_string(&path).unwrap_or_default();
         if let Some(pid) = children.split_whitespace().next() {
             return Pid::from_raw(pid.parse().unwrap());

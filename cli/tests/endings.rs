@@ -181,10 +181,8 @@ fn signals_are_130_and_leave_nothing() {
         let name = Name::created(&[]);
         let receiver = start(annulus(&["recv", &name]));
         eventually("the receiver is there", || inspect(&name)["receivers"] == 1);
-        let begin = Instant::now();
         receiver.signal(signal);
         receiver.wait().assert_fails(130, "interrupted");
-        assert!(begin.elapsed() < Duration::from_secs(5));
         assert!(!name.exists(), "the last user removes the name");
 
         // A sender that waits for its receiver.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use annulus::{MailReceiver, MailRecvError, MailSendError, Mailbox, Place, Select};
+use annulus::{MailReceiver, MailRecvError, MailSendError, Mailbox, Place, Select, Wait};
 
 use crate::support::ledger::{Ledger, NUMBERS, message, stay};
 use crate::torture::{PATIENCE, Toll, massacre, waiting};
@@ -64,7 +64,8 @@ fn receive_all(fd: &OwnedFd, ledger: &Ledger, random: u64) {
         };
         take(&mut rx, ledger, select);
     }
-    // Nobody sends any more. What somebody died with may take a few slices to be resolved.
+    // Nobody sends any more. What somebody died with may take a few slices to be resolved, by those who sleep.
+    rx.set_wait(Wait::Block);
     let mut quiet = 0;
     while quiet < 3 {
         quiet = if take(&mut rx, ledger, Select::Any) { 0 } else { quiet + 1 };

@@ -22,7 +22,7 @@ const CAPACITY: usize = 8;
 /// ask who lives.
 const RUN: Duration = Duration::from_micros(500);
 const STOP: Duration = Duration::from_millis(6);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const CHILD_LIFE: Duration = Duration::from_secs(900);
 const SENDERS: u64 = 2;
 const RECEIVERS: u64 = 2;

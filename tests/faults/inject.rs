@@ -14,9 +14,9 @@ use crate::support::ptrace::{Stop, Tracee};
 use crate::support::shared::SharedWords;
 
 /// How long a child may live.
-const LIFE: Duration = Duration::from_secs(60);
+const LIFE: Duration = Duration::from_secs(300);
 /// How long what is closed elsewhere may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// More system calls than anything here makes.
 const MOST_CALLS: usize = 1000;
 

@@ -11,9 +11,9 @@ use super::inject::{Failure, Scenario, try_all};
 use crate::support::process::{Peer, unique_name};
 
 /// How long a peer serves: longer than all its tests.
-const SERVICE: Duration = Duration::from_secs(600);
+const SERVICE: Duration = Duration::from_secs(1800);
 /// Longer than anything takes that succeeds.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// What hears of deaths, for all connections of a process, once somebody has slept.
 const WATCHER: &[&str] = &["descriptor of anon_inode:[eventpoll]", "thread"];

@@ -14,10 +14,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long anything may take that ought to happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Seconds after which a child that nobody ended ends itself.
-const LIFE: u32 = 240;
+/// How long anything may take that ought to happen at once: much, for a machine may have other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Seconds after which a child that nobody ended ends itself: more than a test takes that waits with patience
+/// several times.
+const LIFE: u32 = 600;
 
 /// A name that no other test, and no other run of it, has.
 pub fn unique(test: &str) -> String {
@@ -50,7 +51,7 @@ impl Line {
         word[0]
     }
 
-    /// Waits until the other side is gone.
+    /// Waits until the other side is gone, or says something.
     pub fn wait_for_end(&mut self) {
         let _ = self.0.read(&mut [0]);
     }
@@ -71,9 +72,8 @@ pub struct Child {
 /// with 101 if `body` panics.
 pub fn fork(body: impl FnOnce(&mut Line)) -> Child {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    for end in [&ours, &theirs] {
-        end.set_read_timeout(Some(PATIENCE)).unwrap();
-    }
+    // A child waits for its parent as long as it lives: what the parent does meanwhile may be slow.
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
     last_words::prepare();
     // SAFETY: the child runs Rust code on the copy of one thread of many. What it calls takes locks of
     // the allocator, which the C library makes fit for use after a fork, and of nothing else that
@@ -107,6 +107,14 @@ impl Child {
     pub fn signal(&self, signal: Signal) {
         assert!(!self.over);
         kill(self.pid, signal).unwrap();
+        if signal == Signal::SIGSTOP {
+            eventually("it is stopped", || self.is_stopped());
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     }
 
     /// Ends the child as nothing can prevent, and waits until it is gone.
