@@ -193,11 +193,11 @@ fn a_killed_peer_disconnects_whoever_waits() {
         });
         child.line.expect(1);
         let mut rx = ring.receiver().unwrap().with_wait(wait);
+        let start = Instant::now();
         let killer = thread::spawn(move || {
             thread::sleep(SHORT);
             child.kill();
         });
-        let start = Instant::now();
         assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
         assert_eq!(rx.recv(), Err(RecvError::Disconnected));
         assert!(start.elapsed() >= SHORT);
