@@ -1,6 +1,6 @@
 //! Connections: how soon the first message is there, what a hub's idle clients cost, what an attacker takes from an
 //! honest client, how soon a death is known. The same work in turns, medians of the rounds and of the ratios within
-//! each, and the quartiles. `cargo bench --bench connect [-- ROUNDS]`.
+//! each, and the quartiles. `cargo bench --bench connect [-- ROUNDS] [connect | hub | death]`.
 
 use annulus::{Address, Connect, Duplex, Hub, HubEvent, Listener, RecvError, Wait};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -308,11 +308,7 @@ fn print(what: &str, unit: &str, mut figures: Vec<f64>) {
     );
 }
 
-fn main() {
-    let rounds: u32 =
-        std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(11);
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+fn connections(rounds: u32) {
     let (_, before) = (ours(), belongings());
     let (mut ring, mut hand, mut ratio) = (vec![], vec![], vec![]);
     for round in 0..rounds {
@@ -332,6 +328,9 @@ fn main() {
     print("the same with a plain socket and memory files", "us", hand);
     print("ratio", "", ratio);
     println!("descriptors, mappings, threads before {before:?} and after {after:?}");
+}
+
+fn hubs(rounds: u32) {
     print("hub, 100 idle clients", "%", (0..rounds.min(5)).map(|_| idle()).collect());
     let mut rates = [const { vec![] }; 4];
     for _ in 0..rounds {
@@ -344,5 +343,26 @@ fn main() {
     for (whom, rates) in whom.into_iter().zip(rates) {
         print(&format!("hub, round trips a second beside {whom}"), "", rates);
     }
-    print("death told to a sleeper", "ms", (0..rounds * 4).map(|_| death()).collect());
+}
+
+fn main() {
+    let rounds: u32 =
+        std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(11);
+    let only = |part| {
+        let mut named =
+            std::env::args().filter(|a| ["connect", "hub", "death"].contains(&a.as_str()));
+        let first = named.next();
+        first.is_none_or(|first| first == part || named.any(|other| other == part))
+    };
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    if only("connect") {
+        connections(rounds);
+    }
+    if only("hub") {
+        hubs(rounds);
+    }
+    if only("death") {
+        print("death told to a sleeper", "ms", (0..rounds * 4).map(|_| death()).collect());
+    }
 }

@@ -141,10 +141,10 @@ impl Connect {
         // Before anybody is bothered.
         there.check()?;
         back.check()?;
-        let socket = PrivateFd::open(|| socket::new().map(File::from));
-        let socket = socket.map_err(ConnectError::os("socket"))?;
+        let socket = PrivateFd::open_lockless(|| socket::new().map(File::from));
+        let socket = Arc::new(socket.map_err(ConnectError::os("socket"))?);
         reach(&socket, &raw, deadline)?;
-        let peer = Peer::of(socket.as_fd()).map_err(ConnectError::os("asking for the peer"))?;
+        let peer = Peer::of(&socket).map_err(ConnectError::os("asking for the peer"))?;
         if !(self.authorize)(&peer) {
             refuse(socket.as_fd(), Refusal::Untrusted);
             return Err(ConnectError::Untrusted { uid: peer.uid() });

@@ -20,14 +20,16 @@ pub struct Peer {
     pid: u32,
     uid: u32,
     gid: u32,
-    pidfd: Option<Arc<OwnedFd>>,
+    /// Asked for when somebody wants it.
+    pidfd: Arc<OnceLock<Option<OwnedFd>>>,
+    socket: Weak<PrivateFd>,
 }
 
 impl Peer {
-    pub(super) fn of(socket: BorrowedFd<'_>) -> io::Result<Self> {
-        let id = socket::peer(socket)?;
-        let pidfd = socket::peer_pidfd(socket).map(Arc::new);
-        Ok(Self { pid: id.pid as u32, uid: id.uid, gid: id.gid, pidfd })
+    pub(super) fn of(socket: &Arc<PrivateFd>) -> io::Result<Self> {
+        let id = socket::peer(socket.as_fd())?;
+        let (pidfd, socket) = (Arc::default(), Arc::downgrade(socket));
+        Ok(Self { pid: id.pid as u32, uid: id.uid, gid: id.gid, pidfd, socket })
     }
 
     /// Its process id in this process's pid namespace; 0 if it has none there.
@@ -46,8 +48,16 @@ impl Peer {
     }
 
     /// A descriptor of the process, which names no other one when the id is used again. Since Linux 6.5.
+    ///
+    /// The kernel is asked the first time this is called, on this or a clone of it, and says nothing any more when the
+    /// connection is closed on this side, or perhaps when the process has ended: whoever needs it then calls it before,
+    /// also while deciding who is welcome.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(|fd| fd.as_fd())
+        let ask = || {
+            let socket = self.socket.upgrade().filter(|socket| socket.is_ours())?;
+            socket::peer_pidfd(socket.as_fd())
+        };
+        self.pidfd.get_or_init(ask).as_ref().map(|fd| fd.as_fd())
     }
 
     /// Whether it is this process's user, or the superuser, who could do to us whatever it wants anyhow.
@@ -76,7 +86,7 @@ pub(crate) enum Heard {
 /// that this side has neither.
 #[derive(Debug)]
 pub(crate) struct Link {
-    socket: PrivateFd,
+    socket: Arc<PrivateFd>,
     peer: Peer,
     rings: [Weak<Segment>; 2],
     /// Its name with the thread that hears of hang-ups.
@@ -92,7 +102,7 @@ impl Link {
     /// The link of `rings`, which keep it; `has_bell` says that the peer wants to be rung for, and `place` is what it
     /// has among a listener's clients.
     pub(super) fn new(
-        socket: PrivateFd,
+        socket: Arc<PrivateFd>,
         peer: Peer,
         rings: [&Arc<Segment>; 2],
         has_bell: bool,

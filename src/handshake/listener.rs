@@ -136,7 +136,7 @@ impl ListenerOptions {
         label_of(&self.label)?;
         let address = address.into();
         let raw = address.raw()?;
-        let socket = PrivateFd::open(|| socket::new().map(File::from));
+        let socket = PrivateFd::open_lockless(|| socket::new().map(File::from));
         let socket = socket.map_err(ConnectError::os("socket"))?;
         let bound = match address.as_path() {
             Some(path) => Some(bind_path(&socket, &raw, path, self.mode)?),
@@ -146,7 +146,7 @@ impl ListenerOptions {
                 None
             }
         };
-        let set = PrivateFd::open(|| epoll::new().map(File::from));
+        let set = PrivateFd::open_lockless(|| epoll::new().map(File::from));
         let set = set.map_err(ConnectError::os("epoll_create"))?;
         let added = epoll::add_for_reading(set.as_fd(), socket.as_fd(), LISTENING);
         added.map_err(ConnectError::os("epoll_ctl"))?;
@@ -284,7 +284,7 @@ pub struct Listener {
 struct Pending {
     /// Its name in the set, if it is there. What it wants comes with it, as a rule, and it need not be waited for.
     name: Option<u64>,
-    socket: PrivateFd,
+    socket: Arc<PrivateFd>,
     peer: Peer,
     deadline: Monotonic,
     place: Place,
@@ -517,9 +517,10 @@ impl Listener {
 
     /// Takes a connection that somebody has made, if it is welcome.
     fn welcome(&mut self) -> Result<Option<Pending>, ConnectError> {
-        let accepted = PrivateFd::open(|| socket::accept(self.socket.as_fd()).map(File::from));
+        let accepted =
+            PrivateFd::open_lockless(|| socket::accept(self.socket.as_fd()).map(File::from));
         let socket = match accepted {
-            Ok(socket) => socket,
+            Ok(socket) => Arc::new(socket),
             Err(error) => match error.raw_os_error() {
                 // It went away again, or it was a signal.
                 Some(libc::EAGAIN | libc::ECONNABORTED | libc::EINTR | libc::EPROTO) => {
@@ -528,7 +529,7 @@ impl Listener {
                 _ => return Err(ConnectError::os("accept")(error)),
             },
         };
-        let peer = match Peer::of(socket.as_fd()) {
+        let peer = match Peer::of(&socket) {
             Ok(peer) => peer,
             Err(error) => {
                 self.pass_over(ConnectError::os("asking for the peer")(error));

@@ -39,7 +39,7 @@ pub struct Invitation<R> {
 /// Makes this side's half, and a ticket for the other one.
 pub(crate) fn invite<R>(half: OwnHalf) -> Result<(Invitation<R>, OwnedFd), ConnectError> {
     let mut ticket = None;
-    let socket = PrivateFd::open(|| {
+    let socket = PrivateFd::open_lockless(|| {
         let (ours, theirs) = socket::pair()?;
         ticket = Some(theirs);
         Ok(File::from(ours))
@@ -82,7 +82,7 @@ impl<R: Kind> Invitation<R> {
 
 /// Takes the role for which `ticket` is.
 pub(crate) fn take<R: Kind>(ticket: OwnedFd, expected: &Expected) -> Result<R, ConnectError> {
-    let socket = PrivateFd::open(|| Ok::<_, ConnectError>(File::from(ticket)))?;
+    let socket = PrivateFd::open_lockless(|| Ok::<_, ConnectError>(File::from(ticket)))?;
     let Some((message, fds)) = receive(socket.as_fd())? else {
         return Err(ConnectError::Protocol { reason: "has had its ticket used already" });
     };

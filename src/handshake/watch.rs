@@ -68,7 +68,7 @@ pub(super) fn forget(name: u64) {
 
 impl Watcher {
     fn new() -> Option<Self> {
-        let set = PrivateFd::open(|| epoll::new().map(File::from)).ok()?;
+        let set = PrivateFd::open_lockless(|| epoll::new().map(File::from)).ok()?;
         let (links, is_running) = (Mutex::default(), AtomicBool::new(false));
         Some(Self { set, links, is_running })
     }

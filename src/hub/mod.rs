@@ -150,7 +150,7 @@ impl<F: Member> Hub<F> {
             return Err(ConnectError::Forked);
         }
         listener.ask_for_bells();
-        let set = PrivateFd::open(|| epoll::new().map(File::from));
+        let set = PrivateFd::open_lockless(|| epoll::new().map(File::from));
         let set = set.map_err(ConnectError::os("epoll_create"))?;
         epoll::add_for_reading(set.as_fd(), listener.set(), clients::LISTENER)
             .map_err(ConnectError::os("epoll_ctl"))?;

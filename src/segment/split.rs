@@ -74,6 +74,8 @@ struct RoleLock {
 
 impl Drop for RoleLock {
     fn drop(&mut self) {
+        // Given up here, because closing does so only when the last descriptor of the description goes, and a child
+        // that was forked this moment still has one.
         if self.fd.is_ours() {
             locks::release(self.fd.as_fd(), lock_of(self.role));
         }
@@ -95,7 +97,7 @@ impl OwnFile {
         parts.iter().try_for_each(|spec| spec.check())?;
         let (sizes, size) = sizes(parts)?;
         let create = || memfd::create(c"annulus-half", false).map(File::from);
-        let lock = PrivateFd::open(create).map_err(SetupError::os("memfd_create"))?;
+        let lock = PrivateFd::open_lockless(create).map_err(SetupError::os("memfd_create"))?;
         allocate_bytes(lock.file(), parts[0], size, super::header::UNIT)?;
         let mappings = cut(&map(lock.file(), size, parts[0])?, sizes);
         for ((spec, mapping), size) in parts.into_iter().zip(&mappings).zip(sizes) {
@@ -106,7 +108,7 @@ impl OwnFile {
             spec.write(super::header_of_part(mapping), size);
         }
         memfd::seal(lock.as_fd(), memfd::half()).map_err(SetupError::os("sealing the half"))?;
-        let fd = PrivateFd::open(|| reopen_to_read(lock.as_fd()))?;
+        let fd = PrivateFd::open_lockless(|| reopen_to_read(lock.as_fd()))?;
         Ok((Self { lock: Arc::new(lock), fd: Arc::new(fd) }, mappings))
     }
 
@@ -177,7 +179,7 @@ impl OwnHalf {
         if !self.fd.is_ours() {
             return Err(SetupError::Forked);
         }
-        let fd = PrivateFd::open(|| Ok::<_, SetupError>(File::from(fd)))?;
+        let fd = PrivateFd::open_lockless(|| Ok::<_, SetupError>(File::from(fd)))?;
         let [theirs] = open(&fd, [&self.peers()])?;
         self.with(theirs, Arc::new(fd))
     }
@@ -228,7 +230,7 @@ impl OwnHalves {
 
     /// The two rings, with the halves in the peer's file: what this side sends into, and what it receives from.
     pub(crate) fn join(self, fd: OwnedFd) -> Result<(Segment, Segment), SetupError> {
-        let fd = PrivateFd::open(|| Ok::<_, SetupError>(File::from(fd)))?;
+        let fd = PrivateFd::open_lockless(|| Ok::<_, SetupError>(File::from(fd)))?;
         // What it sends into is what we receive from.
         let expected = [&self.receives.peers(), &self.sends.peers()];
         let [sender, receiver] = open(&fd, expected)?;

@@ -48,6 +48,8 @@ pub(crate) fn generation() -> u32 {
 pub(crate) struct PrivateFd {
     fd: Option<File>,
     generation: u32,
+    /// Whether locks may be held through it when it is closed.
+    has_locks: bool,
 }
 
 impl PrivateFd {
@@ -64,7 +66,18 @@ impl PrivateFd {
         let mut registry = registry();
         let fd = open()?;
         registry.push(fd.as_raw_fd());
-        Ok(Self { fd: Some(fd), generation: generation() })
+        Ok(Self { fd: Some(fd), generation: generation(), has_locks: true })
+    }
+
+    /// The same for a descriptor through which no lock is taken, or each is given up by who took it.
+    ///
+    /// # Panics
+    ///
+    /// As [`open`](Self::open).
+    pub(crate) fn open_lockless<E>(open: impl FnOnce() -> Result<File, E>) -> Result<Self, E> {
+        let mut own = Self::open(open)?;
+        own.has_locks = false;
+        Ok(own)
     }
 
     /// It as a file.
@@ -104,7 +117,9 @@ impl Drop for PrivateFd {
         if let Some(at) = registry.iter().position(|&known| known == fd.as_raw_fd()) {
             registry.swap_remove(at);
         }
-        super::locks::unlock(fd.as_fd());
+        if self.has_locks {
+            super::locks::unlock(fd.as_fd());
+        }
         // Closed under the lock, so that no fork sees it open and unregistered.
         drop(fd);
     }
