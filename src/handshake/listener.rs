@@ -5,12 +5,13 @@
 
 use super::messages::{BELL_PLEASE, Hello, Message, VERSION};
 use super::quota::{Place, Quota};
+use super::spare::Spare;
 use super::{
     Address, Authorize, Channel, Face, Link, Messages, PATIENCE, Peer, label_of, one, receive,
     refuse, send,
 };
 use crate::error::{ConnectError, Refusal, SetupError};
-use crate::segment::{OwnHalves, Spec};
+use crate::segment::Spec;
 use crate::sys::clock::Monotonic;
 use crate::sys::fork::PrivateFd;
 use crate::sys::{epoll, socket};
@@ -158,6 +159,7 @@ impl ListenerOptions {
             quota: Quota::new(self.most_per_user),
             options: self,
             pending: Vec::new(),
+            spare: Spare::default(),
             next: LISTENING + 1,
             has_bell: false,
             is_crowded: false,
@@ -269,6 +271,7 @@ pub struct Listener {
     options: ListenerOptions,
     quota: Quota,
     pending: Vec<Pending>,
+    spare: Spare,
     /// The name of the next client in `set`.
     next: u64,
     /// Whether clients are to ring at the socket.
@@ -451,7 +454,12 @@ impl Listener {
         client: Pending,
         messages: Messages,
     ) -> Result<Option<Channel>, ConnectError> {
-        match self.answer(&client, messages) {
+        let mut answered = self.answer(&client, messages);
+        if matches!(answered, Ok(None)) && client.name.is_none() && self.spare.prepare() {
+            // It had time to say what it wants.
+            answered = self.answer(&client, messages);
+        }
+        match answered {
             Ok(None) => self.wait_for(client).map(|()| None),
             Ok(Some((sends, receives))) => {
                 let Pending { name, socket, peer, place, .. } = client;
@@ -472,13 +480,16 @@ impl Listener {
     }
 
     /// Answers a client, if it has said what it wants; the rings.
-    fn answer(&self, client: &Pending, messages: Messages) -> Result<Option<Rings>, ConnectError> {
+    fn answer(
+        &mut self,
+        client: &Pending,
+        messages: Messages,
+    ) -> Result<Option<Rings>, ConnectError> {
         let Some((message, fds)) = receive(client.socket.as_fd())? else { return Ok(None) };
         let Message::Hello(hello) = message else {
             return Err(ConnectError::Protocol { reason: "says something out of turn" });
         };
-        let (sends, receives) = grant(&hello, messages, &self.options)?;
-        let own = OwnHalves::create(sends, receives)?;
+        let own = self.spare.take(grant(&hello, messages, &self.options)?)?;
         let answer = Message::Answer {
             version: VERSION,
             features: if self.has_bell { BELL_PLEASE } else { 0 },

@@ -30,6 +30,7 @@ mod link;
 mod listener;
 mod messages;
 mod quota;
+mod spare;
 mod ticket;
 mod watch;
 
@@ -52,6 +53,7 @@ use messages::{BUFFER, Message, VERSION};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 /// How long a handshake may take, if nobody says.
@@ -176,11 +178,23 @@ fn receive(socket: BorrowedFd<'_>) -> Result<Option<(Message, Vec<OwnedFd>)>, Co
     }
 }
 
+/// How long an answer is looked for before a sleep: the other side needs about that long to make one, and a sleep and a
+/// wake cost as much.
+const SPIN: Duration = Duration::from_micros(60);
+
 /// The next message and its descriptors, when it comes.
 fn receive_by(
     socket: BorrowedFd<'_>,
     deadline: Monotonic,
 ) -> Result<(Message, Vec<OwnedFd>), ConnectError> {
+    let asleep = Monotonic::now() + SPIN;
+    while Monotonic::now() < asleep {
+        if let Some(received) = receive(socket)? {
+            return Ok(received);
+        }
+        // Who is woken by a message on a socket comes to the processor of who sent it, as a rule.
+        thread::yield_now();
+    }
     loop {
         if let Some(received) = receive(socket)? {
             return Ok(received);
