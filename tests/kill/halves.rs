@@ -22,7 +22,7 @@ use crate::support::shared::SharedWords;
 use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, Verdict, report, sweep};
 
 /// A shape that comes in halves.
-trait Halves: Shape {
+pub trait Halves: Shape {
     fn half(role: Role) -> Result<Split<Self::Ring>, SetupError>;
     fn descriptor(half: &Split<Self::Ring>) -> Result<OwnedFd, SetupError>;
     fn join(half: Split<Self::Ring>, theirs: OwnedFd) -> Result<Self::Ring, SetupError>;
@@ -294,7 +294,7 @@ impl<S: Halves> Case for Leaving<S> {
 
 /// Receives what is there, and then must be told that it was all: without a sleep, which would cost a slice at each
 /// point, if it does not `sleep`.
-fn receive_to_the_end<S: Shape>(
+pub fn receive_to_the_end<S: Shape>(
     rx: &mut S::Receiver,
     sequence: &mut Sequence,
     sleep: bool,
@@ -312,7 +312,11 @@ fn receive_to_the_end<S: Shape>(
 }
 
 /// Sends the tags from `next` on until it is told that nobody receives them, likewise.
-fn send_to_the_end<S: Shape>(tx: &mut S::Sender, mut next: u64, sleep: bool) -> Result<(), String> {
+pub fn send_to_the_end<S: Shape>(
+    tx: &mut S::Sender,
+    mut next: u64,
+    sleep: bool,
+) -> Result<(), String> {
     for _ in 0..ATTEMPTS {
         let sent = if sleep { S::send_within(tx, next, PATIENCE)? } else { S::try_send(tx, next)? };
         match sent {

@@ -16,6 +16,7 @@ mod company;
 mod flags;
 mod halves;
 mod harness;
+mod join;
 mod latest;
 mod leave;
 mod lock;
