@@ -7,11 +7,13 @@
 
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
-use annulus::{ByteRing, Ring, Role, Split, TryRecvError};
+mod processes;
+
+use annulus::{Address, ByteRing, Duplex, Listener, Ring, Role, Split, TryRecvError};
 use bytemuck::Pod;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Offsets in a half's file, from `src/protocol/layout.rs`.
@@ -86,6 +88,38 @@ extern "C" fn on_step(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
     unsafe { trap(context, false) };
 }
 
+/// Whether the next mapping that can only be read is to be watched.
+static IS_AWAITED: AtomicBool = AtomicBool::new(false);
+
+/// Maps a file, in place of the C library's: a mapping that is awaited cannot be read before it is watched.
+///
+/// # Safety
+///
+/// As for the C library's.
+#[cfg(target_env = "gnu")]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mmap64(
+    address: *mut libc::c_void,
+    length: usize,
+    protection: libc::c_int,
+    flags: libc::c_int,
+    fd: libc::c_int,
+    offset: i64,
+) -> *mut libc::c_void {
+    let is_peers = protection == libc::PROT_READ && flags & libc::MAP_SHARED != 0;
+    let is_awaited = is_peers && IS_AWAITED.swap(false, Ordering::Relaxed);
+    let protection = if is_awaited { libc::PROT_NONE } else { protection };
+    // SAFETY: the caller says so.
+    let base = unsafe {
+        libc::syscall(libc::SYS_mmap, address, length, protection, flags, fd, offset) as usize
+    };
+    if is_awaited {
+        BASE.store(base, Ordering::Relaxed);
+        LENGTH.store(length, Ordering::Relaxed);
+    }
+    base as *mut libc::c_void
+}
+
 /// How many loads there were of each offset.
 type Loads = BTreeMap<usize, usize>;
 
@@ -111,6 +145,11 @@ impl Watch {
         let [(base, length)] = new[..] else { panic!("{new:?} is not one half") };
         BASE.store(base, Ordering::Relaxed);
         LENGTH.store(length, Ordering::Relaxed);
+        Self::install();
+        (Self(()), ring)
+    }
+
+    fn install() {
         type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
         let handlers: [(_, Handler); 2] = [(libc::SIGSEGV, on_fault), (libc::SIGTRAP, on_step)];
         for (signal, handler) in handlers {
@@ -122,7 +161,18 @@ impl Watch {
                 assert_eq!(libc::sigaction(signal, &raw const action, std::ptr::null_mut()), 0);
             }
         }
-        (Self(()), ring)
+    }
+
+    /// The loads of a call that maps a peer's file, from the mapping's first moment on.
+    #[cfg(target_env = "gnu")]
+    fn see_from_the_start<R>(call: impl FnOnce() -> R) -> (R, Loads) {
+        Self::install();
+        COUNT.store(0, Ordering::Relaxed);
+        IS_AWAITED.store(true, Ordering::Relaxed);
+        let result = call();
+        assert!(!IS_AWAITED.swap(false, Ordering::Relaxed), "nothing was mapped to be read");
+        protect(libc::PROT_READ);
+        (result, Self::loads())
     }
 
     /// The loads of `call`: how many of each offset.
@@ -131,13 +181,18 @@ impl Watch {
         protect(libc::PROT_NONE);
         let result = call();
         protect(libc::PROT_READ);
+        (result, Self::loads())
+    }
+
+    /// What the handler has kept.
+    fn loads() -> Loads {
         let count = COUNT.load(Ordering::Relaxed);
         assert!(count <= MOST, "{count} loads are more than are kept");
         let mut loads = Loads::new();
         for load in &LOADS[..count] {
             *loads.entry(load.load(Ordering::Relaxed)).or_default() += 1;
         }
-        (result, loads)
+        loads
     }
 }
 
@@ -336,4 +391,66 @@ fn the_end_of_a_conversation_is_asked_for_once_more() {
     assert_eq!(end, Err(TryRecvError::Disconnected));
     // Whether it has left, by the state, as a hint and in truth; whether there is a message, before and after that.
     assert!(loads.values().all(|&count| count <= 2), "{}", told(&loads));
+}
+
+/// A header was looked at, and no word of it twice.
+#[cfg(target_env = "gnu")]
+#[track_caller]
+fn header_at(at: usize, loads: &Loads) {
+    let header = loads.range(at..at + HALF);
+    assert!(header.clone().count() > 10, "nothing was watched: {}", told(loads));
+    assert!(header.clone().all(|(_, &count)| count == 1), "{}", told(loads));
+}
+
+/// Watches a side of each role while it joins its half with the peer's, of which it has the descriptor.
+#[cfg(target_env = "gnu")]
+fn joins<R>(
+    halves: impl Fn(Role, Role) -> (Split<R>, Split<R>, OwnedFd),
+    join: impl Fn(Split<R>, OwnedFd) -> R,
+) {
+    for (role, peer) in [(Role::Sender, Role::Receiver), (Role::Receiver, Role::Sender)] {
+        let (ours, _theirs, descriptor) = halves(role, peer);
+        let (_ring, loads) = Watch::see_from_the_start(|| join(ours, descriptor));
+        header_at(0, &loads);
+        // What is behind the header is not looked at before there is a handle.
+        assert!(loads.keys().all(|&offset| offset < HALF), "{}", told(&loads));
+    }
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn what_a_half_says_of_itself_is_loaded_once() {
+    let _alone = alone();
+    let numbers = |ours, peer| {
+        let half = |role| Ring::<u64>::builder(8).split(role).unwrap();
+        let (ours, theirs) = (half(ours), half(peer));
+        let descriptor = theirs.descriptor().unwrap();
+        (ours, theirs, descriptor)
+    };
+    joins(numbers, |half, fd| half.join(fd).unwrap());
+    let bytes = |ours, peer| {
+        let builder = || ByteRing::builder(256).label("loads").metadata(&7_u64);
+        let half = |role| builder().split(role).unwrap();
+        let (ours, theirs) = (half(ours), half(peer));
+        let descriptor = theirs.descriptor().unwrap();
+        (ours, theirs, descriptor)
+    };
+    joins(bytes, |half, fd| half.join(fd).unwrap());
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn what_a_connections_halves_say_is_loaded_once() {
+    let _alone = alone();
+    let address = Address::name(processes::unique("loads"));
+    let mut listener = Listener::bind(address.clone()).unwrap();
+    let child = processes::fork(|_| {
+        drop(annulus::connect::<Duplex<u64>>(address.clone()).unwrap());
+    });
+    let (client, loads) = Watch::see_from_the_start(|| listener.accept::<Duplex<u64>>());
+    // The second half lies behind the first: its header is on the last page but one.
+    header_at(0, &loads);
+    header_at(LENGTH.load(Ordering::Relaxed) - 2 * HALF, &loads);
+    assert!(client.is_ok());
+    child.finish();
 }
