@@ -106,6 +106,48 @@ fn the_peer_is_who_the_kernel_says() {
 }
 
 #[test]
+fn a_peers_process_can_be_asked_for_while_it_is_connected() {
+    let (server, client) = pair::<Duplex<u64>>("pidfd");
+    let (asked, late) = (server.peer().clone(), client.peer().clone());
+    let is_known = asked.pidfd().is_some();
+    assert_eq!(
+        server.peer().pidfd().map(|fd| fd.as_raw_fd()),
+        asked.pidfd().map(|fd| fd.as_raw_fd())
+    );
+    drop((server, client));
+    assert_eq!(asked.pidfd().is_some(), is_known);
+    assert!(late.pidfd().is_none());
+    assert_eq!(late.pid(), std::process::id());
+}
+
+#[test]
+fn a_client_gets_what_it_wants_whatever_was_made_ahead_for_it() {
+    let address = address("ahead");
+    let mut listener = Listener::bind(address.clone()).unwrap();
+    // They say what they want when the listener has had time to make it; and then some want something else.
+    let all = [8, 8, 8, 8, 32, 8, 8, 64, 64, 64, 8];
+    let clients = thread::spawn(move || {
+        for capacity in all {
+            let connect = Connect::new().capacities(capacity, 2 * capacity).authorize(move |_| {
+                thread::sleep(Duration::from_millis(3));
+                true
+            });
+            let mut server: Duplex<u64> = connect.open(address.clone()).unwrap();
+            assert_eq!(server.sender().unwrap().capacity(), capacity);
+            server.send(capacity as u64).unwrap();
+            assert_eq!(server.recv_timeout(LONG), Ok(2 * capacity as u64));
+        }
+    });
+    for capacity in all {
+        let mut client: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
+        assert_eq!(client.sender().unwrap().capacity(), 2 * capacity);
+        assert_eq!(client.recv_timeout(LONG), Ok(capacity as u64));
+        client.send(2 * capacity as u64).unwrap();
+    }
+    clients.join().unwrap();
+}
+
+#[test]
 fn a_closed_side_is_told_from_a_dead_peer() {
     let (mut server, mut client) = pair::<Duplex<u64>>("half");
     assert_eq!((server.ending(), client.ending()), (None, None));
@@ -500,10 +542,11 @@ fn connections_leave_nothing_behind() {
         thread::sleep(Duration::from_millis(100));
         let (before, maps) = (descriptors(), fs::read_to_string("/proc/self/maps").unwrap());
         (0..200).for_each(|_| round());
-        eventually("all is closed", || descriptors() <= before);
+        // The listener may have halves made ahead for the next client: two descriptors, and a mapping.
+        eventually("all is closed", || descriptors() <= before + 2);
         let halves = |maps: &str| maps.matches("annulus-half").count();
         eventually("all is unmapped", || {
-            halves(&fs::read_to_string("/proc/self/maps").unwrap()) <= halves(&maps)
+            halves(&fs::read_to_string("/proc/self/maps").unwrap()) <= halves(&maps) + 1
         });
     });
     child.finish();
@@ -640,7 +683,8 @@ fn whatever_a_client_says_it_is_only_passed_over() {
         assert!(listener.accept_timeout::<Duplex<u64>>(Duration::from_millis(5)).is_err());
         listener.refused() == count
     });
-    eventually("nothing was kept", || descriptors() <= before + 1);
+    // But for what the listener may have made ahead for the next client.
+    eventually("nothing was kept", || descriptors() <= before + 1 + 2);
     honest(&mut listener, &name);
 }
 
