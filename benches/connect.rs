@@ -339,6 +339,13 @@ fn hubs(rounds: u32) {
         rates[2].push(rate(flood));
         rates[3].push(rate(reconnect));
     }
+    // An attacker may take a processor as whoever spins does, and nothing else.
+    let against = |other: usize| {
+        let pairs = rates[other].iter().zip(&rates[1]);
+        pairs.map(|(one, busy): (&f64, &f64)| one / busy).collect()
+    };
+    print("hub, beside one that sends against one that spins", "", against(2));
+    print("hub, beside one that connects against one that spins", "", against(3));
     let whom = ["nobody", "a process that spins", "one that sends", "one that connects"];
     for (whom, rates) in whom.into_iter().zip(rates) {
         print(&format!("hub, round trips a second beside {whom}"), "", rates);
