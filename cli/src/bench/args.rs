@@ -39,7 +39,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub transport: Vec<Own>,
 
-    /// Measure the split form, too: each side's half in memory that the other can only read
+    /// Measure the split form, too: each side's half in memory that the other can only read; and judge its goals
     #[arg(long)]
     pub split: bool,
 
@@ -50,9 +50,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub wait: Vec<Waiting>,
 
-    /// Rounds over all rows; rates are medians of the rounds
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub rounds: u16,
+    /// Rounds over all rows; rates are medians of the rounds (default: 3, with --split 11)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: Option<u16>,
 
     /// Time for the whole run in seconds, shared by all rows (default: 42, with --all 105)
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
@@ -135,7 +135,9 @@ impl BenchArgs {
             return Schedule { rounds: 1, total: Duration::from_secs(short) };
         }
         let seconds = self.seconds.unwrap_or(long);
-        Schedule { rounds: self.rounds.into(), total: Duration::from_secs(seconds.into()) }
+        // The goals of the split form are small differences.
+        let rounds = self.rounds.unwrap_or(if self.own().contains(&Own::Split) { 11 } else { 3 });
+        Schedule { rounds: rounds.into(), total: Duration::from_secs(seconds.into()) }
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Bars {
 }
 
 impl Goal {
-    fn met_by(self, value: f64) -> bool {
+    pub fn met_by(self, value: f64) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,

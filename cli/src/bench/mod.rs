@@ -12,7 +12,7 @@
 //! | `clock`, `shared`, `processors`, `machine` | the ground all this stands on |
 //! | `tally`, `report` | figures of rounds, and the result |
 //! | `table`, `chart`, `hgrm`, `units` | how it is shown |
-//! | `bars`, `idle` | the project's goals |
+//! | `bars`, `halves`, `idle` | the project's goals |
 //! | `crowd/` | the same for many processes on one ring |
 //! | `replacements/` | the kernel's mechanisms beside what replaces them |
 
@@ -22,6 +22,7 @@ mod chart;
 mod clock;
 mod crew;
 mod crowd;
+mod halves;
 mod hgrm;
 mod idle;
 mod link;
@@ -151,15 +152,13 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
     let mut all: Vec<Measured> =
         rows.iter().zip(&tallies).map(|(row, tally)| Measured::of(row, tally, floor.p50)).collect();
     let extra = all.split_off(shown);
-    let bars = match args.bars {
-        true => {
-            let measured: Vec<_> = rows.iter().zip(&tallies).collect();
-            let idle = idle::adaptive_waiter(&bench, one_cpu)?;
-            let goals = bars::judge(&measured, floor.p50 as f64, Some(idle));
-            Some(Bars { goals, rows: extra })
-        }
-        false => None,
-    };
+    let measured: Vec<_> = rows.iter().zip(&tallies).collect();
+    let mut goals = halves::goals(&measured, &floor_tally, run::floors(&rows));
+    if args.bars {
+        let idle = idle::adaptive_waiter(&bench, one_cpu)?;
+        goals.extend(bars::judge(&measured, floor.p50 as f64, Some(idle)));
+    }
+    let bars = (!goals.is_empty()).then_some(Bars { goals, rows: extra });
     let report = Report {
         annulus: env!("CARGO_PKG_VERSION"),
         machine: Machine::describe(bench.clock, &bench.processors, 2, one_cpu, load_before),

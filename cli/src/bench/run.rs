@@ -213,6 +213,11 @@ pub fn steps(rows: &[Row], schedule: Schedule) -> usize {
     order(rows).len() * schedule.rounds
 }
 
+/// How many times the floor is measured in a round.
+pub fn floors(rows: &[Row]) -> usize {
+    order(rows).iter().filter(|step| step.is_none()).count()
+}
+
 /// The floor is measured at least so often in a round: a single one could meet a moment in which the
 /// machine had other things to do.
 const FLOORS: usize = 3;
