@@ -402,6 +402,38 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
         Ok(self.cursor.version())
     }
 
+    /// The latest value where it lies, without a copy. Never waits. [`version`](Self::version) says afterwards which it
+    /// was. It stays as it is until the next read, however often the writer writes: its buffer is this reader's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    ///
+    /// # Safety
+    ///
+    /// No process may write to the value as long as the reference lives. A correct one does not; with one that may be
+    /// hostile, use [`read`](Self::read).
+    ///
+    /// ```
+    /// # let variable = annulus::Latest::<[u64; 512]>::builder().create(annulus::Place::memfd("page")?)?;
+    /// let (mut tx, mut rx) = (variable.writer()?, variable.reader()?);
+    /// tx.write(&[5; 512])?;
+    /// // SAFETY: all who have the variable open go by the rules.
+    /// let page = unsafe { rx.get_ref()? };
+    /// tx.write(&[6; 512])?;
+    /// assert_eq!(page.iter().sum::<u64>(), 5 * 512);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)]
+    pub unsafe fn get_ref(&mut self) -> Result<&T, LatestError> {
+        const { assert!(align_of::<T>() <= latest::ALIGN, "a value is aligned to 128 bytes at most") };
+        self.refresh()?;
+        let content = self.cursor.content(Typed::<T>::new());
+        // SAFETY: these are the bytes of a `T`, of which any are one (`AnyBitPattern`), aligned as was just asserted,
+        // in the mapping that `side` keeps; the caller keeps writers away until the next read, which needs `self`.
+        Ok(unsafe { &*content.as_ptr().cast::<T>() })
+    }
+
     /// The latest value and its version, if that is higher than `version`. Never waits.
     ///
     /// # Errors

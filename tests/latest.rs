@@ -91,6 +91,49 @@ fn values_of_odd_sizes_are_whole() {
 }
 
 #[test]
+fn a_value_that_is_lent_stays_as_it_is_until_the_next_read() {
+    const LARGE: usize = 600;
+    let variable = variable::<[u64; LARGE]>(2);
+    let (mut rx, mut other) = (variable.reader().unwrap(), variable.reader().unwrap());
+    // SAFETY, here and below: nobody but this test has the variable open.
+    assert_eq!(unsafe { rx.get_ref() }, Ok(&[0; LARGE]));
+    for round in 0..20 {
+        let mut tx = variable.writer().unwrap();
+        let first = tx.set(value(1_000 * round)).unwrap();
+        // SAFETY: as above.
+        let lent = unsafe { rx.get_ref() }.unwrap();
+        for i in 1..100 {
+            if i % 30 == 0 {
+                // Also one that succeeds another.
+                drop(tx);
+                tx = variable.writer().unwrap();
+            }
+            tx.set(value(1_000 * round + i)).unwrap();
+            assert_eq!(check(&other.get().unwrap()), 1_000 * round + i);
+            assert_eq!(check(lent), 1_000 * round);
+        }
+        assert_eq!(rx.version(), first);
+    }
+}
+
+#[test]
+fn a_value_that_is_lent_is_where_its_type_has_to_be() {
+    #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Zeroable, bytemuck::Pod)]
+    #[repr(C, align(128))]
+    struct Pair([u64; 16]);
+
+    let variable = variable::<Pair>(3);
+    let (mut tx, mut rx) = (variable.writer().unwrap(), variable.reader().unwrap());
+    for i in 0..20 {
+        tx.set(Pair(value(i))).unwrap();
+        // SAFETY: nobody but this test has the variable open.
+        let lent = unsafe { rx.get_ref() }.unwrap();
+        assert!(std::ptr::from_ref(lent).is_aligned());
+        assert_eq!(check(&lent.0), i);
+    }
+}
+
+#[test]
 fn another_kind_or_type_is_refused_by_name() {
     let variable = variable::<u64>(1);
     let fd = || variable.inheritable_fd().unwrap();

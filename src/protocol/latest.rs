@@ -54,6 +54,9 @@ const CHOOSING: u64 = u64::MAX;
 const BUFFER_BITS: u32 = 11;
 /// Words between the starts of two buffers are a multiple of these: processors fetch cache lines in pairs.
 const APART: usize = 2 * LINE;
+/// Bytes that each buffer's start is a multiple of, in memory that starts with a page.
+#[cfg(not(loom))]
+pub const ALIGN: usize = APART * payload::WORD;
 /// The most free buffers that the writer remembers from one look, and the most words of them: to walk through
 /// memory that is in no cache would cost more than another look.
 const REMEMBERED: usize = 32;
@@ -313,6 +316,15 @@ impl<'a> ReadCursor<'a> {
         Ok(())
     }
 
+    /// The words of what is held, which the writer keeps off until this reader chooses again. The shape must be that
+    /// which the cursor was made with.
+    #[inline(always)]
+    pub fn content(&self, shape: impl Shape) -> &[Word] {
+        debug_assert!(shape.words() <= self.content.len());
+        // SAFETY: `choose` has found the words of a value of this shape; the compiler is spared their number.
+        unsafe { self.content.get_unchecked(..shape.words()) }
+    }
+
     /// Copies what is held to `to`.
     ///
     /// # Safety
@@ -320,10 +332,8 @@ impl<'a> ReadCursor<'a> {
     /// `to` must be valid for writes of [`Shape::size`] bytes, and the shape be that which the cursor was made with.
     #[inline(always)]
     pub unsafe fn copy(&self, shape: impl Shape, to: *mut u8) {
-        // SAFETY: `choose` has found the words of a value of this shape; the compiler is spared their number.
-        let content = unsafe { self.content.get_unchecked(..shape.words()) };
         // SAFETY: the caller's promise.
-        unsafe { payload::read_message(content, to, shape.size()) };
+        unsafe { payload::read_message(self.content(shape), to, shape.size()) };
     }
 }
 

@@ -24,8 +24,12 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A value of `N` words, each of which has the same number.
 trait Variable<const N: usize>: Sync {
     fn writer(&self) -> Result<impl FnMut(u64) -> Result<()>>;
-    fn reader(&self) -> Result<impl FnMut(&mut [u64; N]) -> Result<()>>;
+    /// What shows the value to who wants to see it.
+    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>>;
 }
+
+/// The same, read where it lies.
+struct InPlace<V>(V);
 
 impl<const N: usize> Variable<N> for Latest<[u64; N]> {
     fn writer(&self) -> Result<impl FnMut(u64) -> Result<()>> {
@@ -36,10 +40,27 @@ impl<const N: usize> Variable<N> for Latest<[u64; N]> {
         })
     }
 
-    fn reader(&self) -> Result<impl FnMut(&mut [u64; N]) -> Result<()>> {
+    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>> {
         let mut rx: LatestReader<[u64; N]> = Self::reader(self)?;
-        Ok(move |value: &mut [u64; N]| {
-            rx.read(value)?;
+        let mut value = [0; N];
+        Ok(move |see: &mut dyn FnMut(&[u64; N])| {
+            rx.read(&mut value)?;
+            see(&value);
+            Ok(())
+        })
+    }
+}
+
+impl<const N: usize> Variable<N> for InPlace<Latest<[u64; N]>> {
+    fn writer(&self) -> Result<impl FnMut(u64) -> Result<()>> {
+        Variable::writer(&self.0)
+    }
+
+    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>> {
+        let mut rx: LatestReader<[u64; N]> = Latest::reader(&self.0)?;
+        Ok(move |see: &mut dyn FnMut(&[u64; N])| {
+            // SAFETY: nobody else has it open.
+            see(unsafe { rx.get_ref()? });
             Ok(())
         })
     }
@@ -76,11 +97,28 @@ impl<const N: usize> Variable<N> for Mapped {
         })
     }
 
-    fn reader(&self) -> Result<impl FnMut(&mut [u64; N]) -> Result<()>> {
+    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>> {
         let mut file = self.open();
-        Ok(move |value: &mut [u64; N]| {
+        let mut value = [0; N];
+        Ok(move |see: &mut dyn FnMut(&[u64; N])| {
             // SAFETY: the value is copied, and the guard gone, long before the writer's patience ends.
-            *value = *unsafe { file.read::<[u64; N]>(false)? };
+            value = *unsafe { file.read::<[u64; N]>(false)? };
+            see(&value);
+            Ok(())
+        })
+    }
+}
+
+impl<const N: usize> Variable<N> for InPlace<Mapped> {
+    fn writer(&self) -> Result<impl FnMut(u64) -> Result<()>> {
+        Variable::<N>::writer(&self.0)
+    }
+
+    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>> {
+        let mut file = self.0.open();
+        Ok(move |see: &mut dyn FnMut(&[u64; N])| {
+            // SAFETY: the value is seen, and the guard gone, long before the writer's patience ends.
+            see(&*unsafe { file.read::<[u64; N]>(false)? });
             Ok(())
         })
     }
@@ -144,10 +182,8 @@ fn measure<const N: usize>(variable: &impl Variable<N>, work: Work) -> Result<Ro
             std::thread::yield_now();
         }
         let (mut read, mut last, mut looks, mut odd) = (variable.reader()?, 0, 0, 0);
-        let mut value = [0; N];
         let mut look = || -> Result<()> {
-            read(&mut value)?;
-            odd += u64::from(!whole(&value, &mut last));
+            read(&mut |value| odd += u64::from(!whole(value, &mut last)))?;
             looks += 1;
             Ok(())
         };
@@ -177,27 +213,29 @@ fn rows<const N: usize>(rounds: usize) -> Result<()> {
         ("read while written", Work::ReadWhileWritten),
         ("write while read", Work::WriteWhileRead),
     ];
+    let latest = || Latest::<[u64; N]>::builder().create(Place::memfd("peers")?);
+    let ours = |round: Round| {
+        assert_eq!(round.wrong, 0, "torn, or went back");
+        Ok(round.time)
+    };
     for (name, work) in works {
-        let theirs = Cell::new((0, 0));
+        let counts = Cell::new((0, 0));
+        let theirs = |round: Round| {
+            let (reads, wrong) = counts.get();
+            counts.set((reads + round.reads, wrong + round.wrong));
+            Ok(round.time)
+        };
         table(
             &format!("{name}, {} B", 8 * N),
             rounds,
             &[
-                ("annulus Latest", &|_| {
-                    let place = Place::memfd("peers")?;
-                    let round = measure::<N>(&Latest::<[u64; N]>::builder().create(place)?, work)?;
-                    assert_eq!(round.wrong, 0, "torn, or went back");
-                    Ok(round.time)
-                }),
-                ("mmap-sync", &|_| {
-                    let round = measure::<N>(&Mapped::new()?, work)?;
-                    let (reads, wrong) = theirs.get();
-                    theirs.set((reads + round.reads, wrong + round.wrong));
-                    Ok(round.time)
-                }),
+                ("annulus Latest", &|_| ours(measure::<N>(&latest()?, work)?)),
+                ("mmap-sync", &|_| theirs(measure::<N>(&Mapped::new()?, work)?)),
+                ("annulus Latest, in place", &|_| ours(measure::<N>(&InPlace(latest()?), work)?)),
+                ("mmap-sync, in place", &|_| theirs(measure::<N>(&InPlace(Mapped::new()?), work)?)),
             ],
         )?;
-        if let (reads, wrong @ 1..) = theirs.get() {
+        if let (reads, wrong @ 1..) = counts.get() {
             println!("    of {reads} reads of mmap-sync, {wrong} were torn or went back");
         }
     }
