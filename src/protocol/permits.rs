@@ -53,6 +53,10 @@ const FREE: u64 = MOST as u64;
 
 /// After so many changes a participant sees to it that its witness is not left behind by half of the numbers.
 const REFRESH: u32 = 1 << 30;
+/// The next change, in a word or a ledger. Beyond the last number it wraps, and touches nothing else.
+const NEXT: u64 = 1 << CHANGE_SHIFT;
+/// Where the number of a change that is a multiple of [`REFRESH`] has no bit.
+const FRESH: u64 = (REFRESH as u64 - 1) << CHANGE_SHIFT;
 /// Races lost one after the other after which the word is being scribbled on.
 const MOST_LOSSES: u32 = 1 << 20;
 
@@ -270,10 +274,12 @@ pub struct Account<'a> {
     ledger: &'a AtomicU64,
     /// Itself, as the word's author.
     sign: u64,
+    /// The last one, if `last` does not say.
     change: u32,
     held: u32,
     /// What the word is, if nobody has changed it since this participant did: then the swap, which looks anyhow, need
-    /// not wait for another look. [`NOTHING`] if somebody may well have.
+    /// not wait for another look. [`NOTHING`] if somebody may well have. Whatever else it is, this participant has
+    /// put it there in its last change, from a word that it had checked.
     last: State,
 }
 
@@ -325,7 +331,7 @@ impl<'a> Account<'a> {
         self.held -= count;
         // The same whether or not the last change was made, and it was: so this is one store.
         let (before, after) = (self.held, self.held);
-        Ledger { change: self.change, before, after }.note(self.ledger);
+        Ledger { change: self.number(), before, after }.note(self.ledger);
     }
 
     /// Gives back all that it holds.
@@ -356,73 +362,68 @@ impl<'a> Account<'a> {
         })
     }
 
-    /// [`try_acquire`](Self::try_acquire) by who changed the word last, if that takes a look and a swap: the permits
+    /// [`try_acquire`](Self::try_acquire) by who changed the word last, if that takes a swap and no look: the permits
     /// that are left. `None` says that a closer look is needed; nobody had died with a permit.
     ///
-    /// Small: a swap waits for all stores before it, those of a call and its spilled registers among them.
+    /// Small: a swap waits for all stores before it, those of a call and its spilled registers among them; and what is
+    /// swapped in is one addition away from what was swapped in before, for the next swap waits for that.
     #[inline(always)]
     pub fn try_acquire_at_once(&mut self, mem: &Permits<'_>, count: u32) -> Option<u32> {
-        let found = self.guess(mem);
-        let (free, after) = (found.free(), self.held.wrapping_add(count));
-        let is_plain = (found.0 ^ self.sign) & (AUTHOR | NOTHING | CLOSED | ABANDONED) == 0;
+        let (found, after) = (self.last, self.held.wrapping_add(count));
+        let free = found.free();
         // In one comparison that there are as many and that it is not none: 0 wraps.
-        let is_enough = count.wrapping_sub(1) < free && free <= mem.maximum && after <= MOST;
+        let is_enough = count.wrapping_sub(1) < free && after <= MOST;
+        let to = State(found.0.wrapping_add(NEXT - u64::from(count)));
         // M1 permit, and M2 witness.
         let won = Edge::PermitLoad.load_and(Edge::WitnessStore);
-        let is_done = is_plain
+        let is_done = found.0 & (NOTHING | CLOSED | ABANDONED) == 0
             && is_enough
-            && self.change_at_once(mem, found, found.with_free(free - count), after, won);
+            && self.change_at_once(mem, to, after, won);
         is_done.then_some(free.wrapping_sub(count))
     }
 
     /// [`release`](Self::release) likewise: what the word said before.
     #[inline(always)]
     pub fn release_at_once(&mut self, mem: &Permits<'_>, count: u32) -> Option<State> {
-        let found = self.guess(mem);
-        let free = found.free().wrapping_add(count);
-        let is_own = (found.0 ^ self.sign) & (AUTHOR | NOTHING) == 0;
-        let is_held = count.wrapping_sub(1) < self.held && free <= mem.maximum;
+        let found = self.last;
+        let is_held = count.wrapping_sub(1) < self.held;
+        let fits = found.free().wrapping_add(count) <= mem.maximum;
+        let to = State(found.0.wrapping_add(NEXT + u64::from(count)));
         // M1 permit. The same Release is the store end of M2.
         let (after, won) = (self.held.wrapping_sub(count), Edge::PermitStore.store());
         let is_done =
-            is_own && is_held && self.change_at_once(mem, found, found.with_free(free), after, won);
+            found.0 & NOTHING == 0 && is_held && fits && self.change_at_once(mem, to, after, won);
         is_done.then_some(found)
     }
 
-    /// What the word says, or said when this participant changed it last.
+    /// Whether the word was what it was made last, and is `to` now, of the next change of this participant, which now
+    /// holds `after`.
     #[inline(always)]
-    fn guess(&self, mem: &Permits<'_>) -> State {
-        if self.last.0 & NOTHING == 0 {
-            return self.last;
-        }
-        // Relaxed: the swap looks again.
-        State(mem.word.load(Ordering::Relaxed))
-    }
-
-    /// Whether `found` was there still, and `next` is there now, of this participant, which now holds `after`.
-    #[inline(always)]
-    fn change_at_once(
-        &mut self,
-        mem: &Permits<'_>,
-        found: State,
-        next: State,
-        after: u32,
-        won: Ordering,
-    ) -> bool {
-        let change = self.change.wrapping_add(1);
-        if change.is_multiple_of(REFRESH) {
+    fn change_at_once(&mut self, mem: &Permits<'_>, to: State, after: u32, won: Ordering) -> bool {
+        if to.0 & FRESH == 0 {
             return false;
         }
-        Ledger { change, before: self.held, after }.note(self.ledger);
-        let to = next.by(self.sign, change);
-        let swapped = mem.word.compare_exchange(found.0, to.0, won, Ordering::Relaxed).is_ok();
-        // The number is used, whatever came of it.
-        self.change = change;
-        self.last = if swapped { to } else { State(NOTHING) };
-        if swapped {
-            self.held = after;
+        Ledger { change: to.change(), before: self.held, after }.note(self.ledger);
+        let found = self.last.0;
+        if mem.word.compare_exchange(found, to.0, won, Ordering::Relaxed).is_err() {
+            // The number is used, whatever came of it.
+            self.forget(to.change());
+            return false;
         }
-        swapped
+        (self.last, self.held) = (to, after);
+        true
+    }
+
+    /// The number of its last change.
+    #[inline(always)]
+    fn number(&self) -> u32 {
+        if self.last.0 & NOTHING == 0 { self.last.change() } else { self.change }
+    }
+
+    /// `change` is the last one, and what the word is now is not known.
+    #[inline(always)]
+    fn forget(&mut self, change: u32) {
+        (self.change, self.last) = (change, State(NOTHING));
     }
 
     /// Changes the word by `step`, whoever changed it last, and as often as somebody else is faster. After it this
@@ -437,7 +438,7 @@ impl<'a> Account<'a> {
         // Relaxed: the swap looks again.
         let mut found = mem.load(Ordering::Relaxed)?;
         let mut next = step(found)?;
-        self.change = self.change.wrapping_add(1);
+        self.forget(self.number().wrapping_add(1));
         Ledger { change: self.change, before: self.held, after }.note(self.ledger);
         if self.change.is_multiple_of(REFRESH) {
             // Whether the one before was made is not asked any more.
@@ -452,7 +453,9 @@ impl<'a> Account<'a> {
             if mem.word.compare_exchange(found.0, to.0, won, Ordering::Relaxed).is_ok() {
                 self.held = after;
                 // Where others come between, a guess would be another swap in vain.
-                self.last = if found.author() == self.me { to } else { State(NOTHING) };
+                if found.author() == self.me {
+                    self.last = to;
+                }
                 return Ok(found);
             }
             backoff.pause();
