@@ -21,11 +21,13 @@ const COUNT: u64 = 1_000_000;
 /// How long mmap-sync's writer waits for a reader.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// What shows a value to who wants to see it.
+type Show<'a, const N: usize> = Box<dyn FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()> + 'a>;
+
 /// A value of `N` words, each of which has the same number.
 trait Variable<const N: usize>: Sync {
     fn writer(&self) -> Result<impl FnMut(u64) -> Result<()>>;
-    /// What shows the value to who wants to see it.
-    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>>;
+    fn reader(&self) -> Result<Show<'_, N>>;
 }
 
 /// The same, read where it lies.
@@ -40,14 +42,14 @@ impl<const N: usize> Variable<N> for Latest<[u64; N]> {
         })
     }
 
-    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>> {
+    fn reader(&self) -> Result<Show<'_, N>> {
         let mut rx: LatestReader<[u64; N]> = Self::reader(self)?;
         let mut value = [0; N];
-        Ok(move |see: &mut dyn FnMut(&[u64; N])| {
+        Ok(Box::new(move |see: &mut dyn FnMut(&[u64; N])| {
             rx.read(&mut value)?;
             see(&value);
             Ok(())
-        })
+        }))
     }
 }
 
@@ -56,13 +58,13 @@ impl<const N: usize> Variable<N> for InPlace<Latest<[u64; N]>> {
         Variable::writer(&self.0)
     }
 
-    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>> {
+    fn reader(&self) -> Result<Show<'_, N>> {
         let mut rx: LatestReader<[u64; N]> = Latest::reader(&self.0)?;
-        Ok(move |see: &mut dyn FnMut(&[u64; N])| {
+        Ok(Box::new(move |see: &mut dyn FnMut(&[u64; N])| {
             // SAFETY: nobody else has it open.
             see(unsafe { rx.get_ref()? });
             Ok(())
-        })
+        }))
     }
 }
 
@@ -97,15 +99,14 @@ impl<const N: usize> Variable<N> for Mapped {
         })
     }
 
-    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>> {
+    fn reader(&self) -> Result<Show<'_, N>> {
         let mut file = self.open();
-        let mut value = [0; N];
-        Ok(move |see: &mut dyn FnMut(&[u64; N])| {
+        Ok(Box::new(move |see: &mut dyn FnMut(&[u64; N])| {
             // SAFETY: the value is copied, and the guard gone, long before the writer's patience ends.
-            value = *unsafe { file.read::<[u64; N]>(false)? };
+            let value = *unsafe { file.read::<[u64; N]>(false)? };
             see(&value);
             Ok(())
-        })
+        }))
     }
 }
 
@@ -114,13 +115,13 @@ impl<const N: usize> Variable<N> for InPlace<Mapped> {
         Variable::<N>::writer(&self.0)
     }
 
-    fn reader(&self) -> Result<impl FnMut(&mut dyn FnMut(&[u64; N])) -> Result<()>> {
+    fn reader(&self) -> Result<Show<'_, N>> {
         let mut file = self.0.open();
-        Ok(move |see: &mut dyn FnMut(&[u64; N])| {
+        Ok(Box::new(move |see: &mut dyn FnMut(&[u64; N])| {
             // SAFETY: the value is seen, and the guard gone, long before the writer's patience ends.
             see(&*unsafe { file.read::<[u64; N]>(false)? });
             Ok(())
-        })
+        }))
     }
 }
 
