@@ -32,6 +32,8 @@ const PAUSES: u32 = 7;
 const POLLS_PER_PROBE: u32 = 1024;
 /// A generation that no process has: the handle needs a closer look before it is used.
 const SUSPECT: u32 = 0;
+/// Spins running that end at once after a yield before those who end them are taken for neighbours.
+const HANDED_OVER: u8 = 4;
 
 /// How the peer of a connection, or those at the other end of a stream, have ended their part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,8 +94,10 @@ pub(crate) struct Participant {
     pinned: u64,
     /// Whether it rang itself where it sleeps, and has not slept since: then it does not know who else does.
     rang_last: bool,
-    /// Whether the last one who rang for it, wherever it slept, was bound to its processor.
+    /// Whether the last one who rang for it, wherever it slept, was bound to its processor, or seems to be.
     was_neighbour: bool,
+    /// Spins running that brought something at once after it had let others run.
+    handed_over: u8,
     pub(crate) wait: Wait,
     pub(crate) budget: Budget,
     /// What makes the role this side's; gone only while dropping.
@@ -239,6 +243,7 @@ impl Participant {
             pinned: 0,
             rang_last: false,
             was_neighbour: false,
+            handed_over: 0,
             wait: Wait::default(),
             budget: Budget::default(),
             lock: Some(lock),
@@ -471,10 +476,19 @@ impl Participant {
         }
     }
 
+    /// Called after a spin that brought something: `handed_over` if that was at once after it had let others run.
+    /// Then whoever brought it may have waited for this processor, who else would hardly have chosen that moment each
+    /// time; and as this side does not sleep, nobody says so. If it was not so, the next sleep tells.
+    pub(crate) fn spun(&mut self, handed_over: bool) {
+        self.handed_over = if handed_over { self.handed_over.saturating_add(1) } else { 0 };
+        self.was_neighbour |= self.handed_over >= HANDED_OVER;
+    }
+
     /// Called after a sleep, with the processor that is written down where it slept.
     pub(crate) fn slept(&mut self, rang: u64) {
         self.rang_last = false;
         self.was_neighbour = rang != 0 && rang == self.pinned;
+        self.handed_over = 0;
     }
 
     /// Changes the epoch of `half`, on which somebody sleeps who is woken next, and says who did it, for

@@ -209,6 +209,7 @@ fn spin<R>(
                 // What yields bring says nothing of spins.
                 if !forever && !yields {
                     side.budget.paid(start.is_some());
+                    side.spun(start.is_some() && attempts.is_multiple_of(ATTEMPTS_PER_LOOK));
                 }
                 return Some(done);
             }
