@@ -95,8 +95,9 @@ fn a_value_that_is_lent_stays_as_it_is_until_the_next_read() {
     const LARGE: usize = 600;
     let variable = variable::<[u64; LARGE]>(2);
     let (mut rx, mut other) = (variable.reader().unwrap(), variable.reader().unwrap());
-    // SAFETY, here and below: nobody but this test has the variable open.
-    assert_eq!(unsafe { rx.get_ref() }, Ok(&[0; LARGE]));
+    // SAFETY: nobody but this test has the variable open.
+    let never_written = unsafe { rx.get_ref() };
+    assert_eq!(never_written, Ok(&[0; LARGE]));
     for round in 0..20 {
         let mut tx = variable.writer().unwrap();
         let first = tx.set(value(1_000 * round)).unwrap();
