@@ -26,6 +26,7 @@ fn the_kept_corpus_passes() {
     replay("attach", bodies::attach);
     replay("broadcast", bodies::broadcast);
     replay("consume", bodies::consume);
+    replay("faces", bodies::faces);
     replay("handshake", bodies::handshake);
     replay("latest", bodies::latest);
     replay("mailbox", bodies::mailbox);
@@ -33,6 +34,7 @@ fn the_kept_corpus_passes() {
     replay("permits", bodies::permits);
     replay("repair", bodies::repair);
     replay("split", bodies::split);
+    replay("stream", bodies::stream);
 }
 
 proptest! {
@@ -61,6 +63,16 @@ proptest! {
     #[test]
     fn a_variable_answers_as_a_plain_one_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
         bodies::latest(&data);
+    }
+
+    #[test]
+    fn bytes_pass_as_their_types_do(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::faces(&data);
+    }
+
+    #[test]
+    fn a_stream_answers_as_a_queue_of_writes_would(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        bodies::stream(&data);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use super::input::Input;
 use annulus::inspect::Snapshot;
 use annulus::{
-    Broadcast, ByteRing, Delivery, Event, Latest, Place, Ring, Semaphore, SetupError, Start,
-    UntypedRing,
+    Broadcast, ByteBroadcast, ByteRing, Delivery, Event, Latest, Mailbox, Place, Ring, Select,
+    Semaphore, SetupError, Start, Stream, UntypedLatest, UntypedRing,
 };
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -58,6 +58,24 @@ fn image(input: &mut Input<'_>) -> Vec<u8> {
             let broadcast = broadcast.create(place()).unwrap();
             broadcast.sender().unwrap().try_send_batch(&vec![7; capacity]);
             broadcast.inheritable_fd()
+        }
+        0 if choice & 0x10 != 0 => {
+            let mailbox = Mailbox::builder(1 + capacity % 4, 20).label(label).types(3);
+            let mailbox = mailbox.participants(4).create(place()).unwrap();
+            mailbox.sender().unwrap().try_send(2, b"message").unwrap();
+            mailbox.inheritable_fd()
+        }
+        1 if choice & 0x10 != 0 => {
+            let broadcast = ByteBroadcast::builder(capacity, 20).label(label).participants(3);
+            let broadcast = broadcast.create(place()).unwrap();
+            broadcast.sender().unwrap().try_send(b"message").unwrap();
+            broadcast.inheritable_fd()
+        }
+        2 if choice & 0x10 != 0 => {
+            let variable = UntypedLatest::builder(capacity).label(label).participants(3);
+            let variable = variable.create(place()).unwrap();
+            variable.writer().unwrap().set(&vec![7; capacity]).unwrap();
+            variable.inheritable_fd()
         }
         0 => {
             let ring = Ring::<u64>::builder(capacity).label(label).create(place()).unwrap();
@@ -136,6 +154,14 @@ fn by_path(image: &[u8]) {
     let opened = opened | use_latest(Latest::<u64>::open(place()));
     write(image);
     let opened = opened | use_broadcast(Broadcast::<u64>::open(place()), image.len());
+    write(image);
+    let opened = opened | use_byte_broadcast(ByteBroadcast::open(place()), image.len());
+    write(image);
+    let opened = opened | use_untyped_latest(UntypedLatest::open(place()), image.len());
+    write(image);
+    let opened = opened | use_mailbox(Mailbox::open(place()), image.len());
+    write(image);
+    let opened = opened | use_stream(Stream::open(place()));
     assert!(looked.is_ok() || !opened, "what can be opened can be looked at");
     write(image);
     let label = Ring::<u64>::attach().label("label/1").mode(0o777).owner(0).open(place());
@@ -162,6 +188,10 @@ fn by_descriptor(image: &[u8]) {
     use_event(Event::from_fd(again(&file)));
     use_latest(Latest::<u64>::from_fd(again(&file)));
     use_broadcast(Broadcast::<u64>::from_fd(again(&file)), image.len());
+    use_byte_broadcast(ByteBroadcast::from_fd(again(&file)), image.len());
+    use_untyped_latest(UntypedLatest::from_fd(again(&file)), image.len());
+    use_mailbox(Mailbox::from_fd(again(&file)), image.len());
+    use_stream(Stream::from_fd(again(&file)));
 }
 
 /// Looks at the error's sentence, which must not be empty, and gives what was opened.
@@ -267,5 +297,80 @@ fn use_broadcast(broadcast: Result<Broadcast<u64>, SetupError>, size: usize) -> 
         let _ = (rx.try_recv().is_ok(), rx.try_recv_batch(&mut [0; 100]).is_ok());
     }
     let _ = broadcast.stats();
+    true
+}
+
+fn use_byte_broadcast(broadcast: Result<ByteBroadcast, SetupError>, size: usize) -> bool {
+    let Some(broadcast) = opened(broadcast) else { return false };
+    let longest = broadcast.longest();
+    assert!(broadcast.capacity() * longest <= size, "more capacity than bytes");
+    let mut receivers = [Delivery::Gate, Delivery::Lossy]
+        .map(|delivery| opened(broadcast.receiver(delivery, Start::Oldest)));
+    if let Some(mut tx) = opened(broadcast.sender()) {
+        let _ = (tx.try_send(b"message"), tx.try_send(&vec![1; longest]));
+    }
+    for rx in receivers.iter_mut().flatten() {
+        for _ in 0..3 {
+            assert!(rx.try_recv().map_or(0, <[u8]>::len) <= longest);
+        }
+    }
+    let _ = broadcast.stats();
+    true
+}
+
+fn use_untyped_latest(variable: Result<UntypedLatest, SetupError>, size: usize) -> bool {
+    let Some(variable) = opened(variable) else { return false };
+    let bytes = variable.value_size();
+    assert!(bytes <= size, "a longer value than all bytes");
+    let (tx, rx) = (opened(variable.writer()), opened(variable.reader()));
+    let mut value = vec![1; bytes];
+    if let Some(mut tx) = tx {
+        let _ = (tx.set(&value).is_ok(), tx.set(&value).is_ok());
+    }
+    if let Some(mut rx) = rx {
+        let _ = rx.read(&mut value).is_ok();
+        let _ = rx.wait_for_change(&mut value, Some(Duration::ZERO)).is_ok();
+    }
+    let _ = variable.stats();
+    true
+}
+
+fn use_mailbox(mailbox: Result<Mailbox, SetupError>, size: usize) -> bool {
+    let Some(mailbox) = opened(mailbox) else { return false };
+    let (types, longest) = (mailbox.types(), mailbox.longest());
+    assert!(mailbox.capacity() * types * longest <= size, "more capacity than bytes");
+    let (tx, rx) = (opened(mailbox.sender()), opened(mailbox.receiver()));
+    let mut listener = mailbox.subscribe(Select::Any).ok();
+    if let Some(mut tx) = tx {
+        let _ = tx.try_send(1, b"message");
+        let _ = tx.send_timeout(types as u8, &vec![1; longest], Duration::ZERO);
+    }
+    if let Some(mut rx) = rx {
+        let mut buffer = vec![0; longest];
+        let found = rx.try_peek(Select::Any, 1, &mut buffer);
+        assert!(found.map_or(0, |letter| letter.length) <= longest);
+        for select in [Select::Any, Select::Highest, Select::Type(1), Select::AtMost(2)] {
+            let found = rx.recv_timeout(select, &mut buffer, Duration::ZERO);
+            assert!(found.map_or(0, |letter| letter.length) <= longest);
+        }
+    }
+    let _ = listener.as_mut().map(|listener| listener.try_wait());
+    let _ = (mailbox.stats(), mailbox.len(), mailbox.is_removed());
+    true
+}
+
+fn use_stream(stream: Result<Stream, SetupError>) -> bool {
+    let Some(stream) = opened(stream) else { return false };
+    if let Some(mut writer) = opened(stream.writer()) {
+        writer.set_nonblocking(true);
+        let _ = (writer.write(&[7; 300]), writer.ending());
+    }
+    if let Some(mut reader) = opened(stream.reader()) {
+        reader.set_nonblocking(true);
+        let mut buffer = [0; 100];
+        for _ in 0..3 {
+            assert!(reader.read(&mut buffer).unwrap_or(0) <= buffer.len());
+        }
+    }
     true
 }

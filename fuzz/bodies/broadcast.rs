@@ -77,13 +77,13 @@ fn messages<T: Pod + PartialEq + std::fmt::Debug>(input: &mut Input<'_>) {
     }
     while !input.is_empty() {
         let effort = Effort::begin();
-        scribble(input, &file, &broadcast, users.sent);
+        scribble(input, &file, receivers, users.sent);
         users.hostile(input, &broadcast);
         effort.check();
     }
 }
 
-fn choices(input: &mut Input<'_>) -> (Delivery, Start) {
+pub(super) fn choices(input: &mut Input<'_>) -> (Delivery, Start) {
     let choice = input.byte();
     let delivery = if choice & 1 == 0 { Delivery::Gate } else { Delivery::Lossy };
     (delivery, if choice & 2 == 0 { Start::Now } else { Start::Oldest })
@@ -240,10 +240,10 @@ impl<T: Pod + PartialEq + std::fmt::Debug> Listener<T> {
 }
 
 /// Writes one of the words that users share.
-fn scribble<T: Pod>(input: &mut Input<'_>, file: &File, broadcast: &Broadcast<T>, sent: u64) {
-    let which = input.below(broadcast.receivers());
+pub(super) fn scribble(input: &mut Input<'_>, file: &File, receivers: usize, sent: u64) {
+    let which = input.below(receivers);
     let place = PLACES + which * PAGE;
-    let data = PLACES + broadcast.receivers() * PAGE;
+    let data = PLACES + receivers * PAGE;
     let size = file.metadata().unwrap().len() as usize;
     let offset = match input.byte() % 10 {
         0 => FLOOR,

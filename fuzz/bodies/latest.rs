@@ -104,7 +104,13 @@ fn correct<T: Pod + PartialEq + std::fmt::Debug>(
 }
 
 /// Writes one of the words that users share.
-fn scribble(input: &mut Input<'_>, file: &File, readers: usize, version: u64, size: usize) {
+pub(super) fn scribble(
+    input: &mut Input<'_>,
+    file: &File,
+    readers: usize,
+    version: u64,
+    size: usize,
+) {
     let buffers = readers + 2;
     let stamps = buffers.next_multiple_of(16);
     let size = size.div_ceil(8).next_multiple_of(16);

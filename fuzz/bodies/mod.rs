@@ -4,6 +4,7 @@
 //! * [`attach`]: a file that is no ring, or almost one, is opened in every way there is.
 //! * [`broadcast`]: calls against a queue for each receiver, and then whatever words others may write.
 //! * [`consume`]: a ring whose every shared byte a peer may have written is recovered and used.
+//! * [`faces`]: broadcasts and variables as bytes, in the same way.
 //! * [`handshake`]: a peer says anything in a handshake, with any descriptors, to either side.
 //! * [`latest`]: a variable's calls against a plain one, and then whatever words others may write.
 //! * [`mailbox`]: a mailbox's calls against a plain list, and then whatever words others may write.
@@ -12,6 +13,7 @@
 //! * [`repair`]: any journals, stamps and positions of a ring with shared sides are resolved, and the living keep
 //!   what they have.
 //! * [`split`]: one role of a split ring is used while the other half changes.
+//! * [`stream`]: reads and writes against what each write wrote, and then whatever words others may write.
 
 #![allow(dead_code, missing_docs)]
 
@@ -19,6 +21,7 @@ mod attach;
 mod broadcast;
 mod consume;
 mod effort;
+mod faces;
 pub mod forged;
 mod handshake;
 mod input;
@@ -28,10 +31,12 @@ mod operations;
 mod permits;
 mod repair;
 mod split;
+mod stream;
 
 pub use attach::attach;
 pub use broadcast::broadcast;
 pub use consume::consume;
+pub use faces::faces;
 pub use handshake::handshake;
 pub use latest::latest;
 pub use mailbox::mailbox;
@@ -39,3 +44,4 @@ pub use operations::operations;
 pub use permits::permits;
 pub use repair::repair;
 pub use split::split;
+pub use stream::stream;
