@@ -9,8 +9,9 @@ use annulus::{
     Topology, TryRecvError, Wait,
 };
 
+use crate::havoc::PATIENCE;
 use crate::support::ledger::{Ledger, NUMBERS, message, stay};
-use crate::torture::{PATIENCE, Toll, massacre, waiting};
+use crate::torture::{Toll, massacre, waiting};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -314,9 +315,9 @@ fn torture(ordered: bool) {
         (3, 1),
         || ring.stats(),
         |ledger, sender, random| send_all(&fd, ledger, sender, random),
-        |ledger, random| receive_all(&fd, ledger, random),
+        |ledger, _, random| receive_all(&fd, ledger, random),
     );
-    let Toll { lost, again, senders_killed, receivers_killed } = toll;
+    let Toll { lost, again, senders_killed, receivers_killed, .. } = toll;
     assert_eq!(lost, 0);
     assert!(again <= senders_killed + receivers_killed, "{again} twice");
     let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());

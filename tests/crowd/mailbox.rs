@@ -1,4 +1,4 @@
-//! Mailboxes under the same torture: processes that send and receive by type, killed and replaced over and over.
+//! Mailboxes under the same torture: processes that send, receive by type and listen, killed and replaced over and over.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use annulus::{MailReceiver, MailRecvError, MailSendError, Mailbox, Place, Select, Wait};
 
+use crate::havoc::PATIENCE;
 use crate::support::ledger::{Ledger, NUMBERS, message, stay};
-use crate::torture::{PATIENCE, Toll, massacre, waiting};
+use crate::torture::{Toll, massacre, waiting};
 
 /// Few: senders and receivers run into each other all the time.
 const CAPACITY: usize = 4;
@@ -72,25 +73,46 @@ fn receive_all(fd: &OwnedFd, ledger: &Ledger, random: u64) {
     }
 }
 
+/// Hears of messages until no more are sent.
+fn listen(fd: &OwnedFd, ledger: &Ledger, random: u64) {
+    let mailbox = open(fd);
+    let kind = KINDS[(random >> 8) as usize % KINDS.len()];
+    let select = [Select::Any, Select::Type(kind), Select::Except(kind)][random as usize % 3];
+    let mut listener = mailbox.subscribe(select).expect("anybody may listen");
+    while ledger.stop().load(Relaxed) != 2 {
+        match listener.wait_timeout(SLICE) {
+            Ok(count) => assert!(count > 0),
+            Err(error) => assert_eq!(error, MailRecvError::Timeout),
+        }
+    }
+}
+
 #[test]
 fn a_mailbox() {
-    let (senders, receivers) = (3, 3);
+    let (senders, receivers, listeners) = (3, 3, 2);
     let mailbox = Mailbox::builder(CAPACITY, 24)
         .types(TYPES)
         .participants(senders + receivers + 2)
         .create(Place::memfd("torture").unwrap())
         .unwrap();
     let fd = mailbox.inheritable_fd().unwrap();
+    let mut listener = mailbox.subscribe(Select::Any).unwrap();
     let toll = massacre(
-        (senders, receivers),
+        (senders, receivers + listeners),
         || mailbox.stats(),
         |ledger, sender, random| send_all(&fd, ledger, sender, random),
-        |ledger, random| receive_all(&fd, ledger, random),
+        |ledger, other, random| match other < receivers {
+            true => receive_all(&fd, ledger, random),
+            false => listen(&fd, ledger, random),
+        },
     );
-    let Toll { lost, again, senders_killed, receivers_killed } = toll;
+    let Toll { sent, lost, again, senders_killed, receivers: killed, .. } = toll;
     // Taken, and not counted; sent, and not noted.
-    assert!(lost <= receivers_killed, "{lost} lost");
+    assert!(lost <= killed[..receivers].iter().sum(), "{lost} lost");
     assert!(again <= senders_killed, "{again} twice");
+    // One who lives hears of each message once, and perhaps of what somebody died with.
+    let heard = listener.try_wait().unwrap();
+    assert!((sent..=sent + senders_killed).contains(&heard), "heard of {heard}, sent {sent}");
     // Nothing is wedged, and nobody has left anything behind.
     let (mut tx, mut rx) = (mailbox.sender().unwrap(), mailbox.receiver().unwrap());
     let mut buffer = [0; 24];

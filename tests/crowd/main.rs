@@ -4,8 +4,14 @@
 #[allow(dead_code)]
 mod support;
 
+mod broadcast;
+mod flags;
+mod havoc;
 mod lanes;
+mod latest;
 mod mailbox;
 mod pause;
+mod permits;
 mod promises;
+mod stream;
 mod torture;

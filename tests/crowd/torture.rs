@@ -7,10 +7,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use annulus::{Place, RecvError, Ring, Stats, Topology, TrySendError, Wait};
 
+use crate::havoc::{CHILD_LIFE, Havoc, PATIENCE};
 use crate::support::deadline::poll;
 use crate::support::ledger::{Ledger, NUMBERS, message, stay};
 use crate::support::process::{Peer, say};
@@ -20,10 +21,6 @@ use crate::support::shared::SharedWords;
 const KILLS: usize = 850;
 /// Few: senders and receivers run into each other all the time.
 const CAPACITY: usize = 16;
-const LONGEST_LIFE: Duration = Duration::from_millis(4);
-/// The time in which messages must get through again, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-const CHILD_LIFE: Duration = Duration::from_secs(240);
 
 /// How the receivers of a test receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,87 +114,56 @@ fn receive_all(fd: &OwnedFd, ledger: &Ledger, way: Way, random: u64) {
     }
 }
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 8
-    }
-}
-
 /// What became of the messages, and of those who moved them.
 #[derive(Debug)]
 pub struct Toll {
+    /// Messages that were sent for certain.
+    pub sent: u64,
     pub lost: u64,
     pub again: u64,
     pub senders_killed: u64,
+    /// How often each receiver was killed.
+    pub receivers: Vec<u64>,
     pub receivers_killed: u64,
 }
 
-/// Runs `send(ledger, number of the sender, random)` in some processes and `receive(ledger, random)` in others, kills
-/// and replaces them, and counts in the end.
+/// Runs `send(ledger, number of the sender, random)` in some processes and `receive(ledger, number of the receiver,
+/// random)` in others, kills and replaces them, and counts in the end.
 pub fn massacre(
     (senders, receivers): (usize, usize),
     stats: impl Fn() -> Stats,
     send: impl Fn(&Ledger, usize, u64),
-    receive: impl Fn(&Ledger, u64),
+    receive: impl Fn(&Ledger, usize, u64),
 ) -> Toll {
-    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    say(&format!("{senders} senders, {receivers} receivers: seed {seed}\n"));
-    let mut random = Random(seed | 1);
     let ledger = Ledger::new(senders);
-    let spawn = |i: usize, random: u64| {
-        Peer::spawn(CHILD_LIFE, || match i < senders {
-            true => send(&ledger, i, random),
-            false => receive(&ledger, random),
-        })
+    let havoc = Havoc {
+        title: &format!("{senders} senders, {receivers} receivers"),
+        places: senders + receivers,
+        spared: 0,
+        kills: KILLS,
     };
-    let mut peers: Vec<Option<Peer>> =
-        (0..senders + receivers).map(|i| Some(spawn(i, random.next()))).collect();
-    let (mut senders_killed, mut receivers_killed) = (0, 0);
-    for kill in 0..KILLS {
-        let before = ledger.received().load(Relaxed);
-        let life = Duration::from_nanos(random.next() % LONGEST_LIFE.as_nanos() as u64);
-        let end = Instant::now() + life;
-        while Instant::now() < end {
-            std::thread::yield_now();
-        }
-        // One, sometimes several at once.
-        let several =
-            if random.next().is_multiple_of(8) { 1 + random.next() as usize % 3 } else { 1 };
-        let first = random.next() as usize % peers.len();
-        let victims: Vec<usize> =
-            (0..several.min(peers.len())).map(|i| (first + i) % peers.len()).collect();
-        for &i in &victims {
-            let peer = peers[i].as_ref().expect("one in each place");
-            peer.signal(nix::sys::signal::Signal::SIGKILL);
-        }
-        for &i in &victims {
-            // Its successor comes when it is gone: a role is free then.
-            peers[i].take().expect("one in each place").kill().expect("killed");
-            *if i < senders { &mut senders_killed } else { &mut receivers_killed } += 1;
-            peers[i] = Some(spawn(i, random.next()));
-        }
-        if kill % 16 == 0 {
-            let goes_on = || ledger.received().load(Relaxed) > before;
+    let (mut peers, killed) = havoc.wreak(
+        |i, random| match i.checked_sub(senders) {
+            None => send(&ledger, i, random),
+            Some(receiver) => receive(&ledger, receiver, random),
+        },
+        || {
             let all_sent = (0..senders).all(|i| ledger.sent(i).load(Relaxed) == NUMBERS);
-            let goes_on = all_sent || poll(PATIENCE, goes_on);
-            let peers = || peers.iter().flatten().map(Peer::describe).collect::<Vec<_>>();
-            assert!(goes_on, "kill {kill}: nothing gets through: {:?} {:#?}", stats(), peers());
-        }
-    }
+            (!all_sent).then(|| ledger.received().load(Relaxed))
+        },
+        || format!("{:?}", stats()),
+    );
     ledger.stop().store(1, Relaxed);
     let receiving = peers.split_off(senders);
-    peers.into_iter().flatten().for_each(|peer| peer.join().expect("a sender ends"));
+    peers.into_iter().for_each(|peer| peer.join().expect("a sender ends"));
     ledger.stop().store(2, Relaxed);
-    receiving.into_iter().flatten().for_each(|peer| peer.join().expect("a receiver ends"));
+    receiving.into_iter().for_each(|peer| peer.join().expect("a receiver ends"));
 
-    let (mut lost, mut again) = (0, 0);
+    let (receivers, senders_killed) = (killed[senders..].to_vec(), killed[..senders].iter().sum());
+    let (mut all_sent, mut lost, mut again) = (0, 0, 0);
     for sender in 0..senders {
         let sent = ledger.sent(sender).load(Relaxed);
+        all_sent += sent;
         for number in 0..sent {
             match ledger.seen(sender, number).load(Relaxed) {
                 0 => lost += 1,
@@ -209,6 +175,7 @@ pub fn massacre(
         assert!(beyond.sum::<u64>() <= 5 * senders_killed);
     }
     let received = ledger.received().load(Relaxed);
+    let receivers_killed = receivers.iter().sum();
     let stats = stats();
     say(&format!(
         "  {received} messages, {senders_killed} senders and {receivers_killed} receivers killed: \
@@ -216,7 +183,7 @@ pub fn massacre(
         stats.repairs, stats.redelivered
     ));
     assert_eq!(stats.participants.iter().filter(|who| who.alive).count(), 0);
-    Toll { lost, again, senders_killed, receivers_killed }
+    Toll { sent: all_sent, lost, again, senders_killed, receivers, receivers_killed }
 }
 
 fn torture(topology: Topology, senders: usize, receivers: usize, way: Way) {
@@ -230,10 +197,10 @@ fn torture(topology: Topology, senders: usize, receivers: usize, way: Way) {
         (senders, receivers),
         || ring.stats(),
         |ledger, sender, random| send_all(&fd, ledger, sender, random),
-        |ledger, random| receive_all(&fd, ledger, way, random),
+        |ledger, _, random| receive_all(&fd, ledger, way, random),
     );
     // Messages of one call: 5 in a batch, 1 otherwise.
-    let Toll { lost, again, senders_killed, receivers_killed } = toll;
+    let Toll { lost, again, senders_killed, receivers_killed, .. } = toll;
     match way {
         Way::Claim => {
             assert_eq!(lost, 0);
