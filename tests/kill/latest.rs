@@ -1,12 +1,12 @@
-//! Writers and readers of a `Latest`, killed after each instruction of what they do.
+//! Writers and readers of a `Latest`, killed after each instruction of what they do, by its type or as bytes.
 
 use std::hint::black_box;
 
-use annulus::{Latest, LatestReader, LatestWriter, Place, Wait};
+use annulus::{Latest, LatestReader, LatestWriter, Place, UntypedLatest, Wait};
 
 use super::message::Tagged;
 use crate::support::ptrace::{Child, Tracee};
-use crate::support::sweep::{CHILD_LIFE, Case, Points, Verdict, report, sweep};
+use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, Verdict, report, sweep};
 
 type Value = [u64; 8];
 
@@ -102,9 +102,58 @@ impl Part {
             }
         }
     }
+
+    /// The same by one that does not know the type.
+    fn run_bare(self, child: &Child, variable: &UntypedLatest) {
+        let value = Value::make(3);
+        let mut found = Value::make(0);
+        let writer = || variable.writer().expect("the role is free");
+        let reader = || variable.reader().expect("there is an entry");
+        match self {
+            Self::Write | Self::WriteAfterLook => {
+                let mut tx = writer();
+                if self == Self::Write {
+                    tx.set(bytemuck::bytes_of(&Value::make(2))).expect("writes");
+                }
+                let value = bytemuck::bytes_of(&value);
+                let _ = black_box(child.section(|| tx.set(value)));
+            }
+            Self::JoinAsWriter => {
+                let _ = black_box(child.section(|| variable.writer()));
+            }
+            Self::LeaveAsWriter => {
+                let tx = writer();
+                child.section(|| drop(tx));
+            }
+            Self::ReadChanged | Self::ReadUnchanged => {
+                let (mut rx, found) = (reader(), bytemuck::bytes_of_mut(&mut found));
+                let _ = black_box(child.section(|| rx.read(found)));
+            }
+            Self::WaitForChange => {
+                let (mut rx, found) = (reader(), bytemuck::bytes_of_mut(&mut found));
+                rx.set_wait(Wait::Block);
+                let _ = black_box(child.section(|| rx.wait_for_change(found, Some(CHILD_LIFE))));
+            }
+            Self::JoinAsReader => {
+                let _ = black_box(child.section(|| variable.reader()));
+            }
+            Self::LeaveAsReader => {
+                let rx = reader();
+                child.section(|| drop(rx));
+            }
+            Self::Peek => unreachable!("there is no such call"),
+        }
+    }
 }
 
-struct Killed(Part);
+/// How the victim has opened the variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Face {
+    Typed,
+    Bare,
+}
+
+struct Killed(Part, Face);
 
 struct Survivor {
     variable: Latest<Value>,
@@ -119,7 +168,8 @@ impl Case for Killed {
     type Survivor = Survivor;
 
     fn label(&self) -> String {
-        format!("latest {:?}", self.0)
+        let face = if self.1 == Face::Bare { "bare " } else { "" };
+        format!("{face}latest {:?}", self.0)
     }
 
     fn start(&self) -> Result<(Tracee, Survivor), String> {
@@ -133,8 +183,9 @@ impl Case for Killed {
         tx.write(&Value::make(1)).map_err(|error| error.to_string())?;
         let mut tx = Some(tx).filter(|_| !part.is_writers());
         let fd = variable.inheritable_fd().map_err(|error| error.to_string())?;
-        let tracee = Tracee::spawn(CHILD_LIFE, |child| {
-            part.run(child, &Latest::from_fd(fd).expect("opens"));
+        let tracee = Tracee::spawn(CHILD_LIFE, |child| match self.1 {
+            Face::Typed => part.run(child, &Latest::from_fd(fd).expect("opens")),
+            Face::Bare => part.run_bare(child, &UntypedLatest::from_fd(fd).expect("opens")),
         })?;
         if let (Part::ReadChanged, Some(tx)) = (part, &mut tx) {
             for tag in 2..5 {
@@ -198,8 +249,17 @@ impl Case for Killed {
     }
 }
 
+fn rows(parts: impl Iterator<Item = Part>, face: Face) -> Vec<Row> {
+    parts.map(|part| sweep(&Killed(part, face), Points::Every, 2)).collect()
+}
+
 #[test]
 fn latest() {
-    let rows: Vec<_> = PARTS.iter().map(|&part| sweep(&Killed(part), Points::Every, 2)).collect();
-    report("latest", &rows);
+    report("latest", &rows(PARTS.into_iter(), Face::Typed));
+}
+
+#[test]
+fn bare_latest() {
+    let parts = PARTS.into_iter().filter(|&part| part != Part::Peek);
+    report("latest, as bytes", &rows(parts, Face::Bare));
 }

@@ -15,25 +15,25 @@ use crate::support::ptrace::{Tracee, Walk};
 use crate::support::shared::SharedWords;
 use crate::support::sweep::{CHILD_LIFE, Case, Points, Row, Verdict, die_at, report, sweep, walk};
 
-const TYPES: usize = 3;
-const CAPACITY: usize = 4;
+pub const TYPES: usize = 3;
+pub const CAPACITY: usize = 4;
 const LONGEST: usize = 20;
 /// The lane that is sent to.
-const KIND: u8 = 3;
+pub const KIND: u8 = 3;
 /// At how many points of its operation the first of two dies.
 const DEATHS: usize = 24;
 /// At how many points the second one dies, for each death of the first.
 const REPAIRS: usize = 24;
 
 /// Messages, as their types and tags.
-type Letters = Vec<(u8, u8)>;
+pub type Letters = Vec<(u8, u8)>;
 
 /// All bytes of a message follow from its tag, so that a torn one shows; lengths differ.
-fn message(tag: u8) -> Vec<u8> {
+pub fn message(tag: u8) -> Vec<u8> {
     (0..=tag % LONGEST as u8).map(|i| tag.wrapping_mul(7).wrapping_add(i)).collect()
 }
 
-fn fresh() -> Result<Mailbox, String> {
+pub fn fresh() -> Result<Mailbox, String> {
     let place = Place::memfd("kill").map_err(|error| error.to_string())?;
     let builder = Mailbox::builder(CAPACITY, LONGEST).types(TYPES).participants(4);
     builder.create(place).map_err(|error| format!("creates: {error}"))
@@ -143,7 +143,7 @@ fn drain(rx: &mut MailReceiver) -> Result<Letters, String> {
 }
 
 /// The messages that are there when somebody has died, and whether the mailbox goes on.
-fn settle(mailbox: &Mailbox) -> Result<Letters, String> {
+pub fn settle(mailbox: &Mailbox) -> Result<Letters, String> {
     // Whoever comes resolves what the dead have left.
     let joins = |error| format!("joins: {error}");
     let (mut tx, mut rx) = (mailbox.sender().map_err(joins)?, mailbox.receiver().map_err(joins)?);
