@@ -328,4 +328,21 @@ pub const BROADCAST_DEATHS: &[Channel] = &[
         preemptions: 1,
         ..CHANNEL
     },
+    Channel {
+        name: "broadcast: the sender dies while it evicts",
+        sends: 2,
+        receivers: &[(Delivery::Gate, Start::Now, 1)],
+        evicts: true,
+        victim: Victim::Sender,
+        preemptions: 1,
+        ..CHANNEL
+    },
+    Channel {
+        name: "broadcast: a gate dies while it is evicted",
+        receivers: &[(Delivery::Gate, Start::Now, 2)],
+        evicts: true,
+        victim: Victim::Receiver,
+        preemptions: 1,
+        ..CHANNEL
+    },
 ];

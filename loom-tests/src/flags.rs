@@ -32,7 +32,7 @@ pub struct Signals {
     pub name: &'static str,
     /// What each participant does.
     pub people: &'static [&'static [Step]],
-    /// Whether the first one dies, at each of its accesses. Then the others raise what it would have raised, and
+    /// Whether the first one dies, at each of its accesses. Then another one raises what it would have raised, and
     /// time passes.
     pub dies: bool,
     /// The most preemptions in an interleaving.
@@ -85,10 +85,14 @@ impl Place {
         }
     }
 
-    fn live(&self, own: usize) {
+    /// Does what participant `own` does, or what it raises only.
+    fn live(&self, own: usize, only_raises: bool) {
         let mut answered = Answered::up_to_now(&self.receiver, false);
         answered.woke(true);
         for &step in self.signals.people[own] {
+            if only_raises && !matches!(step, Raise(_)) {
+                continue;
+            }
             match step {
                 Raise(mask) => {
                     let flags = (0..FLAGS).filter(|flag| mask >> flag & 1 == 1);
@@ -137,16 +141,24 @@ impl Signals {
         });
         let others = (1..self.people.len()).map(|own| {
             let place = Arc::clone(&place);
-            thread::spawn(move || place.live(own))
+            thread::spawn(move || place.live(own, false))
         });
         let others: Vec<_> = others.collect();
-        let end = process(kill, || place.live(0));
+        let end = process(kill, || place.live(0, false));
         if end.killed {
             // Somebody else says it, and the slices of those end who sleep through it.
-            process(None, || place.live(0));
+            process(None, || place.live(0, true));
             place.futex.let_time_pass();
         }
         others.into_iter().for_each(|thread| thread.join().unwrap());
+        // What nobody takes is there in the end, whoever has died.
+        let of = |kind: fn(&Step) -> u64| {
+            self.people.iter().flat_map(|steps| *steps).fold(0, |mask, step| mask | kind(step))
+        };
+        let raised = of(|step| if let Raise(mask) = *step { mask } else { 0 });
+        let taken = of(|step| if let Take(mask) = *step { mask } else { 0 });
+        let kept = raised & !taken;
+        assert_eq!(place.flags().value() & kept, kept, "a flag is lost");
         end
     }
 }
@@ -173,10 +185,24 @@ pub const UNDISTURBED: &[Signals] = &[
     },
 ];
 
-/// A raiser dies, or a taker.
-pub const DEATHS: &[Signals] = &[Signals {
-    name: "flags: the raiser dies",
-    people: &[&[Raise(1), Raise(2)], &[All(3)]],
-    dies: true,
-    preemptions: 2,
-}];
+/// A raiser dies, or one who waits, or a taker.
+pub const DEATHS: &[Signals] = &[
+    Signals {
+        name: "flags: the raiser dies",
+        people: &[&[Raise(1), Raise(2)], &[All(3)]],
+        dies: true,
+        preemptions: 2,
+    },
+    Signals {
+        name: "flags: a taker dies beside one who waits",
+        people: &[&[Take(1)], &[Raise(1), Raise(2)], &[Any(2)]],
+        dies: true,
+        preemptions: 1,
+    },
+    Signals {
+        name: "flags: one who waits dies beside another",
+        people: &[&[Any(1)], &[Raise(1)], &[Any(1)]],
+        dies: true,
+        preemptions: 1,
+    },
+];
