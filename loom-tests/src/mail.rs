@@ -3,16 +3,17 @@
 use crate::explore::{End, explore, explore_kills, process};
 use crate::futex::Futex;
 use annulus::protocol::Blocked;
-use annulus::protocol::claims::{Claims, words_for};
+use annulus::protocol::claims::{Claims, Outcome, resolve, words_for};
 use annulus::protocol::layout::{ACTIVE, Entry, Half, RECEIVES};
 use annulus::protocol::mailbox::{
     Berth, Found, Mail, Notifier, RecvCursor, Select, SendCursor, Whom, is_removed, mark_removed,
-    shape,
+    raise, shape,
 };
 use annulus::protocol::park::{self, Sleep};
-use annulus::sync::{AtomicU32, Edge, Ordering, Word, model};
+use annulus::sync::{AtomicU32, Edge, Ordering, Word, model, spin_hint};
 use loom::sync::Arc;
 use loom::thread;
+use std::cell::Cell;
 
 const TYPES: usize = 2;
 const LONGEST: usize = 8;
@@ -211,8 +212,10 @@ impl Office {
                     break Some(found);
                 }
                 let epoch = &berth.peer.presence.epoch;
-                let woken = self.futex(epoch).wait_for(epoch, sleep.expected(), berth.bits);
-                assert!(woken, "the slice ends");
+                if !self.futex(epoch).wait_for(epoch, sleep.expected(), berth.bits) {
+                    // The end of a slice.
+                    spin_hint();
+                }
                 slept = true;
             };
             let more = found.is_some_and(|found| cursor.is_plenty(mail, &found));
@@ -220,6 +223,20 @@ impl Office {
                 self.futex(park::ring(berth.peer)).wake(1);
             }
         }
+    }
+
+    /// What the library's `remove` does.
+    fn remove(&self) {
+        assert!(mark_removed(&self.receiver));
+        for (_, peer) in self.berths() {
+            self.futex(park::ring(peer)).wake_all();
+        }
+    }
+
+    /// Ends the slices of all who sleep.
+    fn let_time_pass(&self) {
+        let lanes = self.lanes.iter().map(|lane| &lane.futex);
+        lanes.chain([&self.for_any, &self.for_some]).for_each(Futex::let_time_pass);
     }
 
     fn try_receive_once(&self, own: usize, select: Select) -> Option<Letter> {
@@ -394,15 +411,53 @@ fn looked_at(office: &Arc<Office>) {
     model::reads_at_risk(false);
 }
 
+/// A receiver is killed while it receives. What it has not taken, the next one gets, who has resolved what the dead one
+/// has left in both lanes; nobody gets a message that another one had.
+fn a_receiver_dies(office: &Arc<Office>, kill: Option<usize>) -> End {
+    const VICTIM: usize = 2;
+    office.send(0, &[(0, 0), (1, 1)]);
+    let first = Cell::new(None);
+    let end = process(kill, || first.set(office.try_receive_once(VICTIM, Select::Any)));
+    let lanes = office.claims(3);
+    let mail = office.mail(&lanes);
+    let mut cursor = RecvCursor::new(mail, LONGEST, office.capacity, 3);
+    if end.killed {
+        for lane in &lanes {
+            let is_alive = |other| other != VICTIM;
+            let outcome = resolve(lane, shape(LONGEST), office.capacity, VICTIM, is_alive);
+            assert!(matches!(outcome, Outcome::Resolved(_)), "nobody else has anything");
+        }
+        raise(&office.receiver);
+    }
+    let mut received: Vec<Letter> = first.get().into_iter().collect();
+    while let Some(letter) = office.try_receive((mail, &mut cursor), Select::Any) {
+        received.push(letter);
+    }
+    let both = [Letter { lane: 0, nth: 0 }, Letter { lane: 1, nth: 1 }];
+    // It has taken the first one, or nobody has.
+    assert!(received == both || end.killed && received == both[1..], "{received:?}");
+    end
+}
+
+/// Who removes it is killed on the way. Whoever waits hears of it all the same, when its slice ends at the latest.
+fn who_removes_dies(office: &Arc<Office>, kill: Option<usize>) -> End {
+    let waiter = beside(office, |office| assert_eq!(office.receive(3, Select::Type(2)), None));
+    let end = process(kill, || office.remove());
+    if end.killed {
+        // It has removed it, or the next one does.
+        mark_removed(&office.receiver);
+        office.let_time_pass();
+    }
+    waiter.join().unwrap();
+    end
+}
+
 /// Whoever waits hears of the removal, and nobody waits after it.
 fn removal_is_heard(office: &Arc<Office>) {
     let waiters = [(2, Select::Any), (3, Select::Type(2))].map(|(own, select)| {
         beside(office, move |office| assert_eq!(office.receive(own, select), None))
     });
-    assert!(mark_removed(&office.receiver));
-    for (_, peer) in office.berths() {
-        office.futex(park::ring(peer)).wake_all();
-    }
+    office.remove();
     waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
 }
 
@@ -414,7 +469,7 @@ impl Mailroom {
     }
 }
 
-/// A model of which the sender is killed.
+/// A model of which somebody is killed: the sender, if nothing else is said.
 #[derive(Clone, Copy, Debug)]
 pub struct Accident {
     /// What it shows.
@@ -423,7 +478,7 @@ pub struct Accident {
     pub preemptions: usize,
     /// Messages of each type that there is room for.
     pub capacity: usize,
-    /// What happens, with the sender's death after so many accesses; the sender's end.
+    /// What happens, with somebody's death after so many accesses; that one's end.
     pub scene: fn(&Arc<Office>, Option<usize>) -> End,
 }
 
@@ -436,7 +491,7 @@ impl Accident {
         });
     }
 
-    /// Explores it with the sender killed at each of its accesses.
+    /// Explores it with that one killed at each of its accesses.
     pub fn run_with_kills(&self) {
         let Self { name, preemptions, capacity, scene } = *self;
         explore_kills(name, Some(preemptions), move |kill| {
@@ -470,6 +525,22 @@ pub const ACCIDENTS: &[Accident] = &[
         preemptions: 1,
         capacity: 2,
         scene: no_second_look,
+    },
+];
+
+/// The models of others' deaths.
+pub const DEATHS: &[Accident] = &[
+    Accident {
+        name: "mailbox: a receiver dies, and another one comes",
+        preemptions: 1,
+        capacity: 1,
+        scene: a_receiver_dies,
+    },
+    Accident {
+        name: "mailbox: who removes it dies",
+        preemptions: 2,
+        capacity: 1,
+        scene: who_removes_dies,
     },
 ];
 
