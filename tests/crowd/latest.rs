@@ -16,6 +16,10 @@ use crate::torture::waiting;
 
 const WORDS: usize = 64;
 type Value = [u64; WORDS];
+/// Writes the value of a version, by the type or as bytes.
+type Write = Box<dyn FnMut(u64) -> Result<u64, LatestError>>;
+/// Waits for another value, in the same way.
+type Await = Box<dyn FnMut(&mut Value) -> Result<u64, LatestError>>;
 
 /// Who has an entry: some read all the time, some wait for changes.
 const READERS: usize = 2;
@@ -49,14 +53,13 @@ fn bare(fd: &OwnedFd) -> UntypedLatest {
 }
 
 fn write_all(fd: &OwnedFd, books: &SharedWords, random: u64) {
-    let (before, mut write): (u64, Box<dyn FnMut(u64) -> Result<u64, LatestError>>) =
-        if random.is_multiple_of(2) {
-            let mut tx = typed(fd).writer().expect("the role is free");
-            (tx.version(), Box::new(move |version| tx.write(&value(version))))
-        } else {
-            let mut tx = bare(fd).writer().expect("the role is free");
-            (tx.version(), Box::new(move |version| tx.set(bytemuck::bytes_of(&value(version)))))
-        };
+    let (before, mut write): (u64, Write) = if random.is_multiple_of(2) {
+        let mut tx = typed(fd).writer().expect("the role is free");
+        (tx.version(), Box::new(move |version| tx.write(&value(version))))
+    } else {
+        let mut tx = bare(fd).writer().expect("the role is free");
+        (tx.version(), Box::new(move |version| tx.set(bytemuck::bytes_of(&value(version)))))
+    };
     // One that was killed may have written one more.
     let written = books[WRITTEN].load(Relaxed);
     assert!((written..=written + 1).contains(&before), "{before} after {written}");
@@ -89,18 +92,17 @@ fn read_all(fd: &OwnedFd, books: &SharedWords, random: u64) {
 
 fn sleep_for_all(fd: &OwnedFd, books: &SharedWords, random: u64) {
     let mut found = value(0);
-    let mut wait: Box<dyn FnMut(&mut Value) -> Result<u64, LatestError>> =
-        if random.is_multiple_of(2) {
-            let mut rx = typed(fd).reader().expect("an entry").with_wait(waiting(random / 2));
-            Box::new(move |found| {
-                *found = rx.wait_for_change_timeout(SLICE)?;
-                Ok(rx.version())
-            })
-        } else {
-            let mut rx = bare(fd).reader().expect("an entry");
-            rx.set_wait(waiting(random / 2));
-            Box::new(move |found| rx.wait_for_change(bytemuck::bytes_of_mut(found), Some(SLICE)))
-        };
+    let mut wait: Await = if random.is_multiple_of(2) {
+        let mut rx = typed(fd).reader().expect("an entry").with_wait(waiting(random / 2));
+        Box::new(move |found| {
+            *found = rx.wait_for_change_timeout(SLICE)?;
+            Ok(rx.version())
+        })
+    } else {
+        let mut rx = bare(fd).reader().expect("an entry");
+        rx.set_wait(waiting(random / 2));
+        Box::new(move |found| rx.wait_for_change(bytemuck::bytes_of_mut(found), Some(SLICE)))
+    };
     let mut last = 0;
     while books[STOP].load(Relaxed) == 0 {
         let before = books[SEEN].load(Acquire);
