@@ -415,9 +415,10 @@ impl<R: Kind> Attach<R> {
         Self { expected, ring: PhantomData }
     }
 
-    /// The same for one of several kinds, of which [`Kind::opened`] accepts some.
-    pub(crate) fn any() -> Self {
-        Self { expected: Expected::default(), ring: PhantomData }
+    /// Accepts another kind as well.
+    pub(crate) fn or(mut self, kind: RingKind) -> Self {
+        self.expected.or = Some(kind);
+        self
     }
 
     /// Insists on this label. Default: any.

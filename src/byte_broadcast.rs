@@ -56,15 +56,6 @@ impl Kind for ByteBroadcast {
     fn in_segment(Sealed(segment): Sealed) -> Self {
         Self { segment }
     }
-
-    fn opened(Sealed(segment): Sealed) -> Result<Self, SetupError> {
-        let kind = segment.spec.kind;
-        if kind.is_broadcast() {
-            return Ok(Self { segment });
-        }
-        let expected = RingKind::ByteBroadcast.describe();
-        Err(SetupError::Kind { expected, actual: kind.describe().to_owned() })
-    }
 }
 
 impl Builder<ByteBroadcast> {
@@ -102,7 +93,7 @@ impl ByteBroadcast {
 
     /// Starts to open a broadcast that exists, with more to insist on than [`open`](Self::open).
     pub fn attach() -> Attach<Self> {
-        Attach::any()
+        Attach::new(RingKind::ByteBroadcast, None).or(RingKind::Broadcast)
     }
 
     /// Opens the broadcast behind a descriptor that was inherited or received; the descriptor is closed.

@@ -164,6 +164,16 @@ fn others_are_refused_by_name_and_inspection_names_it() {
     assert_eq!((seen.stats.sent, seen.stats.length), (1, 1));
 }
 
+/// Whoever asks for a broadcast and meets something else has not been a user of it: a name that waits for its first one stays.
+#[test]
+fn who_is_refused_takes_no_name_away() {
+    let place = Place::name(&unique("byte-broadcast-refused")).unwrap();
+    ByteRing::builder(1000).create(place.clone()).unwrap().keep();
+    let refused = ByteBroadcast::open(place.clone());
+    assert!(matches!(refused, Err(SetupError::Kind { .. })), "{refused:?}");
+    assert!(ByteRing::open(place).is_ok());
+}
+
 /// A length that no sender has written: the receiver says so, and copies nothing that is not its own.
 #[test]
 fn a_length_that_cannot_be_is_damage() {

@@ -2,7 +2,7 @@
 
 mod processes;
 
-use annulus::{ByteRing, ConnectError, Ring, Role, SetupError};
+use annulus::{ByteBroadcast, ByteRing, ConnectError, Ring, Role, SetupError};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use processes::{PATIENCE, fork};
@@ -134,6 +134,9 @@ fn a_ticket_is_good_once_and_for_what_it_was_made() {
     assert!(matches!(error, ConnectError::Ring(SetupError::Label { .. })), "{error:?}");
     let (_unused, wrong) = ticket();
     let error = ByteRing::attach().from_ticket(wrong).unwrap_err();
+    assert!(matches!(error, ConnectError::Ring(SetupError::Kind { .. })), "{error:?}");
+    let (_unused, wrong) = ticket();
+    let error = ByteBroadcast::attach().from_ticket(wrong).unwrap_err();
     assert!(matches!(error, ConnectError::Ring(SetupError::Kind { .. })), "{error:?}");
     let (unused, kept) = ticket();
     let late = unused.join(Duration::from_millis(5));

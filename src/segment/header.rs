@@ -152,7 +152,7 @@ impl RingKind {
         matches!(self, Self::Broadcast | Self::ByteBroadcast)
     }
 
-    pub(crate) fn describe(self) -> &'static str {
+    fn describe(self) -> &'static str {
         match self {
             Self::Slots => "messages of one size",
             Self::Bytes => "messages of any size",
@@ -666,6 +666,8 @@ fn read_bytes(words: &[AtomicU64], bytes: &mut [u8]) {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Expected {
     pub(crate) kind: Option<RingKind>,
+    /// Another kind that will do.
+    pub(crate) or: Option<RingKind>,
     pub(crate) topology: Option<Topology>,
     /// Size and alignment of a message.
     pub(crate) message: Option<(usize, usize)>,
@@ -678,7 +680,7 @@ impl Expected {
     /// Checks what the header says.
     pub(crate) fn check(&self, spec: &Spec) -> Result<(), SetupError> {
         if let Some(kind) = self.kind {
-            if kind != spec.kind {
+            if kind != spec.kind && self.or != Some(spec.kind) {
                 return Err(SetupError::Kind {
                     expected: kind.describe(),
                     actual: spec.kind.describe().to_owned(),
