@@ -2,10 +2,14 @@
 
 mod support;
 
+use annulus::{ByteBroadcast, Mailbox, Place, Select};
 use nix::sys::signal::Signal;
-use std::io::{BufRead, BufReader, Write};
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 use support::{DEADLINE, Name, Running, annulus, eventually, inspect, run, run_with_input, start};
 
 /// The lines of a running command as they come.
@@ -121,6 +125,67 @@ fn a_mailbox_is_followed_beside_its_receivers() {
     follower.signal(Signal::SIGTERM);
     assert_eq!(follower.wait().code, 130);
     assert!(lines.try_recv().is_err());
+}
+
+/// Takes and sends as fast as it can, so that what a look counts moves under it.
+#[test]
+fn what_others_take_meanwhile_makes_nothing_seen_twice() {
+    let name = Name::created(&["--kind", "mailbox", "--types", "2", "--capacity", "32"]);
+    let mailbox = Mailbox::open(Place::name(&name).unwrap()).unwrap();
+    let (mut tx, mut rx) = (mailbox.sender().unwrap(), mailbox.receiver().unwrap());
+    let (follower, lines) = lines_of(annulus(&["tail", &name, "-f"]));
+    let (mut seen, mut sent, mut buffer) = (HashSet::new(), 0_u32, [0; 1024]);
+    while seen.len() < 3000 {
+        for kind in [1, 2, 1] {
+            tx.send(kind, format!("{sent}\n").as_bytes()).unwrap();
+            sent += 1;
+        }
+        while mailbox.len() > 24 {
+            rx.try_recv(Select::Any, &mut buffer).unwrap();
+        }
+        for line in lines.try_iter() {
+            assert!(seen.insert(line.clone()), "{line} again, after {} others", seen.len());
+        }
+    }
+    follower.signal(Signal::SIGINT);
+    assert_eq!(follower.wait().code, 130);
+}
+
+#[test]
+fn a_sender_that_never_stops_keeps_nobody() {
+    let name = Name::created(&["--kind", "broadcast", "--capacity", "16", "--persistent"]);
+    let news = ByteBroadcast::open(Place::name(&name).unwrap()).unwrap();
+    let mut tx = news.sender().unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _end = Raised(&is_over);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                tx.send(&[b'x'; 1000]).unwrap();
+            }
+        });
+        // It is shown no more than was there, though more comes than its reader takes.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = annulus(&["tail", &name]);
+        command.stdout(writer);
+        let tail = start(command);
+        scope.spawn(move || {
+            let mut some = [0; 4096];
+            while reader.read(&mut some).unwrap() > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        assert_eq!(tail.wait().code, 0);
+    });
+}
+
+/// Raises a flag when it goes, also in a panic.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

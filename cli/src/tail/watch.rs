@@ -52,8 +52,9 @@ enum Eye {
         side: Box<MailReceiver>,
         arrivals: Box<Subscription>,
         select: Select,
-        /// Numbers of the messages that were seen and are still there.
-        seen: HashSet<u64>,
+        /// Numbers of the messages that were seen in the last look, and in the one before: a look can miss one, when others
+        /// are taken meanwhile.
+        seen: [HashSet<u64>; 2],
         message: Vec<u8>,
     },
     Broadcast(Box<ByteBroadcastReceiver>),
@@ -163,7 +164,7 @@ impl Eye {
                     side: Box::new(side),
                     arrivals: Box::new(arrivals),
                     select,
-                    seen: HashSet::new(),
+                    seen: Default::default(),
                     message: vec![0; mailbox.longest()],
                 }
             }
@@ -203,29 +204,40 @@ impl Eye {
             }
             Self::Mailbox { side, select, seen, message, .. } => {
                 let mut there = HashSet::new();
-                loop {
-                    match side.try_peek(*select, there.len(), message) {
-                        // The index is of about now: what was taken meanwhile moved others to where it was seen before.
-                        Ok(letter) if !there.insert(letter.number) => break,
-                        Ok(letter) if seen.contains(&letter.number) => {}
+                for index in 0.. {
+                    signals::check()?;
+                    match side.try_peek(*select, index, message) {
+                        // The index is of about now: what came meanwhile moves others to where they are seen again.
+                        Ok(letter) if !there.insert(letter.number) => {}
+                        Ok(letter) if seen.iter().any(|seen| seen.contains(&letter.number)) => {}
                         Ok(letter) => each(&message[..letter.length])?,
                         Err(MailRecvError::Empty) => break,
                         Err(error) => return Err(no_letter(name, error)),
                     }
                 }
-                *seen = there;
+                seen.swap(0, 1);
+                seen[0] = there;
                 Ok(())
             }
-            Self::Broadcast(side) => loop {
-                match side.try_recv() {
-                    Ok(message) => each(message)?,
-                    Err(BroadcastRecvError::Lagged(missed)) => {
-                        complain(&missed_sentence(name, missed));
+            Self::Broadcast(side) => {
+                // No more than it holds: a sender that is faster than our output would keep us here.
+                let mut left = side.broadcast().capacity();
+                while left > 0 {
+                    signals::check()?;
+                    match side.try_recv() {
+                        Ok(message) => {
+                            left -= 1;
+                            each(message)?;
+                        }
+                        Err(BroadcastRecvError::Lagged(missed)) => {
+                            complain(&missed_sentence(name, missed));
+                        }
+                        Err(BroadcastRecvError::Empty) => break,
+                        Err(error) => return Err(no_message(name, error)),
                     }
-                    Err(BroadcastRecvError::Empty) => return Ok(()),
-                    Err(error) => return Err(no_message(name, error)),
                 }
-            },
+                Ok(())
+            }
             Self::Latest { side, seen, value } => {
                 let mut version = side.read(value);
                 if version.is_ok_and(|version| version == *seen) {
