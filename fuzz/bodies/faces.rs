@@ -1,6 +1,7 @@
 //! Broadcasts and variables as bytes: calls against plain queues and a plain variable, and then with whatever words others
 //! may write. (By their types: `broadcast`, `latest`.)
 
+use super::effort::Effort;
 use super::input::Input;
 use super::{broadcast, latest};
 use annulus::{
@@ -8,8 +9,7 @@ use annulus::{
     Delivery, LatestError, Place, Start, UntypedLatest, UntypedLatestReader, UntypedLatestWriter,
 };
 use std::fs::File;
-use std::time::{Duration, Instant};
-
+use std::time::Duration;
 
 /// Makes calls, and asks a model what each must answer. Then somebody writes the words that users share, and calls only
 /// have to answer.

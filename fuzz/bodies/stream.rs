@@ -1,13 +1,14 @@
 //! A stream of bytes: reads and writes against a plain queue of what each write wrote, and then with whatever words
 //! others may write.
 
+use super::effort::Effort;
 use super::input::Input;
 use annulus::{ByteRing, Ending, Place, Stream, StreamReader, StreamWriter, Topology};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const PAGE: usize = 4096;
 /// Writers that there may be at a time.
