@@ -52,9 +52,11 @@ enum Eye {
         side: Box<MailReceiver>,
         arrivals: Box<Subscription>,
         select: Select,
-        /// Numbers of the messages that were seen in the last look, and in the one before: a look can miss one, when others
-        /// are taken meanwhile.
-        seen: [HashSet<u64>; 2],
+        /// Numbers of the messages that were seen, also of some that are gone: while others take, a look misses messages
+        /// that are there.
+        seen: HashSet<u64>,
+        /// How many messages can be there.
+        most: usize,
         message: Vec<u8>,
     },
     Broadcast(Box<ByteBroadcastReceiver>),
@@ -164,7 +166,8 @@ impl Eye {
                     side: Box::new(side),
                     arrivals: Box::new(arrivals),
                     select,
-                    seen: Default::default(),
+                    seen: HashSet::new(),
+                    most: mailbox.capacity() * mailbox.types(),
                     message: vec![0; mailbox.longest()],
                 }
             }
@@ -202,21 +205,24 @@ impl Eye {
                 }
                 peeked(name, looked)
             }
-            Self::Mailbox { side, select, seen, message, .. } => {
+            Self::Mailbox { side, select, seen, most, message, .. } => {
                 let mut there = HashSet::new();
                 for index in 0.. {
                     signals::check()?;
                     match side.try_peek(*select, index, message) {
                         // The index is of about now: what came meanwhile moves others to where they are seen again.
                         Ok(letter) if !there.insert(letter.number) => {}
-                        Ok(letter) if seen.iter().any(|seen| seen.contains(&letter.number)) => {}
+                        Ok(letter) if !seen.insert(letter.number) => {}
                         Ok(letter) => each(&message[..letter.length])?,
                         Err(MailRecvError::Empty) => break,
                         Err(error) => return Err(no_letter(name, error)),
                     }
                 }
-                seen.swap(0, 1);
-                seen[0] = there;
+                if seen.len() > 4 * *most {
+                    let newest = seen.iter().copied().max().unwrap_or(0);
+                    let recent = newest.saturating_sub(2 * *most as u64);
+                    seen.retain(|number| *number >= recent || there.contains(number));
+                }
                 Ok(())
             }
             Self::Broadcast(side) => {
