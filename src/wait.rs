@@ -46,7 +46,7 @@ const WORK_SLICE: Duration = Duration::from_millis(5);
 const PEER_SLICE: Duration = Duration::from_millis(20);
 /// Spin hints between two attempts: whoever looks more often takes the line away from a peer that is
 /// about to write to it.
-const HINTS: u32 = 4;
+const HINTS: u32 = 2;
 /// Attempts between two looks at the clock.
 pub(crate) const ATTEMPTS_PER_LOOK: u32 = 64;
 /// How long a spinner trusts that its peer lives.

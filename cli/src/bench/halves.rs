@@ -7,6 +7,8 @@ use super::tally::{Round, Tally, median};
 
 /// A round trip of the split form, in those of the floor.
 const ROUND_TRIP: Goal = Goal::AtMost(1.15);
+/// The largest message that is one line with its stamp, as the floor is.
+const ONE_LINE: usize = 56;
 /// Its rate, in that of the shared form.
 const RATE: Goal = Goal::AtLeast(0.95);
 
@@ -32,8 +34,8 @@ pub fn goals(measured: &[(&Row, &Tally)], floor: &Tally, floors: usize) -> Vec<B
         let Carrier::Own(Own::Split, wait) = row.carrier else { continue };
         let shared = Row { carrier: Carrier::Own(Own::Ring, wait), ..*row };
         let rounds = || split.rounds.iter();
-        // On one processor nobody spins, and the floor is that of two.
-        if wait == Waiting::Spin && !row.one_cpu {
+        // On one processor nobody spins, and the floor is that of two; it is one line each way.
+        if wait == Waiting::Spin && !row.one_cpu && row.size <= ONE_LINE {
             let times = rounds().zip(&floors);
             let times = times.filter_map(|(round, floor)| Some(round.p50_ns()? as f64 / (*floor)?));
             let what = format!("{}, round trip over the floor", row.describe());
