@@ -69,6 +69,7 @@ impl Budget {
     }
 
     /// Called when spinning brought something: before the first look at the clock, or `late`.
+    #[inline]
     pub(crate) fn paid(&mut self, late: bool) {
         let Some(naps) = &mut self.naps else {
             self.spin = (self.spin * 2).min(LONGEST_SPIN);

@@ -677,8 +677,21 @@ impl ByteReceiver {
         }
     }
 
+    /// Stays for a moment where no message is, for one who waits.
+    #[inline(always)]
+    fn linger(&mut self) {
+        let Cursor::Sole(cursor) = &mut self.cursor else { return };
+        if self.side.is_admitted()
+            && self.side.may_linger()
+            && cursor.linger(memory(&self.side.attached))
+        {
+            self.side.lingered();
+        }
+    }
+
     #[inline(always)]
     fn span_until(&mut self, deadline: impl FnOnce() -> Option<Instant>) -> Result<Span, Failure> {
+        self.linger();
         match self.try_span() {
             Err(Failure::NotReady) => {
                 self.wait_for_message(deadline())?;
@@ -780,6 +793,7 @@ impl ByteReceiver {
         deadline: impl FnOnce() -> Option<Instant>,
         mut read: impl FnMut(&[Word], usize) -> Result<usize, E>,
     ) -> Result<Result<usize, E>, Failure> {
+        self.linger();
         match self.try_take(&mut read) {
             Err(Failure::NotReady) => {
                 self.wait_for_message(deadline())?;

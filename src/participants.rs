@@ -32,6 +32,8 @@ const PAUSES: u32 = 7;
 const POLLS_PER_PROBE: u32 = 1024;
 /// A generation that no process has: the handle needs a closer look before it is used.
 const SUSPECT: u32 = 0;
+/// Waits that yielded the processor, between two looks at whether it is still the same.
+const YIELDS_PER_LOOK: u32 = 64;
 /// Spins running that end at once after a yield before those who end them are taken for neighbours.
 const HANDED_OVER: u8 = 4;
 
@@ -98,10 +100,36 @@ pub(crate) struct Participant {
     was_neighbour: bool,
     /// Spins running that brought something at once after it had let others run.
     handed_over: u8,
+    yields: Yields,
+    /// Whether what it has waited for came though nobody else ran on its processor, whatever the peer says.
+    is_alone: bool,
     pub(crate) wait: Wait,
     pub(crate) budget: Budget,
     /// What makes the role this side's; gone only while dropping.
     lock: Option<Hold>,
+}
+
+/// Waits that yielded the processor, since the last look at whether anybody else ran there.
+#[derive(Debug, Default)]
+struct Yields {
+    waits: u32,
+    /// How often the thread had been switched away at that look.
+    switches: u64,
+}
+
+impl Yields {
+    /// Counts one more; when it is time for a look, whether hardly any of them let somebody run. `switches` says how often
+    /// this thread has been switched away.
+    fn count(&mut self, switches: impl FnOnce() -> u64) -> Option<bool> {
+        self.waits += 1;
+        if self.waits < YIELDS_PER_LOOK {
+            return None;
+        }
+        self.waits = 0;
+        let now = switches();
+        let before = std::mem::replace(&mut self.switches, now);
+        Some(now.wrapping_sub(before) < u64::from(YIELDS_PER_LOOK / 2))
+    }
 }
 
 /// What makes a role this process's.
@@ -244,6 +272,8 @@ impl Participant {
             rang_last: false,
             was_neighbour: false,
             handed_over: 0,
+            yields: Yields::default(),
+            is_alone: false,
             wait: Wait::default(),
             budget: Budget::default(),
             lock: Some(lock),
@@ -451,6 +481,7 @@ impl Participant {
     /// Tells the peer which processor this thread is bound to, if it is bound to one.
     pub(crate) fn look_at_processors(&mut self) {
         self.pinned = cpu::pinned_to().map_or(0, |cpu| u64::from(cpu) + 1);
+        self.is_alone = false;
         if !self.attached.segment().spec.topology.is_shared() {
             self.sign_processor(self.own());
         }
@@ -467,12 +498,39 @@ impl Participant {
     pub(crate) fn shares_processor(&self, peer: &Half) -> bool {
         let is_shared = self.attached.segment().spec.topology.is_shared();
         let is_told = !is_shared || self.wait != Wait::Spin;
-        if self.pinned == 0 || !is_told || self.rang_last {
+        if self.pinned == 0 || self.is_alone || !is_told || self.rang_last {
             return false;
         }
         match peer.presence.pinned.load(Ordering::Relaxed) {
             0 => is_shared && self.was_neighbour,
             rang => rang == self.pinned,
+        }
+    }
+
+    /// Whether a moment's look is no loss where this side waits: it would spin, and keeps nobody from the processor.
+    #[inline(always)]
+    pub(crate) fn may_linger(&self) -> bool {
+        let wants = self.wait != Wait::Block || !self.budget.spin().is_zero();
+        let pinned = self.pinned;
+        let is_free = || self.peer().presence.pinned.load(Ordering::Relaxed) != pinned;
+        wants && (pinned == 0 || self.is_alone || is_free())
+    }
+
+    /// Called when the moment brought something.
+    #[inline(always)]
+    pub(crate) fn lingered(&mut self) {
+        if self.wait != Wait::Spin {
+            self.budget.paid(false);
+        }
+    }
+
+    /// Called when a wait that yielded the processor has brought something.
+    #[cold]
+    pub(crate) fn yielded(&mut self) {
+        if let Some(is_alone) = self.yields.count(cpu::switches) {
+            // The handles may have been moved to threads that are bound elsewhere. The peer says so only when it waits, too.
+            self.look_at_processors();
+            self.is_alone = is_alone;
         }
     }
 
@@ -787,6 +845,24 @@ impl Drop for Participant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_never_switched_away_shares_its_processor_with_nobody() {
+        let mut yields = Yields::default();
+        let mut waits = |switches| (0..YIELDS_PER_LOOK).find_map(|_| yields.count(|| switches));
+        // What was before the first wait does not count as none.
+        assert_eq!(waits(1000), Some(false));
+        assert_eq!(waits(1000 + u64::from(YIELDS_PER_LOOK)), Some(false));
+        assert_eq!(waits(1000 + u64::from(YIELDS_PER_LOOK) + 3), Some(true));
+        assert_eq!(waits(2000), Some(false));
+    }
+
+    #[test]
+    fn looks_are_few() {
+        let mut yields = Yields::default();
+        let looks = (0..10 * YIELDS_PER_LOOK).filter(|_| yields.count(|| 0).is_some()).count();
+        assert_eq!(looks, 10);
+    }
 
     /// What `patiently` makes of answers, the last of them repeated: its own, questions, pauses.
     fn ask_all(answers: &[Outcome]) -> (Outcome, usize, Vec<Duration>) {

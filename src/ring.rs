@@ -596,6 +596,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     #[inline(always)]
     fn take_until(&mut self, deadline: impl Fn() -> Option<Instant>) -> Result<T, Failure> {
         let mut until = None;
+        self.slots.linger();
         loop {
             match self.take() {
                 Err(Failure::NotReady) => {}

@@ -328,6 +328,18 @@ impl<S: Shape> SlotReceiver<S> {
         }
     }
 
+    /// Stays for a moment where no message is, for one who waits.
+    #[inline(always)]
+    pub(crate) fn linger(&mut self) {
+        if !self.side.is_express() {
+            return;
+        }
+        let Cursor::Cells(cursor) = &mut self.cursor else { return };
+        if self.side.may_linger() && cursor.linger(memory(&self.side.attached), self.shape) {
+            self.side.lingered();
+        }
+    }
+
     /// Receives a message into `to` from a ring with a shared side, if that takes no more than a look and a claim.
     ///
     /// # Safety

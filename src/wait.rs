@@ -206,8 +206,10 @@ fn spin<R>(
         match attempt(side, if due || yields { Look::Exact } else { Look::Released }) {
             Err(Failure::NotReady) => {}
             done => {
-                // What yields bring says nothing of spins.
-                if !forever && !yields {
+                if yields {
+                    side.yielded();
+                } else if !forever {
+                    // What yields bring says nothing of spins.
                     side.budget.paid(start.is_some());
                     side.spun(start.is_some() && attempts.is_multiple_of(ATTEMPTS_PER_LOOK));
                 }

@@ -13,6 +13,13 @@ const LONGEST: u32 = 64;
 /// Occasions that are passed over after the shortest pause did not pay.
 const PATIENCE: u32 = 32;
 
+/// Looks at what the other side is about to write, before a side that waits makes itself ready for longer: less than a
+/// microsecond or two.
+const MOMENT: u32 = 64;
+/// Looks with one spin hint between two of them: an answer from a near processor is there by then. A far one takes longer
+/// where the line is looked at more often.
+const NEAR: u32 = 8;
+
 /// What a side remembers of its pauses.
 #[derive(Debug)]
 pub struct Pace {
@@ -36,6 +43,23 @@ impl Pace {
     #[inline]
     pub fn is_stream(&self, position: u64) -> bool {
         HAS_TIME && position.wrapping_sub(self.since) > 1
+    }
+
+    /// Stays for a moment if this side, at `position` in messages, is in a conversation, in which the answer is likely on its
+    /// way: repeats `is_there` until it says so. Whether it did.
+    ///
+    /// Nothing but the look lies between the answer and its being seen: what a wait begins and ends with takes about as
+    /// long as a line takes between two near processors.
+    #[inline(always)]
+    pub fn linger(&mut self, position: u64, is_there: impl Fn() -> bool) -> bool {
+        self.since = position;
+        (0..MOMENT).any(|look| {
+            spin_hint();
+            if look >= NEAR {
+                spin_hint();
+            }
+            is_there()
+        })
     }
 
     /// Called when this side, at `position` in messages, has come close to the other: pauses if there is

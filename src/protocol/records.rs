@@ -25,7 +25,7 @@ use super::pace::Pace;
 use super::room::{self, Edges, Look, Releases, Room};
 use super::{Blocked, release_period};
 use crate::payload::{self, AHEAD, LINE, WORD};
-use crate::sync::{Edge, Ordering, Word, prefetch_for_read};
+use crate::sync::{Edge, HAS_TIME, Ordering, Word, prefetch_for_read};
 
 /// The longest message of any ring: a length has 32 bits.
 pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
@@ -216,8 +216,8 @@ impl SendCursor {
         Ok(Self { tail, offset, messages, owned: tail, room, size })
     }
 
-    /// Finds room for a message of `len` bytes, which must be at most [`max_message`]. Nobody sees
-    /// anything of it before [`commit`](Self::commit).
+    /// Finds room for a message of `len` bytes, which must be at most [`max_message`], and writes the zero that follows it. Nobody
+    /// sees anything of it before [`commit`](Self::commit).
     ///
     /// `NotReady` may have published a pad: whoever waits for messages must be notified all the same.
     #[inline(always)]
@@ -232,6 +232,10 @@ impl SendCursor {
             self.pad(mem.sender, mem.receiver, mem.words, look)?;
         }
         self.find_room(mem, need, look)?;
+        // Before the payload, not after it: it may lie on the next line, and a receiver that looks for the header would take
+        // that one's line meanwhile. Relaxed: R1 carries it.
+        let next = self.offset + need;
+        header(mem.words, if next == self.size { 0 } else { next }).store(0, Ordering::Relaxed);
         Ok(Span { start: (self.offset + HEADER) / WORD, len })
     }
 
@@ -267,16 +271,12 @@ impl SendCursor {
         Ok(())
     }
 
-    /// Publishes the message whose payload has been written into `span`.
+    /// Publishes the message whose payload has been written into `span`, which was reserved last.
     #[inline(always)]
     pub fn commit(&mut self, mem: Records<'_>, span: Span) {
         let need = record(span.len);
-        let offset = self.offset;
-        let next = offset + need;
-        // Relaxed: R1 on the next line carries it.
-        header(mem.words, if next == self.size { 0 } else { next }).store(0, Ordering::Relaxed);
         // R1 record: the payload, and the zero after it.
-        header(mem.words, offset).store(DATA | span.len as u64, Edge::RecordStore.store());
+        header(mem.words, self.offset).store(DATA | span.len as u64, Edge::RecordStore.store());
         self.messages = self.messages.wrapping_add(1);
         mem.sender.cursor.messages.store(self.messages, Ordering::Relaxed);
         self.step(mem, need);
@@ -394,6 +394,17 @@ impl RecvCursor {
                 done => return done,
             }
         }
+    }
+
+    /// Stays at an empty ring for a moment if the messages come one at a time; whether that brought something to look at.
+    #[inline(always)]
+    pub fn linger(&mut self, mem: Records<'_>) -> bool {
+        let header = header(mem.words, self.offset);
+        if !HAS_TIME || self.pace.is_stream(self.messages) || header.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        self.streaming = false;
+        self.pace.linger(self.messages, || header.load(Ordering::Relaxed) != 0)
     }
 
     /// The length of the oldest message; a look that takes no time if there is none.

@@ -1,4 +1,4 @@
-//! Which processors this thread may run on.
+//! Which processors this thread may run on, and how often it does not run.
 
 /// The processor that this thread is bound to, if it is bound to one.
 pub(crate) fn pinned_to() -> Option<u32> {
@@ -15,4 +15,13 @@ pub(crate) fn pinned_to() -> Option<u32> {
     (0..libc::CPU_SETSIZE as usize)
         .find(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
         .map(|cpu| cpu as u32)
+}
+
+/// How often this thread has given a processor up, or was taken from it.
+pub(crate) fn switches() -> u64 {
+    // SAFETY: an all-zero `rusage` is valid.
+    let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
+    // SAFETY: `usage` is valid for writes. It does not fail with these arguments.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    (usage.ru_nvcsw as u64).wrapping_add(usage.ru_nivcsw as u64)
 }

@@ -8,7 +8,7 @@ use crate::payload;
 use crate::protocol::pace::Pace;
 use crate::protocol::room::Releases;
 use crate::protocol::{Blocked, release_period};
-use crate::sync::{Edge, Word, prefetch_for_read};
+use crate::sync::{Edge, HAS_TIME, Ordering, Word, prefetch_for_read};
 
 /// The receiver's private state.
 #[derive(Debug)]
@@ -347,6 +347,22 @@ impl RecvCursor {
             }
             done => done,
         }
+    }
+
+    /// Stays at an empty ring for a moment if the messages come one at a time; whether that brought something to look at.
+    #[inline(always)]
+    pub fn linger(&mut self, mem: Slots<'_>, shape: impl Shape) -> bool {
+        if !HAS_TIME || self.head != self.ready || self.pace.is_stream(self.head) {
+            return false;
+        }
+        self.settle(shape);
+        let stamp = stamp(mem, self.place);
+        let before = stamp.load(Ordering::Relaxed);
+        if before & STATE == FULL && before >> 2 >= self.head {
+            return false;
+        }
+        self.streaming = false;
+        self.pace.linger(self.head, || stamp.load(Ordering::Relaxed) != before)
     }
 
     /// Whether a message is there, without taking it.
