@@ -1243,3 +1243,24 @@ impl Drop for Message<'_> {
 static_assertions::assert_impl_all!(ByteSender: Send);
 static_assertions::assert_impl_all!(ByteReceiver: Send);
 static_assertions::assert_impl_all!(ByteRing: Send, Sync);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Place;
+
+    /// A sender that has seen a receiver in its lane asks whether it is there.
+    #[test]
+    fn who_has_a_role_is_there_before_it_says_so() {
+        for topology in [Topology::Spsc, Topology::Mpsc] {
+            let ring = ByteRing::builder(4096).topology(topology);
+            let ring = ring.create(Place::memfd("joining").unwrap()).unwrap();
+            assert!(ring.stats().participants.is_empty());
+            let joining = Participant::join(&ring.segment, Role::Receiver).unwrap();
+            let [who] = ring.stats().participants.try_into().unwrap();
+            assert_eq!((who.role, who.alive, who.pid), (Role::Receiver, true, 0));
+            assert_eq!(who.incarnation, 0);
+            drop(joining);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use crate::protocol::flags::Flags;
 use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
 use crate::protocol::permits::Permits;
 use crate::protocol::{claims, latest};
-use crate::segment::{RingKind, Spec, role_of, waiting};
+use crate::segment::{Part, RingKind, Spec, role_of, waiting};
 use crate::sync::{AtomicU64, Ordering, acquire};
 use crate::sys::locks::{self, Byte};
 use std::ops::Range;
@@ -55,7 +55,7 @@ pub struct Stats {
 pub struct Participant {
     /// The role.
     pub role: Role,
-    /// The process id that it gave, in its own pid namespace.
+    /// The process id that it gave, in its own pid namespace; 0 if it is about to.
     pub pid: u32,
     /// Whether the kernel says that the role is held.
     pub alive: bool,
@@ -63,7 +63,7 @@ pub struct Participant {
     pub left: bool,
     /// Nanoseconds since 1970 when it took the role.
     pub since: u64,
-    /// How many have had the role, counting this one.
+    /// How many have had the role, counting this one; 0 for the first one, as long as it is about to enter.
     pub incarnation: u64,
     /// In a ring with a shared side: the positions that it claimed last, or was about to claim. It need not
     /// have them any more.
@@ -129,7 +129,7 @@ impl Stats {
         let redelivered = |entry: &Entry| entry.journal.redelivered.load(Ordering::Relaxed);
         let mut participants = Vec::new();
         if !spec.has_entry(Role::Sender) {
-            participants.extend(Participant::of_half(Role::Sender, sender, is_held));
+            participants.extend(Participant::of_half(spec, Role::Sender, sender, is_held));
         }
         let entries = (0..).zip(table);
         participants.extend(entries.filter_map(|(i, entry)| {
@@ -141,7 +141,7 @@ impl Stats {
             })
         }));
         if !spec.has_entry(Role::Receiver) {
-            participants.extend(Participant::of_half(Role::Receiver, receiver, is_held));
+            participants.extend(Participant::of_half(spec, Role::Receiver, receiver, is_held));
         }
         let high_water = halves.clone().map(|(sender, _)| &sender.counters.high_water);
         let high_water = high_water
@@ -187,12 +187,21 @@ impl Participant {
         Self { gate: Some(gate_of(entry)), behind: waiting(halves), ..self }
     }
 
-    fn of_half(role: Role, half: &Half, is_held: &dyn Fn(Role) -> bool) -> Option<Self> {
+    fn of_half(
+        spec: &Spec,
+        role: Role,
+        half: &Half,
+        is_held: &dyn Fn(Role) -> bool,
+    ) -> Option<Self> {
         let state = acquire(&half.presence.state);
-        (state != 0).then(|| Self {
+        let alive = is_held(role);
+        // Who has taken the role has not said so yet: a receiver does that in each lane first, and a sender goes on
+        // when it sees that. In the split form whoever has the half has the lock, also without the role.
+        let is_joining = alive && spec.part == Part::Whole;
+        (state != 0 || is_joining).then(|| Self {
             role,
             pid: half.presence.pid.load(Ordering::Relaxed) as u32,
-            alive: is_held(role),
+            alive,
             left: state & ACTIVE == 0,
             since: half.presence.since.load(Ordering::Relaxed),
             incarnation: state >> 1,

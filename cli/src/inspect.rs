@@ -177,6 +177,9 @@ fn participant(member: &Member) -> String {
         (Some(delivery), Some(behind)) => format!(", {delivery}, {behind} behind"),
         _ => String::new(),
     };
+    if member.incarnation == 0 {
+        return "a process that is about to enter".to_owned();
+    }
     format!(
         "process {}, {style}{}{style:#}, since {}, the {}{claim}{gate}",
         member.pid,
