@@ -44,7 +44,7 @@ pub struct AcquireArgs {
 }
 
 const AFTER_HELP: &str = "\
-The exit code is that of the command, or 128 and the number of the signal that ended it. If the last owner of a
+The exit code is that of the command, or 128 and the number of the signal that ended it. If the last owner of a \
 permit was killed, that is said before the command starts: what it worked on may be half done.
 
 Examples:

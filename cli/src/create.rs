@@ -97,7 +97,7 @@ pub struct CreateArgs {
 }
 
 const AFTER_HELP: &str = "\
-A stream is a byte ring that `send` and `recv` move bytes through as they come, like a FIFO; they know it by its
+A stream is a byte ring that `send` and `recv` move bytes through as they come, like a FIFO; they know it by its \
 label, `stream`, which it has unless another is given. Programs open it as a Stream or as a ByteRing.
 
 Examples:

@@ -45,7 +45,7 @@ pub struct GetArgs {
 }
 
 const AFTER_HELP: &str = "\
-Values between two looks are not seen: with --after nobody misses that there was a change, only what came before the last
+Values between two looks are not seen: with --after nobody misses that there was a change, only what came before the last \
 one. Waiting ends with exit code 7 when the writer has left, unless the variable is persistent.
 
 Examples:

@@ -137,4 +137,16 @@ mod tests {
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
     }
+
+    /// Whoever prints a help text wraps it: a line that was ended by hand would end twice on a narrow terminal.
+    #[test]
+    fn a_long_line_of_help_is_a_paragraph() {
+        let command = CommandLine::command();
+        for verb in command.get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.chars().count() > 79) {
+                assert!(line.ends_with(['.', ';']), "{}: {line}", verb.get_name());
+            }
+        }
+    }
 }

@@ -70,7 +70,7 @@ pub struct ConnectArgs {
 }
 
 const AFTER_LISTEN: &str = "\
-The socket is removed when a client has connected. At the end of standard input the client learns that there is no more;
+The socket is removed when a client has connected. At the end of standard input the client learns that there is no more; \
 what it sends is copied until it closes its side, too. A client that dies ends this with exit code 7.
 
 Examples:

@@ -63,14 +63,15 @@ pub struct RecvArgs {
 }
 
 const AFTER_HELP: &str = "\
-Waits until there is a sender, as opening a FIFO does. A message is taken from the ring after it was
-written: with `annulus recv q | head` the rest stays there. A persistent ring never says that its sender
-has left, and a mailbox neither; there give -n, --timeout or --no-wait. Of a mailbox one message at a time is taken
-and written. If it is removed while we wait, that is exit code 7.
+Waits until there is a sender, as opening a FIFO does. A message is taken from the ring after it was written: with \
+`annulus recv q | head` the rest stays there, and if this process is killed, the next one prints once more what it \
+had written and not taken yet. A persistent ring never says that its sender has left, and a mailbox neither; there \
+give -n, --timeout or --no-wait. Of a mailbox one message at a time is taken and written. If it is removed while we \
+wait, that is exit code 7.
 
 Framing:
-  With --lines and --null a message is written as it is, and the end of line (or zero byte) added if it
-  has none, unless it is all that the sender left without one.
+  With --lines and --null a message is written as it is, and the end of line (or zero byte) added if it has none, \
+unless it is all that the sender left without one.
 
 Examples:
   annulus recv q --create | sort | uniq -c

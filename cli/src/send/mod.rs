@@ -82,10 +82,10 @@ pub struct SendArgs {
 
 const AFTER_HELP: &str = "\
 Framing:
-  With --lines and --null a message contains the byte that ends it, and the last one need not have it;
-  so `recv` gives back the very stream, whatever is in it. --strip leaves the byte out. In a ring of
-  slots it is always left out, and every line must have exactly the size of a message; raw input is
-  cut into messages, and must be a whole number of them.
+  With --lines and --null a message contains the byte that ends it, and the last one need not have it; so `recv` \
+gives back the very stream, whatever is in it. --strip leaves the byte out. In a ring of slots it is always left \
+out, and every line must have exactly the size of a message; raw input is cut into messages, and must be a whole \
+number of them.
 
 Examples:
   seq 1 5000000 | annulus send q --create

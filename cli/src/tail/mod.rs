@@ -49,13 +49,12 @@ pub struct TailArgs {
 
 const AFTER_HELP: &str = "\
 What is seen depends on what it is:
-  broadcast         all that is retained, then all that comes; how many messages were missed is said on standard error
-  mailbox           what waits; with --follow each message that nobody takes before it was seen
-  variable          the value, if it was ever written; with --follow each version that was not written over before
-  ring, stream      what waits, as its receiver who takes nothing: so not while somebody else receives (exit code 6), nor
-                    while somebody sends, who would be told that the receiver has left, unless the ring is persistent
-  ring with many    nothing (exit code 6): where senders or receivers are many, a message is seen only by taking it, or
-  on a side         those before it
+  Of a broadcast all that is retained, then all that comes; how many messages were missed is said on standard error.
+  Of a mailbox what waits; with --follow each message that nobody takes before it was seen.
+  Of a variable the value, if it was ever written; with --follow each version that was not written over before.
+  Of a ring or stream what waits, as its receiver who takes nothing: so not while somebody else receives \
+(exit code 6), nor while somebody sends, who would be told that the receiver has left, unless it is persistent.
+  Of a ring with many on a side nothing (exit code 6): there a message is seen only by taking it, or those before it.
 
 Examples:
   annulus tail news -f
