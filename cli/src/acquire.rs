@@ -38,6 +38,10 @@ pub struct AcquireArgs {
     #[arg(long, conflicts_with = "timeout")]
     no_wait: bool,
 
+    /// Accept a semaphore that belongs to this user id
+    #[arg(long, value_name = "UID")]
+    owner: Option<u32>,
+
     /// The command and its arguments
     #[arg(required = true, last = true)]
     command: Vec<OsString>,
@@ -62,8 +66,12 @@ pub fn run(args: &AcquireArgs) -> ExitCode {
 
 fn acquire_and_run(args: &AcquireArgs) -> Outcome<ExitCode> {
     let setup = |error| Failure::setup(&args.name, &error);
-    let semaphore = Semaphore::open(place(&args.name)?);
+    let semaphore = Semaphore::attach();
+    let semaphore = args.owner.map_or(semaphore.clone(), |owner| semaphore.owner(owner));
+    let semaphore = semaphore.open(place(&args.name)?);
     let semaphore = semaphore.map_err(|error| unopened(&args.name, &error))?;
+    // For the next command, also if nobody has it open between the two.
+    semaphore.keep();
     let mut holder = semaphore.holder().map_err(setup)?;
     signals::hold();
     acquire(args, &mut holder)?;

@@ -21,7 +21,8 @@ const DEFAULT_LONGEST: usize = 1024;
 /// Make a ring, or something else to share
 ///
 /// It stays when this command ends, for the first to use it; then it is removed when its last user
-/// leaves, unless it is persistent. A mailbox always is. `get`, `set`, `raise` and `tail` leave what they use.
+/// leaves, unless it is persistent. A mailbox always is. `get`, `set`, `acquire`,
+/// `raise`, `wait` and `tail` leave what they use.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct CreateArgs {

@@ -57,6 +57,10 @@ impl Failure {
     /// A ring of this name could not be created, opened or joined.
     pub fn setup(name: &str, error: &SetupError) -> Self {
         let text = match error {
+            SetupError::NotFound => {
+                "no such ring; `annulus create` makes one, and `annulus ls` lists those there are"
+                    .to_owned()
+            }
             // The library speaks of its own calls here.
             SetupError::ForeignOwner { uid } => {
                 format!(

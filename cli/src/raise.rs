@@ -15,6 +15,10 @@ pub struct RaiseArgs {
     /// The flags' numbers
     #[arg(required = true, value_name = "FLAG", value_parser = clap::value_parser!(u8).range(0..64))]
     flags: Vec<u8>,
+
+    /// Accept an event that belongs to this user id
+    #[arg(long, value_name = "UID")]
+    owner: Option<u32>,
 }
 
 const AFTER_HELP: &str = "\
@@ -29,12 +33,19 @@ pub fn mask(flags: &[u8]) -> u64 {
     flags.iter().fold(0, |mask, flag| mask | 1 << flag)
 }
 
+/// Opens an event, whose name stays when we leave: whoever comes next finds its flags, also if nobody has it open
+/// meanwhile.
+pub fn open(name: &str, owner: Option<u32>) -> Outcome<Event> {
+    let event = Event::attach();
+    let event = owner.map_or(event.clone(), |owner| event.owner(owner));
+    let event = event.open(place(name)?).map_err(|error| unopened(name, &error))?;
+    event.keep();
+    Ok(event)
+}
+
 pub fn run(args: &RaiseArgs) -> Outcome {
     let setup = |error| Failure::setup(&args.name, &error);
-    let event = Event::open(place(&args.name)?);
-    let event = event.map_err(|error| unopened(&args.name, &error))?;
+    let event = open(&args.name, args.owner)?;
     let raised = event.handle().map_err(setup)?.raise(mask(&args.flags));
-    // Whoever comes next finds them, also if nobody has it open now.
-    event.keep();
     raised.map_err(|error| Failure::new(Code::Failure, format!("{}: {error}", args.name)))
 }

@@ -2,10 +2,9 @@
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::print;
-use crate::raise::mask;
-use crate::ring::{place, unopened};
+use crate::raise::{mask, open};
 use crate::units;
-use annulus::{Event, EventTimeoutError};
+use annulus::EventTimeoutError;
 use clap::Args;
 use std::time::{Duration, Instant};
 
@@ -36,6 +35,10 @@ pub struct WaitArgs {
     /// Give up after waiting so long, with exit code 124
     #[arg(long, value_name = "D", value_parser = units::parse_duration)]
     timeout: Option<Duration>,
+
+    /// Accept an event that belongs to this user id
+    #[arg(long, value_name = "UID")]
+    owner: Option<u32>,
 }
 
 const AFTER_HELP: &str = "\
@@ -45,8 +48,7 @@ Examples:
 
 pub fn run(args: &WaitArgs) -> Outcome {
     let setup = |error| Failure::setup(&args.name, &error);
-    let event = Event::open(place(&args.name)?);
-    let event = event.map_err(|error| unopened(&args.name, &error))?;
+    let event = open(&args.name, args.owner)?;
     let mut handle = event.handle().map_err(setup)?;
     let mask = mask(&args.flags);
     let deadline = Instant::now() + args.timeout.unwrap_or(NO_TIMEOUT).min(NO_TIMEOUT);

@@ -66,3 +66,40 @@ fn flags_are_raised_and_waited_for() {
     assert_eq!(inspect(&name)["value"], 1 << 6);
     run(&["rm", &name]).assert_done();
 }
+
+#[test]
+fn who_waits_or_acquires_leaves_what_it_used() {
+    let (lock, flags) =
+        (Name::created(&["--kind", "semaphore"]), Name::created(&["--kind", "event"]));
+    for _ in 0..2 {
+        assert_eq!(
+            annulus(&["acquire", &lock, "--", "true"]).output().unwrap().status.code(),
+            Some(0)
+        );
+        run(&["wait", &flags, "1", "--timeout", "1ms"]).assert_fails(124, "not raised");
+    }
+    assert!(lock.exists() && flags.exists());
+}
+
+#[test]
+fn a_foreigners_is_taken_if_its_owner_is_named() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: giving a file away takes root");
+        return;
+    }
+    let (lock, flags) =
+        (Name::created(&["--kind", "semaphore"]), Name::created(&["--kind", "event"]));
+    for name in [&lock, &flags] {
+        std::os::unix::fs::chown(name.file(), Some(12345), None).unwrap();
+    }
+    let cases: [(&[&str], &[&str]); 3] = [
+        (&["acquire", &lock], &["--", "true"]),
+        (&["raise", &flags, "3"], &[]),
+        (&["wait", &flags, "3"], &[]),
+    ];
+    for (verb, rest) in cases {
+        run(&[verb, rest].concat()).assert_fails(5, "give --owner 12345");
+        let done = run(&[verb, &["--owner", "12345"], rest].concat());
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+}
