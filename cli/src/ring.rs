@@ -74,6 +74,15 @@ pub enum AnyRing {
     Broadcast(ByteBroadcast),
 }
 
+impl RingArgs {
+    /// Leaves a ring that was there before, as it was: for who waited, and nobody came.
+    pub fn leave_as_found(&self, ring: &AnyRing) {
+        if !self.create {
+            ring.keep();
+        }
+    }
+}
+
 impl AnyRing {
     /// Opens the ring, or makes it if that was asked for.
     pub fn open(args: &RingArgs) -> Outcome<Self> {

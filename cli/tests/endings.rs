@@ -40,10 +40,14 @@ fn time_outs_are_124() {
 
     let name = Name::created(&[]);
     run(&["send", &name, "--timeout", "50ms"]).assert_fails(124, "no receiver came");
-    let name = Name::created(&[]);
     run(&["recv", &name, "--timeout", "50ms"]).assert_fails(124, "deadline");
-    let name = Name::created(&[]);
     run(&["send", &name, "--no-wait"]).assert_fails(6, "nobody receives");
+    run(&["recv", &name, "--no-wait"]).assert_fails(6, "empty");
+    assert!(name.exists(), "whoever waits in vain leaves it for the next attempt");
+    let name = Name::new();
+    run(&["send", &name, "--create", "--no-wait"]).assert_fails(6, "nobody receives");
+    run(&["recv", &name, "--create", "--timeout", "50ms"]).assert_fails(124, "deadline");
+    assert!(!name.exists(), "and removes what it made");
 }
 
 #[test]

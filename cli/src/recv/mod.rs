@@ -92,10 +92,16 @@ pub fn run(args: &RecvArgs) -> Outcome {
     let joiner = joiner(&ring, args.framing);
     let left = args.count.unwrap_or(u64::MAX);
     let mut receiving = Receiving { args, name, source, joiner, left };
-    if !ring.is_persistent() && ring.stats().length == 0 && !args.no_wait {
-        receiving.await_sender(&ring, &arrival)?;
-    }
-    receiving.run()
+    let received = match !ring.is_persistent() && ring.stats().length == 0 && !args.no_wait {
+        true => receiving.await_sender(&ring, &arrival).and_then(|()| receiving.run()),
+        false => receiving.run(),
+    };
+    received.inspect_err(|failure| {
+        let is_over = matches!(failure.code(), Code::WouldBlock | Code::TimedOut);
+        if is_over && receiving.left == left {
+            args.ring.leave_as_found(&ring);
+        }
+    })
 }
 
 /// What puts the messages of this ring together.

@@ -108,13 +108,18 @@ pub fn run(args: &SendArgs) -> Outcome {
     };
     let mut sink = Sink::join(name, &ring, args.kind.unwrap_or(1), args.ring.wait, patience)?;
     sink.evict_after(args.patience);
-    match (&ring, args.receivers) {
+    let met = match (&ring, args.receivers) {
         // It goes on whether anybody is there or not; so nobody is waited for who is not to be.
-        (AnyRing::Broadcast(_), _) if args.no_wait => {}
-        (_, Some(count)) => await_receivers(name, &ring, count, patience)?,
-        _ if ring.is_persistent() => {}
-        _ => await_receiver(name, &ring, &mut sink, &arrival, patience)?,
-    }
+        (AnyRing::Broadcast(_), _) if args.no_wait => Ok(()),
+        (_, Some(count)) => await_receivers(name, &ring, count, patience),
+        _ if ring.is_persistent() => Ok(()),
+        _ => await_receiver(name, &ring, &mut sink, &arrival, patience),
+    };
+    met.inspect_err(|failure| {
+        if matches!(failure.code(), Code::WouldBlock | Code::TimedOut) {
+            args.ring.leave_as_found(&ring);
+        }
+    })?;
     let begin = Instant::now();
     let sent = pump(cutter, &mut sink);
     // Our own messages are the last that can be unread when this many have been taken.
