@@ -198,7 +198,10 @@ pub fn run(args: &CreateArgs) -> Outcome {
             .topology(topology)
             .participants(participants)
             .create(place)
-            .map(|ring| ring.keep()),
+            .map(|ring| {
+                ring.keep();
+                ring.capacity()
+            }),
         Kind::Stream => Stream::builder(capacity)
             .mode(args.mode)
             .huge_pages(args.huge_pages)
@@ -207,7 +210,10 @@ pub fn run(args: &CreateArgs) -> Outcome {
             .topology(topology)
             .participants(participants)
             .create(place)
-            .map(|stream| stream.ring().keep()),
+            .map(|stream| {
+                stream.ring().keep();
+                stream.ring().capacity()
+            }),
         Kind::Slots => UntypedRing::builder(capacity, size)
             .mode(args.mode)
             .huge_pages(args.huge_pages)
@@ -217,7 +223,10 @@ pub fn run(args: &CreateArgs) -> Outcome {
             .topology(topology)
             .participants(participants)
             .create(place)
-            .map(|ring| ring.keep()),
+            .map(|ring| {
+                ring.keep();
+                ring.capacity()
+            }),
         Kind::Mailbox => {
             let builder = Mailbox::builder(capacity, longest)
                 .mode(args.mode)
@@ -229,7 +238,7 @@ pub fn run(args: &CreateArgs) -> Outcome {
                 0 => builder,
                 some => builder.participants(some),
             };
-            builder.create(place).map(drop)
+            builder.create(place).map(|mailbox| mailbox.capacity())
         }
         Kind::Broadcast => {
             let builder = match args.message_size {
@@ -242,7 +251,10 @@ pub fn run(args: &CreateArgs) -> Outcome {
                 .persistent(args.persistent)
                 .huge_pages(args.huge_pages)
                 .participants(participants);
-            builder.create(place).map(|broadcast| broadcast.keep())
+            builder.create(place).map(|broadcast| {
+                broadcast.keep();
+                broadcast.capacity()
+            })
         }
         Kind::Latest => UntypedLatest::builder(size)
             .mode(args.mode)
@@ -252,7 +264,10 @@ pub fn run(args: &CreateArgs) -> Outcome {
             .value_align(align)
             .participants(participants)
             .create(place)
-            .map(|variable| variable.keep()),
+            .map(|variable| {
+                variable.keep();
+                capacity
+            }),
         Kind::Semaphore => {
             let permits = u32::try_from(capacity).unwrap_or(u32::MAX);
             Semaphore::counting(permits)
@@ -262,16 +277,23 @@ pub fn run(args: &CreateArgs) -> Outcome {
                 .initial(args.initial.unwrap_or(permits))
                 .participants(participants)
                 .create(place)
-                .map(|semaphore| semaphore.keep())
+                .map(|semaphore| {
+                    semaphore.keep();
+                    capacity
+                })
         }
         Kind::Event => Event::builder()
             .mode(args.mode)
             .label(label)
             .persistent(args.persistent)
             .create(place)
-            .map(|event| event.keep()),
+            .map(|event| {
+                event.keep();
+                capacity
+            }),
     };
-    made.map_err(|error| refused(&args.name, &error))?;
+    // It may hold more than was asked for.
+    let capacity = made.map_err(|error| refused(&args.name, &error))?;
     if args.verbose {
         let of = |size: usize| {
             format!("{} of {}", units::messages(capacity as u64), units::bytes(size as u64))
@@ -285,6 +307,7 @@ pub fn run(args: &CreateArgs) -> Outcome {
             },
             Kind::Mailbox => format!("{} at most, of each type", of(longest)),
             Kind::Latest => format!("a value of {}", units::bytes(size as u64)),
+            Kind::Semaphore if capacity == 1 => "1 permit".to_owned(),
             Kind::Semaphore => format!("{capacity} permits"),
             Kind::Event => "64 flags".to_owned(),
         };
@@ -329,6 +352,16 @@ fn check(args: &CreateArgs) -> Outcome {
         Bytes | Stream if args.ordered && args.topology != Some(Shape::Mpsc) => {
             usage("--ordered is for many senders; give --topology mpsc, or leave it out".to_owned())
         }
+        Bytes | Stream | Slots
+            if args.participants.is_some()
+                && args.topology.unwrap_or(Shape::Spsc) == Shape::Spsc =>
+        {
+            usage("--participants is for where a side has many; give --topology with it".to_owned())
+        }
+        Bytes | Stream if matches!(args.topology, Some(Shape::Spmc | Shape::Mpmc)) => usage(
+            "messages of any size have one receiver; give --topology mpsc, or --kind slots"
+                .to_owned(),
+        ),
         Slots if args.message_size.is_none() => {
             usage("a ring of slots needs the size of its messages; give --message-size".to_owned())
         }

@@ -220,7 +220,7 @@ fn options_are_for_the_kinds_that_have_them() {
     assert!(!name.exists());
     let made = create("mailbox --types 2 --capacity 5 -v");
     assert!(
-        made.code == 0 && made.stderr.contains("5 messages of 1 KiB at most, of each type"),
+        made.code == 0 && made.stderr.contains("8 messages of 1 KiB at most, of each type"),
         "{made:?}"
     );
 }

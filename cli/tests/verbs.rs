@@ -49,6 +49,12 @@ fn create_says_what_it_made_only_if_asked() {
     assert_eq!(run(&args).stderr, format!("annulus: made {} for 1024 messages of 24 B\n", &*name));
     let ring = inspect(&name);
     assert_eq!((&ring["kind"], &ring["message_size"]), (&"slots".into(), &24.into()));
+    // As many as it holds, not as were asked for.
+    let name = Name::new();
+    let shape =
+        ["--kind", "slots", "--message-size", "8", "--capacity", "100", "--topology", "mpmc"];
+    let made = run(&[&["create", &name, "-v"], &shape[..]].concat());
+    assert_eq!(made.stderr, format!("annulus: made {} for 128 messages of 8 B\n", &*name));
 }
 
 #[test]
@@ -93,6 +99,7 @@ fn create_refuses_what_cannot_be() {
     create(&["--kind", "slots"]).assert_fails(2, "--message-size");
     create(&["--ordered"]).assert_fails(2, "--topology mpsc");
     create(&["--topology", "mpmc"]).assert_fails(2, "one receiver");
+    create(&["--participants", "3"]).assert_fails(2, "--topology");
     create(&["--kind", "slots", "--message-size", "0"]).assert_fails(2, "at least one byte");
     create(&["--message-size", "8"]).assert_fails(2, "--kind slots");
     create(&["--label", &"x".repeat(65)]).assert_fails(2, "64 bytes");
