@@ -96,6 +96,10 @@ impl MeetArgs {
         let code = match error {
             ConnectError::InvalidAddress { .. } => Code::Usage,
             ConnectError::NotListening => Code::NotFound,
+            ConnectError::Os { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                let text = format!("{}: there is no such directory; make it first", self.address);
+                return Failure::new(Code::NotFound, text);
+            }
             ConnectError::InUse => Code::Exists,
             ConnectError::PermissionDenied | ConnectError::Untrusted { .. } => Code::Permission,
             ConnectError::Closed => Code::PeerGone,

@@ -306,10 +306,12 @@ fn a_worker_that_dies_is_noticed_and_ctrl_c_ends_everything() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("was killed by SIGKILL"), "{}", text(&output.stderr));
 
-    let child = start();
-    let worker = worker_of(&child);
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    assert_eq!(kill(worker, None), Err(nix::Error::ESRCH), "the worker is gone");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let child = start();
+        let worker = worker_of(&child);
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130));
+        assert_eq!(kill(worker, None), Err(nix::Error::ESRCH), "the worker is gone");
+    }
 }

@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub enum Abort {
     /// A signal asked to stop.
-    Signal(Signal),
+    Signal,
     /// The arguments ask for what cannot be.
     Usage(String),
     /// A worker failed.
@@ -107,8 +107,7 @@ impl Crew {
 
     /// A signal that has arrived meanwhile.
     pub fn interrupted(&self) -> Option<Abort> {
-        let info = self.signals.read_signal().ok().flatten()?;
-        Some(Abort::Signal(Signal::try_from(info.ssi_signo as i32).unwrap_or(Signal::SIGINT)))
+        self.signals.read_signal().ok().flatten().map(|_| Abort::Signal)
     }
 
     fn watch(

@@ -65,14 +65,16 @@ use run::Bench;
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
+/// Whichever signal it was, as for the other verbs.
+const INTERRUPTED: u8 = 130;
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> ExitCode {
     match bench(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Abort::Signal(signal)) => {
+        Err(Abort::Signal) => {
             eprintln!("annulus: interrupted");
-            ExitCode::from(128 + signal as u8)
+            ExitCode::from(INTERRUPTED)
         }
         Err(Abort::Usage(text)) => {
             eprintln!("annulus: {text}");
@@ -205,7 +207,9 @@ fn print<R: Serialize>(report: &R, json: bool, table: fn(&R) -> String) -> Resul
     };
     let mut out = anstream::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Abort::Failed(format!("standard output: {error}")))
+        }
         _ => Ok(()),
     }
 }
