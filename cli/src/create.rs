@@ -104,11 +104,11 @@ label, `stream`, which it has unless another is given. Programs open it as a Str
 Examples:
   annulus create log --capacity 16M
   annulus create pipe --kind stream
-  annulus create ticks --kind slots --message-size 16 --message-align 8 --capacity 64K
+  annulus create ticks --kind slots --message-size 16 --message-align 8
   annulus create jobs --kind slots --message-size 64 --topology mpmc
   annulus create orders --kind mailbox --types 8 --longest 4K
   annulus create news --kind broadcast --capacity 256 --receivers 100
-  annulus create price --kind latest --message-size 8 --message-align 8 --persistent
+  annulus create price --kind latest --message-size 8 --persistent
   annulus create lock --kind semaphore
   annulus create logs --topology mpsc --participants 8 --ordered";
 

@@ -15,6 +15,7 @@ pub enum TryRecvError {
     /// The ring is empty.
     Empty,
     /// The sender has left or died, and every message has been read.
+    /// [`Stats::participants`](crate::Stats::participants) says which.
     Disconnected,
     /// The sender's side of the ring is damaged; this handle does nothing more.
     Corrupt,
@@ -51,6 +52,7 @@ impl std::error::Error for TryRecvError {}
 #[non_exhaustive]
 pub enum RecvError {
     /// The sender has left or died, and every message has been read.
+    /// [`Stats::participants`](crate::Stats::participants) says which.
     Disconnected,
     /// The sender's side of the ring is damaged; this handle does nothing more.
     Corrupt,
@@ -88,6 +90,7 @@ pub enum RecvTimeoutError {
     /// The ring stayed empty until the deadline.
     Timeout,
     /// The sender has left or died, and every message has been read.
+    /// [`Stats::participants`](crate::Stats::participants) says which.
     Disconnected,
     /// The sender's side of the ring is damaged; this handle does nothing more.
     Corrupt,
@@ -133,6 +136,7 @@ pub enum RecvIntoError {
         len: usize,
     },
     /// The sender has left or died, and every message has been read.
+    /// [`Stats::participants`](crate::Stats::participants) says which.
     Disconnected,
     /// The sender's side of the ring is damaged; this handle does nothing more.
     Corrupt,

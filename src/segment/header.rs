@@ -369,7 +369,7 @@ impl Spec {
     /// A semaphore has no data, but limits.
     fn semaphore_words(&self) -> Result<usize, SetupError> {
         let reason = if !(1..=permits::MOST as usize).contains(&self.capacity) {
-            "a semaphore has 1 to 65535 permits"
+            "a semaphore is made for 1 to 65535 permits, of which none need be free at first"
         } else if self.message_size > self.capacity {
             "a semaphore begins with at most as many permits as it may have"
         } else {
