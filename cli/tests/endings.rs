@@ -47,6 +47,8 @@ fn time_outs_are_124() {
     let name = Name::new();
     run(&["send", &name, "--create", "--no-wait"]).assert_fails(6, "nobody receives");
     run(&["recv", &name, "--create", "--timeout", "50ms"]).assert_fails(124, "deadline");
+    run(&["send", &name, "--create", "--lines", "--chunk", "5"]).assert_fails(2, "--raw");
+    run(&["recv", &name, "--create", "--type", "5"]).assert_fails(2, "mailbox");
     assert!(!name.exists(), "and removes what it made");
 }
 

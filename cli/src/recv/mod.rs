@@ -86,7 +86,7 @@ pub fn run(args: &RecvArgs) -> Outcome {
     let name = args.ring.name.as_str();
     let choice = Choice::of(name, &ring, args.select.chosen(), &args.delivery, args.from);
     // Whoever did nothing with it removes nothing.
-    let choice = choice.inspect_err(|_| ring.keep())?;
+    let choice = choice.inspect_err(|_| args.ring.leave_as_found(&ring))?;
     let arrival = Arrival::note(&ring, Role::Sender);
     let source = Source::join(name, &ring, choice, args.ring.wait)?;
     let joiner = joiner(&ring, args.framing);

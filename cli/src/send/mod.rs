@@ -100,7 +100,7 @@ pub fn run(args: &SendArgs) -> Outcome {
     signals::hold();
     let name = args.ring.name.as_str();
     // Whoever did nothing with it removes nothing.
-    let cutter = cutter(args, &ring).inspect_err(|_| ring.keep())?;
+    let cutter = cutter(args, &ring).inspect_err(|_| args.ring.leave_as_found(&ring))?;
     let arrival = Arrival::note(&ring, Role::Receiver);
     let patience = match args.no_wait {
         true => Patience::None,
@@ -127,7 +127,7 @@ pub fn run(args: &SendArgs) -> Outcome {
     let totals = sink.leave();
     match sent {
         // Nobody to wait for, or no patience left.
-        Err(failure) if matches!(ring, AnyRing::Broadcast(_)) => Err(failure),
+        Err(failure) if matches!(ring, AnyRing::Broadcast(_) | AnyRing::Mailbox(_)) => Err(failure),
         Err(failure) if failure.code() != Code::Failure => {
             Err(linger::with_unread(failure, &ring, target))
         }
