@@ -96,9 +96,10 @@ pub enum Edge {
     DrawLoad,
     /// C8, load end: a sender's fence behind its claim. The store end is that of C2, of the claim before.
     TurnLoad,
-    /// P2, store end: the bump of a side's epoch. The load end is the waiter's barrier of P1, behind a
-    /// relaxed load.
+    /// P2, store end: the bump of a side's epoch.
     RingStore,
+    /// P2, load end: a waiter's load of it, before it announces its sleep.
+    RingLoad,
     /// L1, store end: the writer's word that says which buffer has the latest value.
     ValueStore,
     /// L1, load end: a reader's load of that word.
@@ -137,7 +138,7 @@ pub enum Edge {
 impl Edge {
     /// Every edge, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Edge; 55] = [
+    pub const ALL: [Edge; 56] = [
         Edge::CommitStore,
         Edge::CommitLoad,
         Edge::ReleaseStore,
@@ -177,6 +178,7 @@ impl Edge {
         Edge::ParkNotify,
         Edge::ParkAnnounce,
         Edge::RingStore,
+        Edge::RingLoad,
         Edge::ValueStore,
         Edge::ValueLoad,
         Edge::HelpLoad,
@@ -295,6 +297,7 @@ macro_rules! load {
         }
     };
 }
+load!(AtomicU32, u32);
 load!(AtomicU64, u64);
 load!(Word, u64);
 

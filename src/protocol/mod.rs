@@ -77,7 +77,7 @@
 //! | B2 overrun | sender: the barrier of B1, before it writes over anything | receiver: barrier between its copy and its look at `aim`, or at its gate | what says that the copy is worthless |
 //! | B3 gate | receiver: its gate, Release | sender: the gates, Acquire | the receiver's positions |
 //! | B4 aim | sender: `aim`, Release | receiver that chooses where to go on, Acquire | a `tail` that is no less |
-//! | P2 ring | notifier: bump of its `epoch`, Release | waiter: relaxed load of it, then the barrier of P1 | what the notifier published, or said of itself, before it rang |
+//! | P2 ring | notifier: bump of its `epoch`, Release | waiter: the same, Acquire, before it announces its sleep | what the notifier published, or said of itself, before it rang; and which announcements it had seen |
 //!
 //! Relaxed, and why that is enough:
 //!
@@ -86,8 +86,7 @@
 //!   was torn down, and that orders everything the predecessor did before.
 //! * A receiver's `head`, when a successor reads it: the same.
 //! * Payload words: ordered by S1, S2, S3, R1, R2, R3.
-//! * `asleep`: ordered by P1. `epoch`, when the waiter reads it: the barrier of P1 comes before it uses what
-//!   it read, and is the acquire of P2.
+//! * `asleep`: ordered by P1, and behind a waiter's load of `epoch` by P2.
 
 pub mod broadcast;
 pub mod claims;

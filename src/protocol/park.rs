@@ -121,7 +121,8 @@ impl Answered {
 pub fn ring(notifier: &Half) -> &AtomicU32 {
     let wakes = &notifier.counters.wakes;
     wakes.fetch_add(1, Ordering::Relaxed);
-    // P2 ring: whoever sleeps on this value finds, in its look before that, what was published before it.
+    // P2 ring: whoever sleeps on this value finds, in its look before that, what was published before it, and announces
+    // that sleep after the announcement that this answers.
     notifier.presence.epoch.fetch_add(1, Edge::RingStore.store());
     &notifier.presence.epoch
 }
@@ -195,12 +196,11 @@ pub struct Sleep {
 impl Sleep {
     /// Says that `waiter` is about to sleep until `notifier` rings.
     pub fn announce(waiter: &Half, notifier: &Half, heavy_barrier: impl FnOnce()) -> Self {
-        // P2 ring. Relaxed: the barrier below stands between this load and the look, and makes an acquire of
-        // it. A fence does so by its definition. A `membarrier` runs wholly after the bump that was seen here,
-        // so the barrier that it forces on the notifier's processor comes after what was published before.
-        let expected = notifier.presence.epoch.load(Ordering::Relaxed);
+        // P2 ring: of a bump that is seen here, all that was published before it is in the look below. A bump that
+        // answers the announcement below is not seen here: this sleep would outlast it, and no later one be rung.
+        let expected = Edge::RingLoad.acquire(&notifier.presence.epoch);
         announce(&waiter.presence);
-        // P1 park: the announcement is before this, the last look after it. P2 ring: so is the load above.
+        // P1 park: the announcement is before this, the last look after it.
         heavy_barrier();
         Self { expected }
     }

@@ -121,7 +121,7 @@ impl Mail<'_> {
 /// Whether the mailbox whose receivers meet at `receiver` was removed.
 #[inline(always)]
 pub fn is_removed(receiver: &Half) -> bool {
-    // Relaxed: nothing is read because of it. Before a sleep the barrier of P2 is in front.
+    // Relaxed: nothing is read because of it. Before a sleep the load of P2 is in front.
     receiver.released.position.load(Ordering::Relaxed) != 0
 }
 
