@@ -10,6 +10,8 @@ pub struct Futex {
     /// The lock is the kernel's: a sleeper compares the word and falls asleep under it.
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// For a model that waits until somebody sleeps.
+    another: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -24,7 +26,11 @@ struct Queue {
 
 impl Default for Futex {
     fn default() -> Self {
-        Self { queue: Mutex::new(Queue::default()), changed: Condvar::new() }
+        Self {
+            queue: Mutex::new(Queue::default()),
+            changed: Condvar::new(),
+            another: Condvar::new(),
+        }
     }
 }
 
@@ -46,6 +52,7 @@ impl Futex {
         let me = queue.sleeps;
         queue.sleeps += 1;
         queue.asleep.push_back((me, bits));
+        self.another.notify_all();
         while queue.asleep.iter().any(|&(sleep, _)| sleep == me) {
             if queue.time_passes {
                 queue.asleep.retain(|&(sleep, _)| sleep != me);
@@ -54,6 +61,14 @@ impl Futex {
             queue = self.changed.wait(queue).expect("nobody is killed inside the kernel");
         }
         true
+    }
+
+    /// Waits until so many sleep, where a model is about what comes after that.
+    pub fn wait_for_sleepers(&self, count: usize) {
+        let mut queue = self.queue.lock().expect("nobody is killed inside the kernel");
+        while queue.asleep.len() < count {
+            queue = self.another.wait(queue).expect("nobody is killed inside the kernel");
+        }
     }
 
     /// Wakes all who sleep.

@@ -17,8 +17,9 @@ use std::cell::Cell;
 
 const TYPES: usize = 2;
 const LONGEST: usize = 8;
-/// Two senders, two receivers.
-const PARTICIPANTS: usize = 4;
+/// Senders; the others are receivers.
+const SENDERS: usize = 2;
+const PARTICIPANTS: usize = 5;
 
 /// A model.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,7 @@ impl Office {
         let lane = || {
             let table: Vec<Entry> = (0..PARTICIPANTS).map(|_| Entry::new()).collect();
             for (i, entry) in table.iter().enumerate() {
-                let role = if i < PARTICIPANTS / 2 { 0 } else { RECEIVES };
+                let role = if i < SENDERS { 0 } else { RECEIVES };
                 entry.card.state.store(role | ACTIVE, Ordering::Release);
             }
             let (sender, receiver) = (Half::new(), Half::new());
@@ -194,22 +195,23 @@ impl Office {
         let mail = self.mail(&lanes);
         let mut cursor = RecvCursor::new(mail, LONGEST, self.capacity, own);
         let wanted = select.lanes(self.lanes.len()).unwrap();
+        let berth = Berth::of_receiver(mail, wanted);
+        let mut slept = false;
         loop {
             if is_removed(&self.receiver) {
                 return None;
             }
             if let Some(letter) = self.try_receive((mail, &mut cursor), select) {
+                if slept && berth.in_turn && cursor.has_more(mail, wanted) {
+                    self.futex(park::ring(berth.peer)).wake(1);
+                }
                 return Some(letter);
             }
-            let berth = Berth::of_receiver(mail, wanted);
-            let mut slept = false;
-            let found = loop {
+            loop {
                 let sleep = Sleep::announce(berth.own, berth.peer, || Edge::ParkAnnounce.fence());
-                if is_removed(&self.receiver) {
-                    break None;
-                }
-                if let Ok(found) = cursor.find(mail, select, wanted, true) {
-                    break Some(found);
+                let found = cursor.find(mail, select, wanted, true);
+                if is_removed(&self.receiver) || found.is_ok() {
+                    break;
                 }
                 let epoch = &berth.peer.presence.epoch;
                 if !self.futex(epoch).wait_for(epoch, sleep.expected(), berth.bits) {
@@ -217,10 +219,6 @@ impl Office {
                     spin_hint();
                 }
                 slept = true;
-            };
-            let more = found.is_some_and(|found| cursor.is_plenty(mail, &found));
-            if slept && berth.in_turn && more {
-                self.futex(park::ring(berth.peer)).wake(1);
             }
         }
     }
@@ -323,6 +321,31 @@ fn as_many_as_there_are(office: &Arc<Office>) {
     assert!(office.receive(2, Select::Any).is_some());
     other.join().unwrap();
     sender.join().unwrap();
+}
+
+/// Four messages of which senders could tell one sleeper only, because the first one was filled last, and two who wait for
+/// any type. A third receiver, which does not sleep, takes two of the messages, so that it tells nobody of the others.
+fn who_was_woken_passes_it_on(office: &Arc<Office>) {
+    let lanes = office.claims(0);
+    let mail = office.mail(&lanes);
+    let mut sender = SendCursor::new(mail, LONGEST, office.capacity);
+    let mut notifier = Notifier::up_to_now(mail, false);
+    let waiters = [2, 3].map(|own| {
+        beside(office, move |office| assert!(office.receive(own, Select::Any).is_some()))
+    });
+    office.for_any.wait_for_sleepers(waiters.len());
+    for nth in 0..4 {
+        sender.try_send(mail, 0, &message(0, nth)).expect("there is room");
+    }
+    notifier.notify(mail, 0, |half, _| office.futex(park::ring(half)).wake(1) as u32);
+    thread::yield_now();
+    let lanes = office.claims(4);
+    let mail = office.mail(&lanes);
+    let mut cursor = RecvCursor::new(mail, LONGEST, office.capacity, 4);
+    for _ in 0..2 {
+        assert!(office.try_receive((mail, &mut cursor), Select::Any).is_some());
+    }
+    waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
 }
 
 /// A sender that is killed after `kill` accesses sends what is to be received in this order, beside a receiver that wants
@@ -587,6 +610,13 @@ pub const MAILROOMS: &[Mailroom] = &[
         types: 1,
         capacity: 2,
         scene: as_many_as_there_are,
+    },
+    Mailroom {
+        name: "mailbox: two sleep, one is woken, a third one takes what it was woken for",
+        preemptions: 1,
+        types: 1,
+        capacity: 4,
+        scene: who_was_woken_passes_it_on,
     },
     Mailroom {
         name: "mailbox: two sleep, and it is removed",

@@ -208,14 +208,31 @@ impl MailReceiver {
     ) -> Result<Letter, MailRecvError> {
         self.admit()?;
         let wanted = self.seat.mailbox.wanted(select)?;
+        let sleeps = self.seat.side.sleeps();
         loop {
             match self.attempt(select, wanted, buffer) {
-                Err(MailRecvError::Empty) => {
-                    self.wait_for_message((select, wanted), buffer.len(), deadline)?;
+                Err(MailRecvError::Empty) => self.wait_for_message((select, wanted), deadline)?,
+                done => {
+                    if self.seat.side.sleeps() != sleeps {
+                        self.share(wanted);
+                    }
+                    return done;
                 }
-                done => return done,
             }
             self.admit()?;
+        }
+    }
+
+    /// Called when this side was woken and has taken what it takes: one may have been woken for a message that was not
+    /// the next by then, and be asleep again; or this one, for a message that it leaves there. Not before it has
+    /// taken it: others may have taken that one and those behind it meanwhile, who slept not and wake nobody.
+    #[cold]
+    #[inline(never)]
+    fn share(&mut self, wanted: u64) {
+        let mail = memory(&self.seat.mailbox, &self.seat.lanes);
+        let place = mailbox::Berth::of_receiver(mail, wanted);
+        if place.in_turn && self.cursor.has_more(mail, wanted) {
+            futex::wake(park::ring(place.peer), 1);
         }
     }
 
@@ -281,37 +298,28 @@ impl MailReceiver {
     fn wait_for_message(
         &mut self,
         (select, wanted): (Select, u64),
-        room: usize,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
         let Self { seat: Seat { side, lanes, mailbox }, cursor, .. } = self;
         let mail = memory(mailbox, lanes);
         let place = mailbox::Berth::of_receiver(mail, wanted);
         let berth = Berth { halves: Some((place.own, place.peer)), bits: place.bits };
-        let sleeps = side.sleeps();
-        let found = wait::wait_in(side, berth, deadline, |side, look| {
+        wait::wait_in(side, berth, deadline, |side, look| {
             side.admit()?;
             if is_removed(mail.receiver) {
-                return Ok(None);
+                return Ok(());
             }
             let found = cursor.find(mail, select, wanted, look == Look::Exact);
             side.stuck = cursor.is_stuck();
             match found {
-                Ok(found) => Ok(Some(found)),
+                Ok(_) => Ok(()),
                 Err(Blocked::NotReady) => Err(Failure::NotReady),
                 Err(Blocked::Corrupt) => {
                     side.poison();
                     Err(Failure::Corrupt)
                 }
             }
-        })?;
-        // One may have been woken for a message that was not the next by then, and be asleep again; or this one, for a
-        // message that it leaves there.
-        let is_left = |found: Found| found.length > room || cursor.is_plenty(mail, &found);
-        if place.in_turn && side.sleeps() != sleeps && found.is_some_and(is_left) {
-            futex::wake(park::ring(place.peer), 1);
-        }
-        Ok(())
+        })
     }
 }
 

@@ -373,9 +373,10 @@ impl RecvCursor {
         cursor.is_there(mem, self.shape, found.front)
     }
 
-    /// Whether there is a message behind the one that was found.
-    pub fn is_plenty(&self, mail: Mail<'_>, found: &Found) -> bool {
-        self.lanes[found.lane].after(&mail.lanes[found.lane], self.shape, found.front).is_some()
+    /// Whether there is a message in the lanes of `wanted`.
+    pub fn has_more(&mut self, mail: Mail<'_>, wanted: u64) -> bool {
+        let mut used = Select::Any.in_order(wanted & mail.used());
+        used.any(|lane| self.lanes[lane].front(&mail.lanes[lane], self.shape, false).is_ok())
     }
 
     /// Takes the message that was found to the start of `to`, which has room for it; `false` if somebody else has.
