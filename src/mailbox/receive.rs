@@ -144,7 +144,8 @@ impl MailReceiver {
     ///
     /// # Errors
     ///
-    /// As for [`try_recv`](Self::try_recv); `Empty` if there are not so many.
+    /// As for [`try_recv`](Self::try_recv); `Empty` if there are not so many, or if the message was taken away while it was
+    /// copied, 64 times: look again, or take one.
     ///
     /// ```
     /// use annulus::{Mailbox, Place, Select};

@@ -10,8 +10,9 @@ use crate::protocol::pace::Pace;
 use crate::protocol::slots::Untyped;
 use crate::sync::{Ordering, spin_hint};
 
-/// Looks at messages that others take away from under it before that counts as nothing found.
-const LOOKS: usize = 2 * MOST_TYPES;
+/// Messages that others take away from under one search before that counts as nothing found. Far more than chance takes, so
+/// that it is never said of a mailbox that has messages; but not without end, for one who lies could go on for ever.
+const MOST_LOST: u32 = 1 << 16;
 /// Searches that found nothing between two that tell why.
 const MISSES_PER_CLOSE_LOOK: u32 = 16;
 /// No position.
@@ -58,6 +59,8 @@ pub struct RecvCursor {
     horizon: u64,
     /// The number of [`Mail::orphans`] for which all this holds.
     orphans: u64,
+    /// Messages that others took away from under this search.
+    lost: u32,
     /// Searches that found nothing.
     misses: u32,
     /// Messages that it took.
@@ -82,6 +85,7 @@ impl RecvCursor {
             current: 0,
             horizon: 0,
             orphans: mail.orphans(),
+            lost: 0,
             misses: 0,
             taken: 0,
             pace: Pace::new(0),
@@ -113,7 +117,8 @@ impl RecvCursor {
             self.oldest = Contest::of(self.lanes.len());
         }
         let mut paused = false;
-        for _ in 0..LOOKS {
+        self.lost = 0;
+        while self.lost < MOST_LOST {
             let found = match wanted.is_power_of_two() {
                 true => self.next_of(mail, wanted.trailing_zeros() as usize)?,
                 false if select.is_by_type() => self.first_by_type(mail, select, wanted)?,
@@ -121,7 +126,8 @@ impl RecvCursor {
             };
             match found {
                 None if !paused && self.pace.give_way(self.taken) => paused = true,
-                None if self.has_come(mail, wanted, close)? => {}
+                // It may be taken before the next look.
+                None if self.has_come(mail, wanted, close)? => self.lost += 1,
                 None => break,
                 Some(found) => {
                     let (cursor, mem) = (&self.lanes[found.lane], &mail.lanes[found.lane]);
@@ -132,6 +138,7 @@ impl RecvCursor {
                         return Ok(found);
                     }
                     self.forget(found.lane);
+                    self.lost += 1;
                 }
             }
         }
@@ -302,6 +309,7 @@ impl RecvCursor {
         if index >= self.most {
             return Err(Blocked::NotReady);
         }
+        self.lost = 0;
         let mut fronts: [Option<Found>; MOST_TYPES] = [None; MOST_TYPES];
         for lane in select.in_order(wanted & mail.used()) {
             fronts[lane] = self.look(mail, lane, false)?;
@@ -328,12 +336,13 @@ impl RecvCursor {
 
     /// What is next in `lane`. If it is nothing, a look that is `close` tells whether a sender is stuck.
     fn look(&mut self, mail: Mail<'_>, lane: usize, close: bool) -> Result<Option<Found>, Blocked> {
-        for _ in 0..LOOKS {
+        while self.lost < MOST_LOST {
             match self.lanes[lane].front(&mail.lanes[lane], self.shape, close) {
                 Ok(front) => {
                     if let Some(found) = self.describe(mail, lane, front)? {
                         return Ok(Some(found));
                     }
+                    self.lost += 1;
                     spin_hint();
                 }
                 Err(Blocked::NotReady) => return Ok(None),
@@ -359,7 +368,10 @@ impl RecvCursor {
             return Ok(None);
         }
         match usize::try_from(length) {
-            Ok(length) if length <= self.longest => Ok(Some(Found { lane, number, length, front })),
+            // Nobody draws so many numbers that this one could be one.
+            Ok(length) if length <= self.longest && number != NONE => {
+                Ok(Some(Found { lane, number, length, front }))
+            }
             _ => Err(Blocked::Corrupt),
         }
     }
