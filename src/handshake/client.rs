@@ -6,7 +6,7 @@ use super::{
     refuse, send,
 };
 use crate::error::{ConnectError, Refusal};
-use crate::segment::OwnHalves;
+use crate::segment::{OwnHalves, PeersHalves};
 use crate::sys::clock::Monotonic;
 use crate::sys::fork::PrivateFd;
 use crate::sys::socket;
@@ -161,7 +161,7 @@ impl Connect {
             label,
         };
         // While the listener wakes up.
-        let own = OwnHalves::create(there, back)?;
+        let own = OwnHalves::create(there.clone(), back.clone())?;
         let last_word = |error| last_word(socket.as_fd(), error);
         let hello_said = send(socket.as_fd(), Message::Hello(hello), &[own.descriptor()]);
         hello_said.map_err(last_word)?;
@@ -177,7 +177,7 @@ impl Connect {
             back: hello.back,
         };
         let joined = if answer == wanted {
-            one(fds).and_then(|fd| own.join(fd).map_err(ConnectError::from))
+            one(fds).and_then(|fd| Ok(own.join(PeersHalves::open(fd, &there, &back)?)?))
         } else {
             Err(ConnectError::Protocol { reason: "answers something else than was asked" })
         };

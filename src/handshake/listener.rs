@@ -11,7 +11,7 @@ use super::{
     refuse, send,
 };
 use crate::error::{ConnectError, Refusal, SetupError};
-use crate::segment::Spec;
+use crate::segment::{PeersHalves, Spec};
 use crate::sys::clock::Monotonic;
 use crate::sys::fork::PrivateFd;
 use crate::sys::{epoll, socket};
@@ -489,14 +489,16 @@ impl Listener {
         let Message::Hello(hello) = message else {
             return Err(ConnectError::Protocol { reason: "says something out of turn" });
         };
-        let own = self.spare.take(grant(&hello, messages, &self.options)?)?;
+        let wanted = grant(&hello, messages, &self.options)?;
+        // Before anything is made for it.
+        let theirs = PeersHalves::open(one(fds)?, &wanted.0, &wanted.1)?;
+        let rings = self.spare.take(wanted)?.join(theirs)?;
         let answer = Message::Answer {
             version: VERSION,
             features: if self.has_bell { BELL_PLEASE } else { 0 },
             there: hello.there,
             back: hello.back,
         };
-        let rings = own.join(one(fds)?)?;
         // Both are in one file.
         send(client.socket.as_fd(), answer, &[rings.0.fd()])?;
         Ok(Some(rings))

@@ -18,7 +18,7 @@ pub use header::{RingKind, Topology};
 pub(crate) use permissions::{set_mode, set_owner};
 pub use place::Place;
 pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
-pub(crate) use split::{Company, OwnHalf, OwnHalves};
+pub(crate) use split::{Company, OwnHalf, OwnHalves, PeersHalves};
 
 use crate::error::{Role, SetupError};
 use crate::protocol::claims::Claims;

@@ -228,15 +228,32 @@ impl OwnHalves {
         self.sends.fd.as_fd()
     }
 
-    /// The two rings, with the halves in the peer's file: what this side sends into, and what it receives from.
-    pub(crate) fn join(self, fd: OwnedFd) -> Result<(Segment, Segment), SetupError> {
-        let fd = PrivateFd::open_lockless(|| Ok::<_, SetupError>(File::from(fd)))?;
-        // What it sends into is what we receive from.
-        let expected = [&self.receives.peers(), &self.sends.peers()];
-        let [sender, receiver] = open(&fd, expected)?;
-        let fd = Arc::new(fd);
+    /// The two rings, with the peer's halves of the same: what this side sends into, and what it receives from.
+    pub(crate) fn join(self, theirs: PeersHalves) -> Result<(Segment, Segment), SetupError> {
+        let PeersHalves { sender, receiver, fd } = theirs;
         let sends = self.sends.with(receiver, Arc::clone(&fd))?;
         Ok((sends, self.receives.with(sender, fd)?))
+    }
+}
+
+/// A peer's halves of two rings, in its file: checked, whether or not one's own are there yet.
+#[derive(Debug)]
+pub(crate) struct PeersHalves {
+    sender: Mapping,
+    receiver: Mapping,
+    fd: Arc<PrivateFd>,
+}
+
+impl PeersHalves {
+    /// The halves behind `fd`, of which nothing is believed that was not checked, of the rings into which this side sends
+    /// and from which it receives.
+    pub(crate) fn open(fd: OwnedFd, sends: &Spec, receives: &Spec) -> Result<Self, SetupError> {
+        let fd = PrivateFd::open_lockless(|| Ok::<_, SetupError>(File::from(fd)))?;
+        // What it sends into is what we receive from.
+        let theirs = |spec: &Spec, role| Spec { part: Part::Half(role), ..spec.clone() };
+        let expected = [&theirs(receives, Role::Sender), &theirs(sends, Role::Receiver)];
+        let [sender, receiver] = open(&fd, expected)?;
+        Ok(Self { sender, receiver, fd: Arc::new(fd) })
     }
 }
 
@@ -288,12 +305,12 @@ fn open<const N: usize>(fd: &PrivateFd, expected: [&Spec; N]) -> Result<[Mapping
     }
     let whole = Mapping::read_only(fd.file(), super::length(size)?);
     let whole = whole.map_err(SetupError::os("mmap"))?;
-    if expected.iter().any(|spec| spec.prefault) {
-        whole.populate_for_reading().map_err(SetupError::os("madvise"))?;
-    }
     let mappings = cut(&whole, sizes);
     for ((expected, mapping), size) in expected.into_iter().zip(&mappings).zip(sizes) {
         check_header(mapping, expected, size, unit)?;
+    }
+    if expected.iter().any(|spec| spec.prefault) {
+        whole.populate_for_reading().map_err(SetupError::os("madvise"))?;
     }
     Ok(mappings)
 }
