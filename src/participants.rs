@@ -43,7 +43,8 @@ const HANDED_OVER: u8 = 4;
 pub enum Ending {
     /// By saying so: its handle was closed.
     Closed,
-    /// Without a word: its process was killed, or ended without closing anything.
+    /// Without a word: its process was killed, or ended without closing anything; or it was a client that did not accept
+    /// what the listener had answered.
     Died,
     /// By breaking the rules: its half is damaged. Only a [`Hub`](crate::Hub) says so, which lets go of it for that.
     Corrupt,

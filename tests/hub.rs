@@ -533,6 +533,27 @@ fn a_client_that_breaks_the_rules_is_let_go_of() {
 }
 
 #[test]
+fn a_client_that_refuses_the_answer_breaks_no_rule() {
+    let name = unique("refuses");
+    let mut hub = hub(&name);
+    // It does not accept the halves it was given; in this version, or it says so without a reason that is known.
+    for refusal in [[MAGIC, 3, 3, 2], [MAGIC, 3, 99, 2]] {
+        let joining = name.clone();
+        let forger = thread::spawn(move || Forger::join(&joining));
+        let HubEvent::Joined(id) = next(&mut hub) else { panic!("it joins") };
+        let forger = forger.join().unwrap();
+        assert!(forger.say(&words(&refusal), &[]));
+        match next(&mut hub) {
+            HubEvent::Left { client, ending, .. } => {
+                assert_eq!((client, ending), (id, Ending::Died));
+            }
+            event => panic!("{event:?}"),
+        }
+        assert!(hub.is_empty());
+    }
+}
+
+#[test]
 fn bells_for_nothing_and_descriptors_are_no_harm() {
     let endings = beside(|forger, stop| {
         let null = File::open("/dev/null").unwrap();

@@ -77,7 +77,7 @@ impl Link {
                 // Of a message that was received without; or a bell, which rings for who is awake.
                 Ok(Some((Message::Descriptors { .. } | Message::Bell, _))) => {}
                 // The message is there, its sender is not.
-                Err(ConnectError::Closed) => return Ok(Vec::new()),
+                Err(ConnectError::Closed | ConnectError::Refused { .. }) => return Ok(Vec::new()),
                 Err(ConnectError::Os { source, .. }) => return Err(FdsError::Os(source)),
                 _ => return Err(FdsError::Corrupt),
             }

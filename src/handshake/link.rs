@@ -78,7 +78,7 @@ pub(crate) enum Heard {
     Bell,
     /// What no correct peer says.
     Nonsense,
-    /// That the peer is gone from the socket.
+    /// That the peer is gone from the socket, or will have nothing to do with this side.
     End,
 }
 
@@ -155,7 +155,8 @@ impl Link {
                     Heard::Nonsense
                 }
             }
-            Err(ConnectError::Closed) => Heard::End,
+            // A client that does not accept the halves it was given says so: that is no offence.
+            Err(ConnectError::Closed | ConnectError::Refused { .. }) => Heard::End,
             _ => Heard::Nonsense,
         }
     }
