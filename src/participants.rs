@@ -138,17 +138,15 @@ impl Yields {
 enum Hold {
     /// A description that has the lock of the role, or of an entry.
     Lock(PrivateFd),
-    /// This process has the half, in the process of this generation; the segment keeps its lock.
-    Half(u32),
-    /// Nothing is kept for it, in the process of this generation: whoever dies leaves nothing.
-    Nothing(u32),
+    /// No lock, in the process of this generation: the segment keeps that of a half, and who dies may leave nothing.
+    Unlocked(u32),
 }
 
 impl Hold {
     fn is_ours(&self) -> bool {
         match self {
             Self::Lock(fd) => fd.is_ours(),
-            Self::Half(generation) | Self::Nothing(generation) => *generation == fork::generation(),
+            Self::Unlocked(generation) => *generation == fork::generation(),
         }
     }
 }
@@ -239,7 +237,7 @@ impl Participant {
         if !segment.is_ours() {
             return Err(SetupError::Forked);
         }
-        let (attached, hold) = (Attached::new(segment), Hold::Nothing(fork::generation()));
+        let (attached, hold) = (Attached::new(segment), Hold::Unlocked(fork::generation()));
         let mut side = Self::holding(attached, Role::Receiver, hold);
         side.set_wait(Wait::default());
         Ok(side)
@@ -251,7 +249,7 @@ impl Participant {
             return Err(SetupError::Forked);
         }
         segment.take_seat(role)?;
-        Ok(Self::holding(Attached::new(segment), role, Hold::Half(fork::generation())))
+        Ok(Self::holding(Attached::new(segment), role, Hold::Unlocked(fork::generation())))
     }
 
     fn holding(attached: Attached, role: Role, lock: Hold) -> Self {
@@ -831,15 +829,11 @@ impl Drop for Participant {
             }
         }
         // Unlocked first: whoever is woken asks the kernel.
-        let lock = self.lock.take();
-        let had_half = matches!(lock, Some(Hold::Half(_)));
-        drop(lock);
+        self.lock = None;
         park::announce(&self.own().presence);
         self.wake();
-        if had_half {
-            // Last: the next handle in this process writes the same half.
-            self.attached.segment().leave_seat();
-        }
+        // Last: the next handle in this process may write the same half.
+        self.attached.segment().leave_seat();
     }
 }
 

@@ -378,7 +378,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Gives it back.
+    /// Gives it back, if there is one.
     pub(crate) fn leave_seat(&self) {
         if let Some(split) = self.halves_of() {
             *split.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
