@@ -68,7 +68,7 @@ impl Builder<ByteBroadcast> {
     /// let raw = ByteBroadcast::builder(64, 8).exactly(8).create(Place::memfd("numbers")?)?;
     /// assert!(Broadcast::<u64>::from_fd(raw.inheritable_fd()?).is_ok());
     /// let error = raw.sender()?.try_send(b"seven..");
-    /// assert_eq!(error, Err(ByteSendError::TooLong { len: 7, max: 8 }));
+    /// assert_eq!(error, Err(ByteSendError::Size { len: 7, expected: 8 }));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn exactly(self, align: usize) -> Self {
@@ -229,10 +229,11 @@ pub struct ByteBroadcastSender {
 impl ByteBroadcastSender {
     fn check(&self, message: &[u8]) -> Result<(), ByteSendError> {
         let (len, max) = (message.len(), self.broadcast.longest());
-        if len > max || (self.broadcast.is_exact() && len < max) {
-            return Err(ByteSendError::TooLong { len, max });
+        match self.broadcast.is_exact() {
+            true if len != max => Err(ByteSendError::Size { len, expected: max }),
+            false if len > max => Err(ByteSendError::TooLong { len, max }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn put(&mut self, message: &[u8]) -> Result<(), Failure> {
@@ -329,8 +330,8 @@ impl ByteBroadcastSender {
     ///
     /// # Errors
     ///
-    /// [`ByteSendError::TooLong`] if the message is longer than the longest, or not as long where all are;
-    /// [`ByteSendError::Full`], [`ByteSendError::Corrupt`] and [`ByteSendError::Forked`] as for
+    /// [`ByteSendError::TooLong`] if the message is longer than the longest; [`ByteSendError::Size`] if all have one size and
+    /// it has another; [`ByteSendError::Full`], [`ByteSendError::Corrupt`] and [`ByteSendError::Forked`] as for
     /// [`BroadcastSender::try_send`](crate::BroadcastSender::try_send).
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
         self.check(message)?;

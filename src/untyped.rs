@@ -173,7 +173,7 @@ impl UntypedSender {
         if message.len() == size {
             Ok(())
         } else {
-            Err(ByteSendError::TooLong { len: message.len(), max: size })
+            Err(ByteSendError::Size { len: message.len(), expected: size })
         }
     }
 
@@ -181,7 +181,7 @@ impl UntypedSender {
     ///
     /// # Errors
     ///
-    /// [`ByteSendError::TooLong`] unless the message has exactly the ring's message size;
+    /// [`ByteSendError::Size`] unless the message has exactly the ring's message size;
     /// [`ByteSendError::Full`], [`ByteSendError::Disconnected`], [`ByteSendError::Corrupt`] and
     /// [`ByteSendError::Forked`] as for [`Sender::try_send`](crate::Sender::try_send).
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {

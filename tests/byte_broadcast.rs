@@ -124,7 +124,7 @@ fn a_broadcast_of_a_type_is_opened_as_bytes() {
     let mut tx = raw.sender().unwrap();
     let sent = [1_u32, 2, 3, 4, 5];
     for wrong in [0, 4, 19, 21] {
-        let error = ByteSendError::TooLong { len: wrong, max: 20 };
+        let error = ByteSendError::Size { len: wrong, expected: 20 };
         assert_eq!(tx.try_send(&vec![0; wrong]), Err(error));
     }
     for _ in 0..20 {

@@ -116,13 +116,15 @@ impl Users {
                 }
             }
             (3, Some(sender), _) => {
-                let len = self.longest + 1;
-                let refused = Err(ByteSendError::TooLong { len, max: self.longest });
-                assert_eq!(sender.try_send(&vec![0; len]), refused);
-                if self.exact {
-                    let len = self.longest - 1;
-                    let refused = Err(ByteSendError::TooLong { len, max: self.longest });
-                    assert_eq!(sender.try_send(&vec![0; len]), refused);
+                let expected = self.longest;
+                let wrong =
+                    if self.exact { vec![expected + 1, expected - 1] } else { vec![expected + 1] };
+                for len in wrong {
+                    let refused = match self.exact {
+                        true => ByteSendError::Size { len, expected },
+                        false => ByteSendError::TooLong { len, max: expected },
+                    };
+                    assert_eq!(sender.try_send(&vec![0; len]), Err(refused));
                 }
             }
             (4, _, Some(listener)) if listener.evicted => {

@@ -216,6 +216,13 @@ pub enum ByteSendError {
         /// Bytes of the longest message that this ring takes.
         max: usize,
     },
+    /// All messages of this ring have one size, and this one has another.
+    Size {
+        /// Bytes of the message.
+        len: usize,
+        /// Bytes of each message of this ring.
+        expected: usize,
+    },
     /// The receiver has left or died.
     Disconnected,
     /// The receiver's side of the ring is damaged; this handle does nothing more.
@@ -249,6 +256,12 @@ impl fmt::Display for ByteSendError {
                 return write!(
                     f,
                     "a message of {len} bytes does not fit into this ring, whose longest is {max}; create a larger ring"
+                );
+            }
+            Self::Size { len, expected } => {
+                return write!(
+                    f,
+                    "a message of {len} bytes is none of this ring, where each has exactly {expected}; send as many"
                 );
             }
             Self::Disconnected => DISCONNECTED,
