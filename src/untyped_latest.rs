@@ -234,12 +234,11 @@ impl UntypedLatestReader {
         Ok(self.held(value))
     }
 
-    /// Waits until there is a value that this reader has not read, for as long as `timeout` if there is one, and reads it.
+    /// Waits until there is a value that this reader has not read, and reads it as [`read`](Self::read) does.
     ///
     /// # Errors
     ///
-    /// As for [`read`](Self::read) and
-    /// [`LatestReader::wait_for_change_timeout`](crate::LatestReader::wait_for_change_timeout).
+    /// As for [`read`](Self::read) and [`LatestReader::wait_for_change`](crate::LatestReader::wait_for_change).
     ///
     /// ```
     /// use annulus::{LatestError, Place, UntypedLatest};
@@ -249,17 +248,39 @@ impl UntypedLatestReader {
     /// let (mut tx, mut rx) = (variable.writer()?, variable.reader()?);
     /// tx.set(b"yes")?;
     /// let mut value = [0; 3];
-    /// assert_eq!((rx.wait_for_change(&mut value, None)?, &value), (1, b"yes"));
-    /// let error = rx.wait_for_change(&mut value, Some(Duration::from_millis(1)));
+    /// assert_eq!((rx.wait_for_change(&mut value)?, &value), (1, b"yes"));
+    /// let error = rx.wait_for_change_timeout(&mut value, Duration::from_millis(1));
     /// assert_eq!(error, Err(LatestError::Timeout));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn wait_for_change(
+    pub fn wait_for_change(&mut self, value: &mut [u8]) -> Result<u64, LatestError> {
+        self.wait_until(value, None)
+    }
+
+    /// [`wait_for_change`](Self::wait_for_change) for as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait_for_change`](Self::wait_for_change), and [`LatestError::Timeout`].
+    pub fn wait_for_change_timeout(
         &mut self,
         value: &mut [u8],
-        timeout: Option<Duration>,
+        timeout: Duration,
     ) -> Result<u64, LatestError> {
-        self.wait_until(value, timeout.and_then(deadline_in))
+        self.wait_until(value, deadline_in(timeout))
+    }
+
+    /// [`wait_for_change`](Self::wait_for_change) until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait_for_change`](Self::wait_for_change), and [`LatestError::Timeout`].
+    pub fn wait_for_change_deadline(
+        &mut self,
+        value: &mut [u8],
+        deadline: Instant,
+    ) -> Result<u64, LatestError> {
+        self.wait_until(value, Some(deadline))
     }
 
     fn wait_until(
@@ -308,6 +329,13 @@ impl UntypedLatestReader {
     /// Chooses how this reader waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
         self.side.set_wait(wait);
+    }
+
+    /// Chooses how this reader waits, in passing.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Wait) -> Self {
+        self.set_wait(wait);
+        self
     }
 
     /// Waits until there is a writer, for as long as `timeout`; `false` if none came.

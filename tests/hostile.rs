@@ -369,7 +369,7 @@ fn an_untyped_variable_stands_it() {
             if let Ok(mut rx) = timed(|| variable.reader()) {
                 calls += 1;
                 let _ = timed(|| rx.read(&mut value).is_ok());
-                let _ = timed(|| rx.wait_for_change(&mut value, Some(SHORT)).is_ok());
+                let _ = timed(|| rx.wait_for_change_timeout(&mut value, SHORT).is_ok());
             }
         }
     });

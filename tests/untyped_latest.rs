@@ -2,9 +2,9 @@
 
 mod processes;
 
-use annulus::{Latest, LatestError, Place, SetupError, UntypedLatest, UntypedRing};
+use annulus::{Latest, LatestError, Place, SetupError, UntypedLatest, UntypedRing, Wait};
 use processes::{PATIENCE, fork};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn both_faces_see_the_same_values_and_versions() {
@@ -43,7 +43,7 @@ fn another_size_changes_nothing() {
     }
     let mut short = [0; 7];
     assert_eq!(rx.read(&mut short), Err(LatestError::Size { expected: 8 }));
-    assert_eq!(rx.wait_for_change(&mut short, None), Err(LatestError::Size { expected: 8 }));
+    assert_eq!(rx.wait_for_change(&mut short), Err(LatestError::Size { expected: 8 }));
     assert_eq!((tx.version(), rx.read(&mut [0; 8])), (0, Ok(0)));
     let aligned = UntypedLatest::builder(8).value_align(8);
     let aligned = aligned.create(Place::memfd("aligned").unwrap()).unwrap();
@@ -58,9 +58,11 @@ fn another_size_changes_nothing() {
 #[test]
 fn waiting_ends_with_a_value_a_time_out_or_the_writer() {
     let variable = UntypedLatest::builder(100).create(Place::memfd("waits").unwrap()).unwrap();
-    let (mut rx, mut value) = (variable.reader().unwrap(), [0; 100]);
-    let moment = Some(Duration::from_millis(5));
-    assert_eq!(rx.wait_for_change(&mut value, moment), Err(LatestError::Timeout));
+    let (mut rx, mut value) = (variable.reader().unwrap().with_wait(Wait::Block), [0; 100]);
+    let moment = Duration::from_millis(5);
+    assert_eq!(rx.wait_for_change_timeout(&mut value, moment), Err(LatestError::Timeout));
+    let end = Instant::now() + moment;
+    assert_eq!(rx.wait_for_change_deadline(&mut value, end), Err(LatestError::Timeout));
     let fd = variable.inheritable_fd().unwrap();
     let mut child = fork(move |line| {
         let variable = UntypedLatest::from_fd(fd).unwrap();
@@ -73,10 +75,10 @@ fn waiting_ends_with_a_value_a_time_out_or_the_writer() {
     });
     for i in 1..=100 {
         child.line.say(0);
-        assert_eq!(rx.wait_for_change(&mut value, Some(PATIENCE)), Ok(i));
+        assert_eq!(rx.wait_for_change_timeout(&mut value, PATIENCE), Ok(i));
         assert_eq!(value, [i as u8; 100]);
     }
     child.kill();
-    assert_eq!(rx.wait_for_change(&mut value, Some(PATIENCE)), Err(LatestError::Disconnected));
+    assert_eq!(rx.wait_for_change_timeout(&mut value, PATIENCE), Err(LatestError::Disconnected));
     assert_eq!((rx.read(&mut value), value), (Ok(100), [100; 100]));
 }

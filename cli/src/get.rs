@@ -1,8 +1,9 @@
 //! `annulus get`: the value of a variable.
 
 use crate::exit::{Code, Failure, Outcome};
-use crate::output::{print_bytes, print_json};
+use crate::output::{is_unread, print_bytes, print_json};
 use crate::ring::{place, unopened};
+use crate::signals;
 use crate::units;
 use annulus::{LatestError, UntypedLatest, UntypedLatestReader};
 use clap::Args;
@@ -73,8 +74,7 @@ pub fn run(args: &GetArgs) -> Outcome {
     let variable = open(&args.name, args.owner)?;
     let reader = variable.reader().map_err(|error| Failure::setup(&args.name, &error))?;
     let mut value = vec![0; variable.value_size()];
-    let version = read(args, reader, &mut value)
-        .map_err(|error| failed(&args.name, error, variable.is_persistent()))?;
+    let version = read(args, &variable, reader, &mut value)?;
     if args.json {
         let text = std::str::from_utf8(&value).ok();
         let (name, size, hex) = (args.name.as_str(), value.len(), hex(&value));
@@ -97,18 +97,29 @@ pub fn open(name: &str, owner: Option<u32>) -> Outcome<UntypedLatest> {
 
 fn read(
     args: &GetArgs,
+    variable: &UntypedLatest,
     mut reader: UntypedLatestReader,
     value: &mut [u8],
-) -> Result<u64, LatestError> {
+) -> Outcome<u64> {
     let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let mut version = reader.read(value)?;
+    let failed = |error| failed(&args.name, error, variable.is_persistent());
+    let mut version = reader.read(value).map_err(failed)?;
     if !args.wait && args.after.is_none() {
         return Ok(version);
     }
     let after = args.after.unwrap_or(version);
     while version <= after {
+        if is_unread() {
+            return Err(Failure::unread());
+        }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        version = reader.wait_for_change(value, left)?;
+        let slice = left.map_or(signals::SLICE, |left| left.min(signals::SLICE));
+        match reader.wait_for_change_timeout(value, slice) {
+            Ok(next) => version = next,
+            // The end of the slice, and not of the wait.
+            Err(LatestError::Timeout) if left != Some(slice) => {}
+            Err(error) => return Err(failed(error)),
+        }
     }
     Ok(version)
 }

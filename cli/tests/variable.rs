@@ -98,6 +98,15 @@ fn waiting_ends_with_a_later_version_a_time_out_or_the_writer() {
     run(&["set", &name, "six."]).assert_done();
     assert_eq!(run(&["get", &name]).text(), "six.");
 
+    // Nobody would read what it waits for.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut unread = annulus(&["get", &name, "--wait"]);
+    unread.stdout(writer);
+    let unread = start(unread);
+    eventually("it waits", || inspect(&name)["receivers"] == 1);
+    drop(reader);
+    unread.wait().assert_done();
+
     let name = variable("4", &[]);
     run(&["set", &name, "last"]).assert_done();
     run(&["get", &name, "--wait"]).assert_fails(7, "--persistent");

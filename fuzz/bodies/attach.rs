@@ -329,7 +329,7 @@ fn use_untyped_latest(variable: Result<UntypedLatest, SetupError>, size: usize) 
     }
     if let Some(mut rx) = rx {
         let _ = rx.read(&mut value).is_ok();
-        let _ = rx.wait_for_change(&mut value, Some(Duration::ZERO)).is_ok();
+        let _ = rx.wait_for_change_timeout(&mut value, Duration::ZERO).is_ok();
     }
     let _ = variable.stats();
     true

@@ -280,7 +280,7 @@ impl Readers {
             }
             (4, writer, Some(reader)) => {
                 let unread = reader.version() < version;
-                match reader.wait_for_change(&mut found, Some(Duration::ZERO)) {
+                match reader.wait_for_change_timeout(&mut found, Duration::ZERO) {
                     Ok(read) => assert!(unread && read == version && found == expected),
                     Err(LatestError::Disconnected) => assert!(!unread && writer.is_none()),
                     Err(error) => assert!(!unread && error == LatestError::Timeout),
@@ -307,8 +307,10 @@ impl Readers {
             2 if self.writer.is_none() => self.writer = variable.writer().ok(),
             3 if reader.is_none() => *reader = variable.reader().ok(),
             4 => {
-                let at_once = Some(Duration::ZERO);
-                let _ = reader.as_mut().map(|reader| reader.wait_for_change(&mut found, at_once));
+                let at_once = Duration::ZERO;
+                let _ = reader
+                    .as_mut()
+                    .map(|reader| reader.wait_for_change_timeout(&mut found, at_once));
                 let _ = variable.stats();
             }
             5 => drop(reader.as_mut().map(|reader| reader.read(&mut found))),

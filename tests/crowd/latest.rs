@@ -101,7 +101,7 @@ fn sleep_for_all(fd: &OwnedFd, books: &SharedWords, random: u64) {
     } else {
         let mut rx = bare(fd).reader().expect("an entry");
         rx.set_wait(waiting(random / 2));
-        Box::new(move |found| rx.wait_for_change(bytemuck::bytes_of_mut(found), Some(SLICE)))
+        Box::new(move |found| rx.wait_for_change_timeout(bytemuck::bytes_of_mut(found), SLICE))
     };
     let mut last = 0;
     while books[STOP].load(Relaxed) == 0 {

@@ -132,7 +132,7 @@ impl Part {
             Self::WaitForChange => {
                 let (mut rx, found) = (reader(), bytemuck::bytes_of_mut(&mut found));
                 rx.set_wait(Wait::Block);
-                let _ = black_box(child.section(|| rx.wait_for_change(found, Some(CHILD_LIFE))));
+                let _ = black_box(child.section(|| rx.wait_for_change_timeout(found, CHILD_LIFE)));
             }
             Self::JoinAsReader => {
                 let _ = black_box(child.section(|| variable.reader()));

@@ -247,7 +247,7 @@ impl Eye {
             Self::Latest { side, seen, value } => {
                 let mut version = side.read(value);
                 if version.is_ok_and(|version| version == *seen) {
-                    version = side.wait_for_change(value, Some(signals::SLICE));
+                    version = side.wait_for_change_timeout(value, signals::SLICE);
                 }
                 match version {
                     Ok(version) if version == *seen => Ok(()),
