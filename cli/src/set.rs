@@ -52,8 +52,8 @@ pub fn run(args: &SetArgs) -> Outcome {
         None => read(args, size)?,
     };
     if args.hex {
-        value = parse_hex(&value).ok_or_else(|| {
-            let text = "not hexadecimal; write two digits for each byte, as 00ff";
+        value = parse_hex(&value, size).map_err(|why| {
+            let text = format!("{why}; write two hexadecimal digits for each byte, as 00ff");
             Failure::new(Code::Usage, text)
         })?;
     }
@@ -91,16 +91,22 @@ fn read(args: &SetArgs, size: usize) -> Outcome<Vec<u8>> {
     Ok(value)
 }
 
-/// Bytes from hexadecimal digits, between which there may be white space.
-fn parse_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .iter()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .map(|&byte| char::from(byte).to_digit(16).map(|digit| digit as u8))
-        .collect();
-    let digits = digits?;
+/// Bytes from hexadecimal digits, between which there may be white space; or what is wrong with them. Of more than `size`
+/// bytes the last digits may be missing.
+fn parse_hex(text: &[u8], size: usize) -> Result<Vec<u8>, String> {
+    let mut digits = Vec::new();
+    for (place, c) in String::from_utf8_lossy(text).chars().enumerate() {
+        match c.to_digit(16) {
+            Some(digit) => digits.push(digit as u8),
+            None if c.is_ascii_whitespace() => {}
+            None => return Err(format!("character {} is {c:?}, no digit", place + 1)),
+        }
+    }
     let pairs = digits.chunks_exact(2);
-    pairs.remainder().is_empty().then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
+    if !pairs.remainder().is_empty() && pairs.len() <= size {
+        return Err(format!("{} digits are half a byte too many or too few", digits.len()));
+    }
+    Ok(pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 #[cfg(test)]
@@ -108,10 +114,15 @@ mod tests {
     #[test]
     fn hexadecimal_is_read_as_it_is_written() {
         let bytes = [0, 1, 0xfe, 0xff];
-        assert_eq!(super::parse_hex(crate::get::hex(&bytes).as_bytes()).unwrap(), bytes);
-        assert_eq!(super::parse_hex(b"00 Ff\n").unwrap(), [0, 255]);
-        assert!(
-            [&b"0"[..], b"0g", b"0x00"].into_iter().all(|text| super::parse_hex(text).is_none())
-        );
+        assert_eq!(super::parse_hex(crate::get::hex(&bytes).as_bytes(), 4).unwrap(), bytes);
+        assert_eq!(super::parse_hex(b"00 Ff\n", 2).unwrap(), [0, 255]);
+        let wrong = |text: &str| super::parse_hex(text.as_bytes(), 1).unwrap_err();
+        assert!(wrong("0").contains("1 digits"));
+        assert!(wrong("0 00").contains("3 digits"));
+        assert!(wrong("0g").contains("character 2 is 'g'"));
+        assert!(wrong("0x00").contains("character 2 is 'x'"));
+        assert!(wrong("f\u{fc}").contains("character 2 is '\u{fc}'"));
+        // Too long in any case, and perhaps not read to its end.
+        assert_eq!(super::parse_hex(b"00000", 1).unwrap(), [0, 0]);
     }
 }

@@ -47,9 +47,11 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     }
     run_with_input(&["set", &name], &[0; 100_000]).assert_fails(2, "or more bytes");
     run(&["set", &name, "--pad", "abcde"]).assert_fails(2, "exactly 4");
-    for wrong in ["0", "0000000g", "0x000000"] {
-        run(&["set", &name, "--hex", wrong]).assert_fails(2, "hexadecimal");
+    for (wrong, why) in [("0", "1 digits"), ("0000000g", "character 8 is 'g'"), ("0x000000", "'x'")]
+    {
+        run(&["set", &name, "--hex", wrong]).assert_fails(2, why);
     }
+    run_with_input(&["set", &name, "--hex"], &[b'0'; 1001]).assert_fails(2, "or more bytes");
     run(&["get", &name, "--timeout", "1s"]).assert_fails(2, "--wait");
     assert_eq!(inspect(&name)["version"], 0);
     for verb in ["send", "recv"] {
