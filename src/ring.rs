@@ -5,16 +5,15 @@ use crate::error::{
     Failure, RecvError, RecvTimeoutError, SendAllError, SendError, SendTimeoutError, SetupError,
     TryRecvError, TrySendError,
 };
-use crate::payload::LINE;
 use crate::protocol::room::Look;
-use crate::protocol::slots::{Run, Shape, Typed};
+use crate::protocol::slots::{Run, Typed};
 use crate::segment::{Place, RingKind, Segment};
 use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use bytemuck::{AnyBitPattern, NoUninit};
 use std::marker::PhantomData;
-use std::mem::{self, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -724,8 +723,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     #[inline(always)]
     pub fn drain(&mut self, most: usize) -> Drain<'_, T> {
         let (run, shared) = (self.slots.no_messages(), self.slots.is_shared());
-        let line = [MaybeUninit::uninit(); LINE];
-        Drain { receiver: self, run, left: most, shared, line, at: 0, there: 0 }
+        Drain { receiver: self, run, left: most, shared }
     }
 
     /// The messages as they come, until the sender has left or died and all are read (or the ring is
@@ -827,16 +825,12 @@ impl<T: NoUninit + AnyBitPattern> Iterator for TryIter<'_, T> {
 #[derive(Debug)]
 pub struct Drain<'a, T: NoUninit + AnyBitPattern> {
     receiver: &'a mut Receiver<T>,
-    /// The messages that are known to be there, from the one on that `at` counts from.
+    /// The messages that are known to be there.
     run: Run,
     /// How many more there may be after those.
     left: usize,
     /// Whether others send or receive, too: then each message is taken when it is given out.
     shared: bool,
-    /// Small messages of `run`, which share a line and are copied at once: `at` of `there` were given out.
-    line: [MaybeUninit<u64>; LINE],
-    at: usize,
-    there: usize,
 }
 
 impl<T: NoUninit + AnyBitPattern> Drain<'_, T> {
@@ -846,28 +840,15 @@ impl<T: NoUninit + AnyBitPattern> Drain<'_, T> {
     #[inline(always)]
     fn go_on(&mut self) -> Option<()> {
         let slots = &mut self.receiver.slots;
-        if self.shared {
-            (self.at, self.there) = (0, 0);
-            self.left = self.left.checked_sub(1)?;
-            // SAFETY: the line has room for a small message.
-            unsafe { slots.try_recv(self.line.as_mut_ptr().cast()) }.ok()?;
-            self.there = 1;
+        if slots.go_on(&mut self.run) {
             return Some(());
         }
-        self.run.count(Self::SHAPE, mem::take(&mut self.at));
-        self.there = 0;
         let Some(run) = slots.next_messages(self.run, self.left) else {
             (self.run, self.left) = (slots.no_messages(), 0);
             return None;
         };
         self.run = run;
-        let count = run.len(Self::SHAPE);
-        self.left -= count;
-        if Self::SHAPE.is_small() {
-            // SAFETY: a run of small messages is in one line, and this is the receiver's last.
-            unsafe { slots.copy(run, self.line.as_mut_ptr().cast()) };
-            self.there = count;
-        }
+        self.left -= run.len(Self::SHAPE);
         Some(())
     }
 }
@@ -877,22 +858,6 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<T> {
-        if Self::SHAPE.is_small() {
-            if self.at == self.there {
-                self.go_on()?;
-            }
-            // What was copied is the parent's in a child forked since then.
-            if !self.receiver.slots.side.is_admitted() {
-                return None;
-            }
-            // SAFETY: `at < there`, so that message was copied, and any bytes are a `T`
-            // (`AnyBitPattern`).
-            let message = unsafe {
-                self.line.as_ptr().add(self.at * Self::SHAPE.words()).cast::<T>().read_unaligned()
-            };
-            self.at += 1;
-            return Some(message);
-        }
         if self.run.is_over() {
             if self.shared {
                 self.left = self.left.checked_sub(1)?;
@@ -916,7 +881,6 @@ impl<T: NoUninit + AnyBitPattern> Drop for Drain<'_, T> {
         if self.shared {
             return;
         }
-        self.run.count(Self::SHAPE, self.at);
         self.receiver.slots.note(self.run);
     }
 }

@@ -489,7 +489,7 @@ impl<S: Shape> SlotReceiver<S> {
         }
     }
 
-    /// The next messages in one piece, after those of `over` that were read are taken; `None` if there are
+    /// The next messages, after those of `over` that were read are taken; `None` if there are
     /// none, or `most` is 0, or a side is shared. They count as received once [`note`](Self::note) is called.
     #[inline(always)]
     pub(crate) fn next_messages(&mut self, over: Run, most: usize) -> Option<Run> {
@@ -532,16 +532,13 @@ impl<S: Shape> SlotReceiver<S> {
         true
     }
 
-    /// Copies all messages of `run` to `to`.
-    ///
-    /// # Safety
-    ///
-    /// `to` must be valid for writes of their words, and `run` be what
-    /// [`next_messages`](Self::next_messages) gave last.
+    /// Goes on with `run`, all of which in its cell was read; `false` if there is no more.
     #[inline(always)]
-    pub(crate) unsafe fn copy(&self, run: Run, to: *mut u8) {
-        // SAFETY: the caller's promise.
-        unsafe { run.copy(memory(&self.side.attached), to) };
+    pub(crate) fn go_on(&self, run: &mut Run) -> bool {
+        match &self.cursor {
+            Cursor::Cells(cursor) => cursor.go_on(memory(&self.side.attached), self.shape, run),
+            Cursor::Claims(..) => false,
+        }
     }
 
     /// Notes what was read up to `run`.

@@ -12,6 +12,79 @@ fn memfd() -> Place {
     Place::memfd("conformance").unwrap()
 }
 
+/// Fills a ring to the last message, in calls of one and of many, takes some, and so on for several laps: no word of
+/// what waits may change, though the sender writes ahead.
+fn fill_and_take<const N: usize>(capacity: usize) {
+    let ring = Ring::<[u64; N]>::builder(capacity).create(memfd()).unwrap();
+    let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let (mut sent, mut taken) = (1, 1);
+    for round in 0..60 {
+        let chunk = round % 11 + 1;
+        loop {
+            let more = match round % 3 {
+                0 => tx.try_send([sent; N]).is_ok() as u64,
+                1 => tx.try_send_from((sent..sent + chunk).map(|i| [i; N])) as u64,
+                _ => {
+                    let batch: Vec<_> = (sent..sent + chunk).map(|i| [i; N]).collect();
+                    tx.try_send_batch(&batch) as u64
+                }
+            };
+            if more == 0 {
+                break;
+            }
+            sent += more;
+        }
+        assert_eq!(sent - taken, capacity as u64);
+        let some = (capacity * (round as usize % 4 + 1)).div_ceil(4);
+        let mut batch = vec![[0; N]; some];
+        match round % 5 {
+            // Those that are not given out stay.
+            0 | 3 => batch = rx.drain(capacity).take(some).collect(),
+            1 => batch = rx.drain(some).collect(),
+            2 => assert_eq!(rx.try_recv_batch(&mut batch), some),
+            _ => batch.fill_with(|| rx.try_recv().unwrap()),
+        }
+        for message in batch {
+            assert_eq!(message, [taken; N], "{N} words, capacity {capacity}");
+            taken += 1;
+        }
+    }
+}
+
+#[test]
+fn what_waits_in_a_full_ring_is_left_alone() {
+    for capacity in [1, 2, 7, 8, 9, 15, 16, 17, 64, 100, 300] {
+        fill_and_take::<1>(capacity);
+        fill_and_take::<2>(capacity);
+        fill_and_take::<3>(capacity);
+        fill_and_take::<8>(capacity);
+        fill_and_take::<9>(capacity);
+        fill_and_take::<40>(capacity);
+        fill_and_take::<128>(capacity);
+    }
+}
+
+#[test]
+fn what_waits_in_a_full_ring_of_bytes_is_left_alone() {
+    for capacity in [64, 100, 1000, 4096, 10_000] {
+        let ring = ByteRing::builder(capacity).create(memfd()).unwrap();
+        let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+        let message = |i: u64| vec![i as u8 | 1; (i * 7 % 150 + 1) as usize % (capacity + 1)];
+        let (mut sent, mut taken, mut got) = (0, 0, Vec::new());
+        for round in 0..100 {
+            while tx.try_send(&message(sent)).is_ok() {
+                sent += 1;
+            }
+            let some = (sent - taken).div_ceil(round % 4 + 1);
+            for _ in 0..some {
+                rx.try_recv(&mut got).unwrap();
+                assert_eq!(got, message(taken), "capacity {capacity}");
+                taken += 1;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_ring_holds_exactly_its_capacity() {
     for capacity in [1, 2, 3, 7, 8, 31, 64, 100, 1000] {

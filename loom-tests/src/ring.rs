@@ -512,7 +512,7 @@ impl Receiver {
                     if ring.verbs == Verbs::Iterate {
                         let (mut run, mut count) = (cursor.no_messages(), 0);
                         while count < most as usize {
-                            if run.is_over() {
+                            if run.is_over() && !cursor.go_on(ring.slots(), shape, &mut run) {
                                 cursor.take_to(shape, run);
                                 let left = most as usize - count;
                                 let next = cursor.next_messages(ring.slots(), shape, left);

@@ -105,7 +105,7 @@ pub fn words_for(shape: impl Shape, capacity: usize) -> Option<usize> {
 const OWNED: usize = 32;
 
 /// Where a position lies, as indices among the words.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     /// The cell's stamp.
     pub(super) cell: usize,

@@ -29,11 +29,19 @@ pub struct RecvCursor {
     geometry: Geometry,
 }
 
-/// Messages that may be read one after the other: all are committed, in one cell, and not taken yet.
+/// Messages that may be read one after the other: all are committed, and not taken yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Run {
-    next: usize,
+    /// The next one.
+    place: Place,
+    /// The messages from there to this word are in one cell.
     end: usize,
+    /// How many come after those, in other cells.
+    more: usize,
+    /// How many are known to be there behind the run.
+    beyond: usize,
+    /// How many there were at first.
+    total: usize,
     ahead: usize,
 }
 
@@ -41,33 +49,13 @@ impl Run {
     /// How many there are left.
     #[inline(always)]
     pub fn len(&self, shape: impl Shape) -> usize {
-        (self.end - self.next) / shape.words()
+        (self.end - self.place.message) / shape.words() + self.more
     }
 
-    /// Reads all of them to `to`; none of them counts as read.
-    ///
-    /// # Safety
-    ///
-    /// `to` must be valid for writes of their words. As for [`read`](Self::read).
-    #[inline(always)]
-    pub unsafe fn copy(&self, mem: Slots<'_>, to: *mut u8) {
-        // SAFETY: a run is inside the words of the cursor that made it.
-        let words = unsafe { mem.words.get_unchecked(self.next..self.end) };
-        // SAFETY: the caller's promise.
-        unsafe { payload::read(words, to, words.len() * payload::WORD) };
-    }
-
-    /// Counts `messages` more as read, which there must be.
-    #[inline(always)]
-    pub fn count(&mut self, shape: impl Shape, messages: usize) {
-        self.next += messages * shape.words();
-        debug_assert!(self.next <= self.end);
-    }
-
-    /// Whether all have been read.
+    /// Whether all in this cell have been read: then [`RecvCursor::go_on`] finds more, if there are any.
     #[inline(always)]
     pub fn is_over(&self) -> bool {
-        self.next == self.end
+        self.place.message == self.end
     }
 
     /// Reads the next message to `to`.
@@ -78,10 +66,11 @@ impl Run {
     /// memory and shape, and not over.
     #[inline(always)]
     pub unsafe fn read(&mut self, mem: Slots<'_>, shape: impl Shape, to: *mut u8) {
-        ask_ahead(mem, shape, self.next, self.ahead, prefetch_for_read);
+        let at = self.place.message;
+        ask_ahead(mem, shape, at, self.ahead, prefetch_for_read);
         // SAFETY: the caller's promise; `message_at` gives the words of one message.
-        unsafe { payload::read(message_at(mem, shape, self.next), to, shape.size()) };
-        self.next += shape.words();
+        unsafe { payload::read(message_at(mem, shape, at), to, shape.size()) };
+        self.place.message = at + shape.words();
     }
 }
 
@@ -302,10 +291,10 @@ impl RecvCursor {
     /// No messages, before the next one.
     #[inline(always)]
     pub fn no_messages(&self) -> Run {
-        Run { next: self.place.message, end: self.place.message, ahead: 0 }
+        Run { place: self.place, end: self.place.message, ..Run::default() }
     }
 
-    /// The next messages in one piece, at most `most`, none of which is taken before
+    /// The next messages, at most `most` and at least one, none of which is taken before
     /// [`take_to`](Self::take_to).
     #[inline(always)]
     pub fn next_messages(
@@ -314,10 +303,30 @@ impl RecvCursor {
         shape: impl Shape,
         most: usize,
     ) -> Result<Run, Blocked> {
-        self.next_run(mem, shape)?;
-        let next = self.place.message;
-        let end = self.end.min(next.saturating_add(most.saturating_mul(shape.words())));
-        Ok(Run { next, end, ahead: self.ahead })
+        self.settle(shape);
+        if self.head == self.ready {
+            self.look_now(mem, shape)?;
+        }
+        let known = (self.ready - self.head) as usize;
+        let total = known.min(most);
+        let mut run = Run { more: total, beyond: known - total, total, ..self.no_messages() };
+        self.go_on(mem, shape, &mut run);
+        Ok(run)
+    }
+
+    /// Goes on to the next cell of `run`, which is over; `false` if there is none.
+    #[inline(always)]
+    pub fn go_on(&self, mem: Slots<'_>, shape: impl Shape, run: &mut Run) -> bool {
+        if run.more == 0 {
+            return false;
+        }
+        self.geometry.settle(shape, &mut run.place);
+        run.ahead = ahead(shape, run.more + run.beyond);
+        ask_for_cell_ahead(mem, shape, run.place, run.ahead, prefetch_for_read);
+        let count = run.more.min(run.place.left(shape));
+        run.more -= count;
+        run.end = run.place.message + count * shape.words();
+        true
     }
 
     /// Takes the messages of `run`, which [`next_messages`](Self::next_messages) gave last, that have been
@@ -325,9 +334,8 @@ impl RecvCursor {
     /// then.
     #[inline(always)]
     pub fn take_to(&mut self, shape: impl Shape, run: Run) {
-        let words = run.next - self.place.message;
-        self.head += (words / shape.words()) as u64;
-        self.place.message = run.next;
+        self.head += (run.total - run.len(shape)) as u64;
+        (self.place, self.end) = (run.place, run.place.message);
     }
 
     /// S3 head: the messages before this one have been read for the last time.
