@@ -1,6 +1,7 @@
 //! Claiming positions: senders claim room and receivers claim messages, in one and the same way.
 
-use super::{Backoff, Claims, FREE, FULL, Geometry, TOMB, ahead_of, stamped};
+use super::{Backoff, Claims, FREE, FULL, Geometry, TOMB, ahead_of, stamped, stride};
+use crate::payload::LINE;
 use crate::protocol::Blocked;
 use crate::protocol::pace::Pace;
 use crate::protocol::slots::Shape;
@@ -10,6 +11,15 @@ use core::marker::PhantomData;
 /// Attempts that found nothing between two looks at who is in the way: those look at the other side's busiest
 /// line.
 const MISSES_PER_LOOK: u32 = if HAS_TIME { 16 } else { 1 };
+
+/// How far ahead of a claim of one, and of a claim of several, lines are asked for, in words of slots: four and eight
+/// lines.
+const AHEAD: usize = 32;
+const FAR_AHEAD: usize = 64;
+/// The most lines that are asked for at once.
+const MOST_LINES: usize = 32;
+/// A ring of fewer times as many words has no line that is far from both sides.
+const LEAST_ROOM: usize = 8;
 
 /// What a side claims: [`Room`] or [`Messages`].
 pub(super) trait Claimed {
@@ -225,21 +235,46 @@ impl<C: Claimed> Claimer<C> {
         } else if position.compare_exchange(first, next, claim, Ordering::Relaxed).is_err() {
             return Attempt::Lost;
         }
+        self.ask_ahead(mem, shape, first, count);
         self.done = self.done.wrapping_add(count as u64);
         Attempt::Won(first, count)
+    }
+
+    /// Asks for lines ahead, now that the `count` slots from `first` on are this one's: for as many as those have, so that
+    /// each line is asked for once, whoever comes to it. Last lap's user of a slot was the other side, which has its line
+    /// for itself: asked for too late, it costs two waits, one to read the stamp and one to write.
+    #[inline(always)]
+    fn ask_ahead(&self, mem: &Claims<'_>, shape: impl Shape, first: u64, count: usize) {
+        let stride = stride(shape);
+        let far = if count == 1 { AHEAD } else { FAR_AHEAD };
+        if stride > LINE || (self.geometry.capacity as usize) * stride < LEAST_ROOM * far {
+            return;
+        }
+        let (slots_of_line, ahead) = (LINE / stride, first.wrapping_add((far / stride) as u64));
+        for i in (0..count).step_by(slots_of_line).take(MOST_LINES) {
+            self.geometry.ask_for(mem, shape, ahead.wrapping_add(i as u64));
+        }
     }
 
     /// How many of `most` slots are ready from `first` on.
     #[inline(always)]
     fn ready(&self, mem: &Claims<'_>, shape: impl Shape, first: u64, most: usize) -> usize {
+        if most == 1 {
+            let stamp = self.geometry.stamp(mem, shape, first).load(C::READY.load());
+            // Not a conversion, which would not be seen to be 1 further on.
+            return if C::is_ready(stamp, first) { 1 } else { 0 };
+        }
         let mut count = 0;
         while count < most {
             let position = first.wrapping_add(count as u64);
-            let stamp = self.geometry.stamp(mem, shape, position).load(C::READY.load());
-            if !C::is_ready(stamp, position) {
-                break;
+            let run = self.geometry.run(mem, shape, position, most - count);
+            for i in 0..run.slots {
+                let stamp = run.stamp(shape, i).load(C::READY.load());
+                if !C::is_ready(stamp, position.wrapping_add(i as u64)) {
+                    return count + i;
+                }
             }
-            count += 1;
+            count += run.slots;
         }
         count
     }

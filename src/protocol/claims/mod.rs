@@ -56,7 +56,7 @@ pub use send::SendCursor;
 use super::layout::{Entry, Half};
 use super::slots::Shape;
 use crate::payload::LINE;
-use crate::sync::{AtomicU64, Ordering, Word, spin_hint};
+use crate::sync::{AtomicU64, Ordering, Word, prefetch_for_write, spin_hint};
 
 /// The largest capacity: keeps every size computed from it far from overflow.
 pub const MAX_CAPACITY: usize = 1 << 40;
@@ -182,9 +182,59 @@ impl Geometry {
         unsafe { mem.words.get_unchecked(start..start + shape.words()) }
     }
 
+    /// The slots from that of `position` on, up to `most` of them, that lie one behind the other.
+    #[inline(always)]
+    fn run<'a>(
+        &self,
+        mem: &Claims<'a>,
+        shape: impl Shape,
+        position: u64,
+        most: usize,
+    ) -> Slots<'a> {
+        let slot = self.slot(position);
+        let slots = (self.capacity as usize - slot).min(most);
+        let stride = stride(shape);
+        debug_assert!((slot + slots) * stride <= mem.words.len());
+        // SAFETY: as for `stamp`: these slots end where those of the ring do, or before.
+        let words = unsafe { mem.words.get_unchecked(slot * stride..(slot + slots) * stride) };
+        Slots { words, slots }
+    }
+
+    /// Asks for the first line of the slot of `position`.
+    #[inline(always)]
+    fn ask_for(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) {
+        prefetch_for_write(self.stamp(mem, shape, position));
+    }
+
     /// How often the message of `position` was handed out again, with the position that this is about.
     fn deliveries<'a>(&self, mem: &Claims<'a>, shape: impl Shape, position: u64) -> &'a Word {
         &mem.words[self.capacity as usize * stride(shape) + self.slot(position)]
+    }
+}
+
+/// Slots that lie one behind the other.
+#[derive(Clone, Copy)]
+struct Slots<'a> {
+    words: &'a [Word],
+    slots: usize,
+}
+
+impl<'a> Slots<'a> {
+    /// The stamp of slot `i`.
+    #[inline(always)]
+    fn stamp(self, shape: impl Shape, i: usize) -> &'a Word {
+        debug_assert!(i < self.slots);
+        // SAFETY: `words` has all of `slots`; callers ask for one of them.
+        unsafe { self.words.get_unchecked(i * stride(shape)) }
+    }
+
+    /// The words of the message of slot `i`.
+    #[inline(always)]
+    fn message(self, shape: impl Shape, i: usize) -> &'a [Word] {
+        debug_assert!(i < self.slots);
+        let start = i * stride(shape) + 1;
+        // SAFETY: as for `stamp`.
+        unsafe { self.words.get_unchecked(start..start + shape.words()) }
     }
 }
 

@@ -116,17 +116,50 @@ impl RecvCursor {
                 Err(_) if done > 0 => break,
                 Err(blocked) => return Err(blocked),
             };
-            for position in (0..count as u64).map(|i| first.wrapping_add(i)) {
-                let held = Held { position };
-                if !self.is_tomb(mem, shape, position) {
-                    // SAFETY: `count` is at most what is left of `most`.
-                    unsafe { self.read(mem, shape, held, to.add(done * shape.size())) };
-                    done += 1;
-                }
-                self.release(mem, shape, held);
-            }
+            // SAFETY: `count` is at most what is left of `most`.
+            done +=
+                unsafe { self.empty_all(mem, shape, first, to.add(done * shape.size()), count) };
         }
         Ok(done)
+    }
+
+    /// Reads the messages of the `count` slots from `first` on, which this receiver has claimed, to `to`, and removes them
+    /// from the ring. How many there were.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of `count` times [`Shape::size`] bytes.
+    #[inline(always)]
+    unsafe fn empty_all(
+        &self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        first: u64,
+        to: *mut u8,
+        count: usize,
+    ) -> usize {
+        let geometry = self.claimer.geometry;
+        let (mut slots, mut messages) = (0, 0);
+        while slots < count {
+            let position = first.wrapping_add(slots as u64);
+            let run = geometry.run(mem, shape, position, count - slots);
+            for i in 0..run.slots {
+                let position = position.wrapping_add(i as u64);
+                let stamp = run.stamp(shape, i);
+                // Relaxed: as in `is_tomb`.
+                if stamp.load(Ordering::Relaxed) != stamped(position, TOMB) {
+                    let to = to.wrapping_add(messages * shape.size());
+                    // SAFETY: the caller's promise; these are the words of a message.
+                    unsafe { payload::read(run.message(shape, i), to, shape.size()) };
+                    messages += 1;
+                }
+                // C4 empty.
+                let next = position.wrapping_add(geometry.capacity);
+                stamp.store(stamped(next, FREE), Edge::EmptyStore.store());
+            }
+            slots += run.slots;
+        }
+        messages
     }
 
     /// Claims the next message.

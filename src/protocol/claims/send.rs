@@ -72,9 +72,7 @@ impl SendCursor {
             };
             let size = shape.size();
             let bytes = &bytes[done * size..(done + count) * size];
-            for (i, message) in bytes.chunks_exact(size).enumerate() {
-                self.fill(mem, shape, first.wrapping_add(i as u64), message);
-            }
+            self.fill_all(mem, shape, first, bytes, count);
             done += count;
         }
         Ok(done)
@@ -150,6 +148,31 @@ impl SendCursor {
         // C3 fill.
         let stamp = self.claimer.geometry.stamp(mem, shape, room.position);
         stamp.store(stamped(room.position, FULL), Edge::FillStore.store());
+    }
+
+    /// Writes the `count` messages of `bytes` into the slots from `first` on, which this sender has claimed.
+    #[inline(always)]
+    fn fill_all(
+        &self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        first: u64,
+        bytes: &[u8],
+        count: usize,
+    ) {
+        let (mut done, size) = (0, shape.size());
+        while done < count {
+            let position = first.wrapping_add(done as u64);
+            let run = self.claimer.geometry.run(mem, shape, position, count - done);
+            let bytes = &bytes[done * size..(done + run.slots) * size];
+            for i in 0..run.slots {
+                payload::write(run.message(shape, i), &bytes[i * size..(i + 1) * size]);
+                // C3 fill.
+                let full = stamped(position.wrapping_add(i as u64), FULL);
+                run.stamp(shape, i).store(full, Edge::FillStore.store());
+            }
+            done += run.slots;
+        }
     }
 
     /// Writes the message into the slot of `position`, which this sender has claimed.
