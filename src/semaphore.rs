@@ -5,6 +5,7 @@ use crate::error::{
     AcquireError, AcquireTimeoutError, Failure, ReleaseError, Role, SetupError, TryAcquireError,
 };
 use crate::participants::Participant;
+use crate::protocol::pace::Deference;
 use crate::protocol::park::{self, Answered};
 use crate::protocol::permits::{self, Account, Permits, Refused, State};
 use crate::segment::{Attached, Place, RingKind, Segment};
@@ -580,10 +581,11 @@ impl Holder {
             self.mem.wait_for_many();
         }
         let (sleeps, permits) = (self.side.sleeps(), self.mem);
+        let mut deference = Deference::default();
         loop {
             let found = wait::wait(&mut self.side, deadline, |side, _| {
                 side.admit()?;
-                failure_of(permits.find(count))
+                failure_of(permits.find_beside_others(count, &mut deference))
             });
             match found {
                 Ok(()) | Err(Failure::NotReady) => {}

@@ -90,3 +90,24 @@ impl Pace {
         }
     }
 }
+
+/// The longest pause of one who defers to others, in spin hints: short beside what a sleep and its wake take.
+const MOST_DEFERENCE: u32 = 16;
+
+/// The pauses of one who looks again and again at a word that others go on changing: each look takes its line away from
+/// them, and what they do between two changes takes no longer than to get it back.
+#[derive(Debug, Default)]
+pub struct Deference {
+    seen: Option<u64>,
+    hints: u32,
+}
+
+impl Deference {
+    /// Called when the word was `word`, and not what is waited for: pauses if it has changed since the last time, twice as
+    /// long as then. Who waits for the first change, as for an answer, is not kept from seeing it.
+    pub fn defer(&mut self, word: u64) {
+        let is_busy = self.seen.replace(word).is_some_and(|seen| seen != word);
+        self.hints = if is_busy { (self.hints * 2).clamp(SHORTEST, MOST_DEFERENCE) } else { 0 };
+        (0..self.hints).for_each(|_| spin_hint());
+    }
+}

@@ -34,6 +34,7 @@
 
 use super::claims::Backoff;
 use super::layout::{Entry, MAX_PARTICIPANTS};
+use super::pace::Deference;
 use crate::sync::{AtomicU64, Edge, Ordering};
 
 /// The most permits of a semaphore.
@@ -218,6 +219,16 @@ impl Permits<'_> {
     pub fn find(&self, count: u32) -> Result<(), Refused> {
         // Relaxed: the swap that takes them looks again.
         is_there(self.load(Ordering::Relaxed)?, count)
+    }
+
+    /// The same for one who looks until they are there, and lets those who have them be meanwhile.
+    pub fn find_beside_others(&self, count: u32, deference: &mut Deference) -> Result<(), Refused> {
+        let state = self.load(Ordering::Relaxed)?;
+        let found = is_there(state, count);
+        if found == Err(Refused::NotReady) {
+            deference.defer(state.0);
+        }
+        found
     }
 
     /// No permit is given out from now on. The caller wakes everybody.
