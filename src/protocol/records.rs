@@ -35,8 +35,9 @@ pub const MAX_CAPACITY: usize = 1 << 44;
 const PERIOD: u64 = 8 * 1024;
 /// Bytes of a header.
 const HEADER: usize = WORD;
-/// How many bytes of lines a sender makes its own at a time.
-const OWNED: usize = 2 * 1024;
+/// How many bytes of lines a sender makes its own at a time, at least and at most: in between, as many as the next record
+/// needs if that is as long as the last one.
+const OWNED: (usize, usize) = (2 * 1024, 8 * 1024);
 
 /// The edges that tell the sender of room.
 const ROOM: Edges = Edges {
@@ -280,12 +281,12 @@ impl SendCursor {
         self.messages = self.messages.wrapping_add(1);
         mem.sender.cursor.messages.store(self.messages, Ordering::Relaxed);
         self.step(mem, need);
-        if self.tail >= self.owned {
-            self.own_ahead(mem.words);
+        if self.tail + need as u64 > self.owned {
+            self.own_ahead(mem.words, need);
         }
     }
 
-    /// Makes the lines of the next records this side's.
+    /// Makes the lines of the next records this side's, when the last one took `need` bytes.
     ///
     /// The receiver has read them in the last lap, so the first store to each has to wait until the other processor has
     /// let go of it, and keeps all later ones waiting. Between the first stores to two lines lie all the stores of a message, so
@@ -293,11 +294,13 @@ impl SendCursor {
     /// (`prefetchw` is not always heeded for a line that this processor has, too.)
     #[cold]
     #[inline(never)]
-    fn own_ahead(&mut self, words: &[Word]) {
-        let room = usize::try_from(self.room.limit - self.tail).unwrap_or(usize::MAX);
-        let end = (self.offset + OWNED.min(room)).min(self.size);
+    fn own_ahead(&mut self, words: &[Word], need: usize) {
+        let bytes = |to: u64| usize::try_from(to.saturating_sub(self.tail)).unwrap_or(usize::MAX);
+        let (room, owned) = (bytes(self.room.limit), bytes(self.owned));
+        let wanted = (need + HEADER).clamp(OWNED.0, OWNED.1);
+        let end = (self.offset + wanted.min(room)).min(self.size);
         // Behind the header at `tail`, below the limit: nobody reads there, and the records overwrite it.
-        let mut at = (self.offset + HEADER).next_multiple_of(LINE * WORD);
+        let mut at = (self.offset + owned.max(HEADER)).next_multiple_of(LINE * WORD);
         while at + WORD <= end {
             words[at / WORD].store(0, Ordering::Relaxed);
             at += LINE * WORD;
