@@ -43,9 +43,9 @@ fn time_outs_are_124() {
     run(&["send", &name, "--timeout", "50ms"]).assert_fails(124, "no receiver came");
     run(&["recv", &name, "--timeout", "50ms"]).assert_fails(124, "deadline");
     run(&["send", &name, "--no-wait"]).assert_fails(6, "nobody receives");
+    assert!(name.exists(), "whoever waits in vain leaves it for the next attempt");
     // Senders have been there and have left: that is the end, as a FIFO without writers says.
     run(&["recv", &name, "--no-wait"]).assert_done();
-    assert!(name.exists(), "whoever waits in vain leaves it for the next attempt");
     let name = Name::new();
     run(&["send", &name, "--create", "--no-wait"]).assert_fails(6, "nobody receives");
     run(&["recv", &name, "--create", "--timeout", "50ms"]).assert_fails(124, "deadline");
