@@ -4,7 +4,7 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::output::complain;
 use crate::ring::{place, unopened};
 use crate::{signals, units};
-use annulus::{AcquireTimeoutError, Holder, Semaphore};
+use annulus::{AcquireTimeoutError, Attach, Holder, Semaphore};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -66,8 +66,7 @@ pub fn run(args: &AcquireArgs) -> ExitCode {
 
 fn acquire_and_run(args: &AcquireArgs) -> Outcome<ExitCode> {
     let setup = |error| Failure::setup(&args.name, &error);
-    let semaphore = Semaphore::attach();
-    let semaphore = args.owner.map_or(semaphore.clone(), |owner| semaphore.owner(owner));
+    let semaphore = args.owner.into_iter().fold(Semaphore::attach(), Attach::owner);
     let semaphore = semaphore.open(place(&args.name)?);
     let semaphore = semaphore.map_err(|error| unopened(&args.name, &error))?;
     // For the next command, also if nobody has it open between the two.

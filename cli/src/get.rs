@@ -5,7 +5,7 @@ use crate::output::{is_unread, print_bytes, print_json};
 use crate::ring::{place, unopened};
 use crate::signals;
 use crate::units;
-use annulus::{LatestError, UntypedLatest, UntypedLatestReader};
+use annulus::{Attach, LatestError, UntypedLatest, UntypedLatestReader};
 use clap::Args;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -88,8 +88,7 @@ pub fn run(args: &GetArgs) -> Outcome {
 
 /// Opens a variable, whose name stays when we leave: there need not be anybody else who has it open.
 pub fn open(name: &str, owner: Option<u32>) -> Outcome<UntypedLatest> {
-    let variable = UntypedLatest::attach();
-    let variable = owner.map_or(variable.clone(), |owner| variable.owner(owner));
+    let variable = owner.into_iter().fold(UntypedLatest::attach(), Attach::owner);
     let variable = variable.open(place(name)?).map_err(|error| unopened(name, &error))?;
     variable.keep();
     Ok(variable)

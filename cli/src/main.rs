@@ -117,7 +117,7 @@ fn main() -> ExitCode {
         Verb::Wait(args) => wait::run(&args),
         Verb::Listen(args) => meet::listen(&args),
         Verb::Connect(args) => meet::connect(&args),
-        Verb::Bench(args) => return bench::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

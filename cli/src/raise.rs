@@ -2,7 +2,7 @@
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::ring::{place, unopened};
-use annulus::Event;
+use annulus::{Attach, Event};
 use clap::Args;
 
 /// Raise flags of an event
@@ -36,8 +36,7 @@ pub fn mask(flags: &[u8]) -> u64 {
 /// Opens an event, whose name stays when we leave: whoever comes next finds its flags, also if nobody has it open
 /// meanwhile.
 pub fn open(name: &str, owner: Option<u32>) -> Outcome<Event> {
-    let event = Event::attach();
-    let event = owner.map_or(event.clone(), |owner| event.owner(owner));
+    let event = owner.into_iter().fold(Event::attach(), Attach::owner);
     let event = event.open(place(name)?).map_err(|error| unopened(name, &error))?;
     event.keep();
     Ok(event)

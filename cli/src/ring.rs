@@ -4,8 +4,8 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::units;
 use annulus::inspect::Snapshot;
 use annulus::{
-    ByteBroadcast, ByteRing, Mailbox, Participant, Place, RingKind, Role, SetupError, Stats,
-    UntypedRing, Wait,
+    Attach, ByteBroadcast, ByteRing, Mailbox, Participant, Place, RingKind, Role, SetupError,
+    Stats, UntypedRing, Wait,
 };
 use clap::ValueEnum;
 
@@ -117,23 +117,19 @@ impl AnyRing {
         // What it is by the look of it; it is checked again when it is opened.
         match Snapshot::open(place)?.kind {
             RingKind::Slots => {
-                let slots = UntypedRing::attach();
-                let slots = owner.map_or(slots.clone(), |owner| slots.owner(owner));
+                let slots = owner.into_iter().fold(UntypedRing::attach(), Attach::owner);
                 slots.open(place.clone()).map(Self::Slots)
             }
             RingKind::Mailbox => {
-                let mailbox = Mailbox::attach();
-                let mailbox = owner.map_or(mailbox.clone(), |owner| mailbox.owner(owner));
+                let mailbox = owner.into_iter().fold(Mailbox::attach(), Attach::owner);
                 mailbox.open(place.clone()).map(Self::Mailbox)
             }
             RingKind::Broadcast | RingKind::ByteBroadcast => {
-                let broadcast = ByteBroadcast::attach();
-                let broadcast = owner.map_or(broadcast.clone(), |owner| broadcast.owner(owner));
+                let broadcast = owner.into_iter().fold(ByteBroadcast::attach(), Attach::owner);
                 broadcast.open(place.clone()).map(Self::Broadcast)
             }
             _ => {
-                let bytes = ByteRing::attach();
-                let bytes = owner.map_or(bytes.clone(), |owner| bytes.owner(owner));
+                let bytes = owner.into_iter().fold(ByteRing::attach(), Attach::owner);
                 bytes.open(place.clone()).map(Self::Bytes)
             }
         }

@@ -46,7 +46,6 @@ mod worker;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -63,28 +62,16 @@ use report::{Measured, Report, RoundTrip};
 use rows::{Carrier, Row};
 use run::Bench;
 
-const FAILURE: u8 = 1;
-const USAGE: u8 = 2;
-/// Whichever signal it was, as for the other verbs.
-const INTERRUPTED: u8 = 130;
+use crate::exit::{Code, Failure, Outcome};
 
 /// Runs the command.
-pub fn run(args: &BenchArgs) -> ExitCode {
-    match bench(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Abort::Signal) => {
-            eprintln!("annulus: interrupted");
-            ExitCode::from(INTERRUPTED)
-        }
-        Err(Abort::Usage(text)) => {
-            eprintln!("annulus: {text}");
-            ExitCode::from(USAGE)
-        }
-        Err(Abort::Failed(text)) => {
-            eprintln!("annulus: {text}");
-            ExitCode::from(FAILURE)
-        }
-    }
+pub fn run(args: &BenchArgs) -> Outcome {
+    bench(args).map_err(|abort| match abort {
+        // Whichever signal it was, as for the other verbs.
+        Abort::Signal => Failure::interrupted(),
+        Abort::Usage(text) => Failure::new(Code::Usage, text),
+        Abort::Failed(text) => Failure::new(Code::Failure, text),
+    })
 }
 
 fn bench(args: &BenchArgs) -> Result<(), Abort> {
