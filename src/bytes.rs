@@ -682,6 +682,7 @@ impl ByteReceiver {
     fn linger(&mut self) {
         let Cursor::Sole(cursor) = &mut self.cursor else { return };
         if self.side.is_admitted()
+            && cursor.awaits_answer()
             && self.side.may_linger()
             && cursor.linger(memory(&self.side.attached))
         {

@@ -510,9 +510,7 @@ impl Participant {
     #[inline(always)]
     pub(crate) fn may_linger(&self) -> bool {
         let wants = self.wait != Wait::Block || !self.budget.spin().is_zero();
-        let pinned = self.pinned;
-        let is_free = || self.peer().presence.pinned.load(Ordering::Relaxed) != pinned;
-        wants && (pinned == 0 || self.is_alone || is_free())
+        wants && (self.pinned == 0 || !self.shares_processor(self.peer()))
     }
 
     /// Called when the moment brought something.

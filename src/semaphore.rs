@@ -371,7 +371,7 @@ impl Holder {
         self.release_with_care(count)
     }
 
-    /// [`release`](Self::release) where that takes more than a look and a swap.
+    /// [`release`](Self::release) where that takes more than a swap.
     #[cold]
     #[inline(never)]
     fn release_with_care(&mut self, count: u32) -> Result<(), ReleaseError> {
@@ -493,7 +493,7 @@ impl Holder {
         self.take_with_care(count)
     }
 
-    /// [`take`](Self::take) where that takes more than a look and a swap.
+    /// [`take`](Self::take) where that takes more than a swap.
     #[cold]
     #[inline(never)]
     fn take_with_care(&mut self, count: u32) -> Result<bool, TryAcquireError> {

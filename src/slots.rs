@@ -335,7 +335,10 @@ impl<S: Shape> SlotReceiver<S> {
             return;
         }
         let Cursor::Cells(cursor) = &mut self.cursor else { return };
-        if self.side.may_linger() && cursor.linger(memory(&self.side.attached), self.shape) {
+        if cursor.awaits_answer()
+            && self.side.may_linger()
+            && cursor.linger(memory(&self.side.attached), self.shape)
+        {
             self.side.lingered();
         }
     }

@@ -45,6 +45,12 @@ impl Pace {
         HAS_TIME && position.wrapping_sub(self.since) > 1
     }
 
+    /// Whether it is in a conversation, so that it may [`linger`](Self::linger).
+    #[inline]
+    pub fn is_conversation(&self, position: u64) -> bool {
+        HAS_TIME && !self.is_stream(position)
+    }
+
     /// Stays for a moment if this side, at `position` in messages, is in a conversation, in which the answer is likely on its
     /// way: repeats `is_there` until it says so. Whether it did.
     ///

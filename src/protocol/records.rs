@@ -25,7 +25,7 @@ use super::pace::Pace;
 use super::room::{self, Edges, Look, Releases, Room};
 use super::{Blocked, release_period};
 use crate::payload::{self, AHEAD, LINE, WORD};
-use crate::sync::{Edge, HAS_TIME, Ordering, Word, prefetch_for_read};
+use crate::sync::{Edge, Ordering, Word, prefetch_for_read};
 
 /// The longest message of any ring: a length has 32 bits.
 pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
@@ -399,11 +399,18 @@ impl RecvCursor {
         }
     }
 
-    /// Stays at an empty ring for a moment if the messages come one at a time; whether that brought something to look at.
+    /// Whether messages come one at a time.
+    #[inline(always)]
+    pub fn awaits_answer(&self) -> bool {
+        self.pace.is_conversation(self.messages)
+    }
+
+    /// Stays for a moment if the answer that it [awaits](Self::awaits_answer) is not there; whether that brought something to
+    /// look at.
     #[inline(always)]
     pub fn linger(&mut self, mem: Records<'_>) -> bool {
         let header = header(mem.words, self.offset);
-        if !HAS_TIME || self.pace.is_stream(self.messages) || header.load(Ordering::Relaxed) != 0 {
+        if header.load(Ordering::Relaxed) != 0 {
             return false;
         }
         self.streaming = false;

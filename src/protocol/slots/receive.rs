@@ -8,7 +8,7 @@ use crate::payload;
 use crate::protocol::pace::Pace;
 use crate::protocol::room::Releases;
 use crate::protocol::{Blocked, release_period};
-use crate::sync::{Edge, HAS_TIME, Ordering, Word, prefetch_for_read};
+use crate::sync::{Edge, Ordering, Word, prefetch_for_read};
 
 /// The receiver's private state.
 #[derive(Debug)]
@@ -357,12 +357,16 @@ impl RecvCursor {
         }
     }
 
-    /// Stays at an empty ring for a moment if the messages come one at a time; whether that brought something to look at.
+    /// Whether no message is known to be there, and they come one at a time.
+    #[inline(always)]
+    pub fn awaits_answer(&self) -> bool {
+        self.head == self.ready && self.pace.is_conversation(self.head)
+    }
+
+    /// Stays for a moment if the answer that it [awaits](Self::awaits_answer) is not there; whether that brought something to
+    /// look at.
     #[inline(always)]
     pub fn linger(&mut self, mem: Slots<'_>, shape: impl Shape) -> bool {
-        if !HAS_TIME || self.head != self.ready || self.pace.is_stream(self.head) {
-            return false;
-        }
         self.settle(shape);
         let stamp = stamp(mem, self.place);
         let before = stamp.load(Ordering::Relaxed);
