@@ -38,6 +38,8 @@ const HEADER: usize = WORD;
 /// How many bytes of lines a sender makes its own at a time, at least and at most: in between, as many as the next record
 /// needs if that is as long as the last one.
 const OWNED: (usize, usize) = (2 * 1024, 8 * 1024);
+/// The longest record whose line is made the sender's message by message, too.
+const SMALL: usize = 2 * LINE * WORD;
 
 /// The edges that tell the sender of room.
 const ROOM: Edges = Edges {
@@ -283,6 +285,22 @@ impl SendCursor {
         self.step(mem, need);
         if self.tail + need as u64 > self.owned {
             self.own_ahead(mem.words, need);
+        } else if need <= SMALL {
+            self.own_line(mem.words, need);
+        }
+    }
+
+    /// Makes the line into which the next record reaches, if it is as long as the last one, this side's once more: where
+    /// messages come one at a time, the other processor has taken it meanwhile, beside a line that it looked at. The next
+    /// look takes it again, but a store to a line that this side has lent takes half as long as one to a line that it must
+    /// get back.
+    #[inline(always)]
+    fn own_line(&self, words: &[Word], need: usize) {
+        let line = (self.offset + HEADER).next_multiple_of(LINE * WORD);
+        let end = line + WORD;
+        let is_next = line <= self.offset + need && end <= self.size;
+        if is_next && self.tail + (end - self.offset) as u64 <= self.room.limit {
+            words[line / WORD].store(0, Ordering::Relaxed);
         }
     }
 
