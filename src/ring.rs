@@ -302,25 +302,17 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     #[inline(always)]
     pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>> {
         if !self.slots.side.is_express() {
-            // A copy, so that only this path needs the message to have an address.
-            return self.try_send_with_care(message);
+            // Copies, so that only these paths need the message to have an address.
+            if self.slots.try_send_at_once(bytemuck::bytes_of(&{ message })) {
+                return Ok(());
+            }
+            return self.try_send_closely(message);
         }
         // SAFETY: just seen.
         match unsafe { self.slots.try_send_express(bytemuck::bytes_of(&message)) } {
             Ok(()) => Ok(()),
             Err(failure) => Err(TrySendError::new(failure, message)),
         }
-    }
-
-    /// [`try_send`](Self::try_send) where a side is shared, or the handle needs a closer look. A claim waits for
-    /// all stores before it, those of a call and its spilled registers among them, so what comes first is small
-    /// and in one piece.
-    #[inline(never)]
-    fn try_send_with_care(&mut self, message: T) -> Result<(), TrySendError<T>> {
-        if self.slots.try_send_at_once(bytemuck::bytes_of(&{ message })) {
-            return Ok(());
-        }
-        self.try_send_closely(message)
     }
 
     #[cold]
@@ -341,7 +333,10 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     #[inline(always)]
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
         if !self.slots.side.is_express() {
-            return self.send_with_care(message);
+            if self.slots.try_send_at_once(bytemuck::bytes_of(&{ message })) {
+                return Ok(());
+            }
+            return self.send_closely(message);
         }
         // SAFETY: just seen.
         match unsafe { self.slots.try_send_express(bytemuck::bytes_of(&message)) } {
@@ -349,15 +344,6 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
             // A copy, so that only this path needs the message to have an address.
             Err(failure) => self.send_again(failure, message),
         }
-    }
-
-    /// [`send`](Self::send) where a side is shared, or the handle needs a closer look.
-    #[inline(never)]
-    fn send_with_care(&mut self, message: T) -> Result<(), SendError<T>> {
-        if self.slots.try_send_at_once(bytemuck::bytes_of(&{ message })) {
-            return Ok(());
-        }
-        self.send_closely(message)
     }
 
     #[cold]
@@ -560,25 +546,19 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     #[inline(always)]
     fn take(&mut self) -> Result<T, Failure> {
         if !self.slots.side.is_express() {
-            return self.take_with_care();
+            let mut message = MaybeUninit::<T>::uninit();
+            // SAFETY: `message` has room for a `T`, which is the shape's size.
+            if unsafe { self.slots.try_recv_at_once(message.as_mut_ptr().cast()) } {
+                // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+                return Ok(unsafe { message.assume_init() });
+            }
+            return self.take_closely();
         }
         let mut message = MaybeUninit::<T>::uninit();
         // SAFETY: `message` has room for a `T`, which is the shape's size; express was just seen.
         unsafe { self.slots.try_recv_express(message.as_mut_ptr().cast()) }?;
         // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
         Ok(unsafe { message.assume_init() })
-    }
-
-    /// [`take`](Self::take) where a side is shared, or the handle needs a closer look.
-    #[inline(never)]
-    fn take_with_care(&mut self) -> Result<T, Failure> {
-        let mut message = MaybeUninit::<T>::uninit();
-        // SAFETY: `message` has room for a `T`, which is the shape's size.
-        if unsafe { self.slots.try_recv_at_once(message.as_mut_ptr().cast()) } {
-            // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
-            return Ok(unsafe { message.assume_init() });
-        }
-        self.take_closely()
     }
 
     #[cold]

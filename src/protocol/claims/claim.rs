@@ -1,6 +1,6 @@
 //! Claiming positions: senders claim room and receivers claim messages, in one and the same way.
 
-use super::{Backoff, Claims, FREE, FULL, Geometry, TOMB, ahead_of, stamped, stride};
+use super::{BLOCK, Backoff, Claims, FREE, FULL, Geometry, Slots, TOMB, ahead_of, stamped, stride};
 use crate::payload::LINE;
 use crate::protocol::Blocked;
 use crate::protocol::pace::Pace;
@@ -29,6 +29,9 @@ pub(super) trait Claimed {
     /// The load end of the edge that makes a slot ready.
     const READY: Edge;
 
+    /// The state of nearly all slots that can be claimed.
+    const USUAL: u64;
+
     /// Whether the stamp of the slot of `position` says that it can be claimed.
     fn is_ready(stamp: u64, position: u64) -> bool;
 
@@ -51,6 +54,8 @@ impl Claimed for Room {
 
     // C4 empty: the message of the lap before has been read for the last time.
     const READY: Edge = Edge::EmptyLoad;
+
+    const USUAL: u64 = FREE;
 
     #[inline(always)]
     fn is_ready(stamp: u64, position: u64) -> bool {
@@ -80,6 +85,8 @@ impl Claimed for Messages {
     // C3 fill.
     const READY: Edge = Edge::FillLoad;
 
+    const USUAL: u64 = FULL;
+
     #[inline(always)]
     fn is_ready(stamp: u64, position: u64) -> bool {
         // A tomb is claimed, too: somebody has to step over it.
@@ -97,10 +104,19 @@ impl Claimed for Messages {
     }
 }
 
+/// Positions that were claimed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) first: u64,
+    pub(super) count: usize,
+    /// Whether none of them needs a closer look: all are in the [usual](Claimed::USUAL) state, or an orphan that was
+    /// taken.
+    pub(super) usual: bool,
+}
+
 /// What came of an attempt to claim.
 enum Attempt {
-    /// The first position, and how many.
-    Won(u64, usize),
+    Won(Claim),
     /// Somebody else was faster.
     Lost,
     /// Nothing is ready at this position.
@@ -144,7 +160,7 @@ impl<C: Claimed> Claimer<C> {
         let mut last = None;
         loop {
             let position = C::position(mem).load(Ordering::Relaxed);
-            if self.ready(mem, shape, position, 1) > 0 {
+            if self.is_ready(mem, shape, position) {
                 return Ok(position);
             }
             self.judge(mem, shape, position, &mut last, closely)?;
@@ -156,7 +172,7 @@ impl<C: Claimed> Claimer<C> {
         let (mut last, mut paused) = (None, false);
         loop {
             let position = C::position(mem).load(Ordering::Relaxed);
-            if self.ready(mem, shape, position, 1) > 0 {
+            if self.is_ready(mem, shape, position) {
                 if paused {
                     self.pace.learn(true);
                 }
@@ -168,25 +184,31 @@ impl<C: Claimed> Claimer<C> {
 
     /// Whether more than one could be claimed.
     pub(super) fn is_plenty(&self, mem: &Claims<'_>, shape: impl Shape) -> bool {
-        self.ready(mem, shape, C::position(mem).load(Ordering::Relaxed), 2) == 2
+        self.ready(mem, shape, C::position(mem).load(Ordering::Relaxed), 2).0 == 2
     }
 
-    /// Claims up to `most` positions, at least one: the first, and how many.
+    /// Whether the slot of `position` is ready.
+    #[inline(always)]
+    fn is_ready(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) -> bool {
+        C::is_ready(self.geometry.stamp(mem, shape, position).load(C::READY.load()), position)
+    }
+
+    /// Claims up to `most` positions, at least one.
     #[inline(always)]
     pub(super) fn claim(
         &mut self,
         mem: &Claims<'_>,
         shape: impl Shape,
         most: usize,
-    ) -> Result<(u64, usize), Blocked> {
+    ) -> Result<Claim, Blocked> {
         let (mut backoff, mut last, mut paused) = (Backoff::default(), None, false);
         loop {
             match self.attempt(mem, shape, most) {
-                Attempt::Won(first, count) => {
+                Attempt::Won(claim) => {
                     if paused {
                         self.pace.learn(true);
                     }
-                    return Ok((first, count));
+                    return Ok(claim);
                 }
                 Attempt::Lost => backoff.pause(),
                 Attempt::NotReady(first) => self.miss(mem, shape, first, &mut last, &mut paused)?,
@@ -194,13 +216,21 @@ impl<C: Claimed> Claimer<C> {
         }
     }
 
-    /// Claims the next position, if it is ready and nobody is faster.
+    /// Claims the next position, if it is ready and nobody is faster: with its slot, whose place is computed once.
     #[inline(always)]
-    pub(super) fn claim_at_once(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Option<u64> {
-        match self.attempt(mem, shape, 1) {
-            Attempt::Won(first, _) => Some(first),
-            Attempt::Lost | Attempt::NotReady(_) => None,
+    pub(super) fn claim_at_once<'a>(
+        &mut self,
+        mem: &Claims<'a>,
+        shape: impl Shape,
+    ) -> Option<(Claim, Slots<'a>)> {
+        let first = C::position(mem).load(Ordering::Relaxed);
+        let slot = self.geometry.run(mem, shape, first, 1);
+        let stamp = slot.stamp(shape, 0).load(C::READY.load());
+        if !C::is_ready(stamp, first) {
+            return None;
         }
+        let claim = Claim { first, count: 1, usual: stamp == stamped(first, C::USUAL) };
+        self.make(mem, shape, claim).then_some((claim, slot))
     }
 
     /// Claims `position`, which was seen to be ready, unless somebody else has claimed it since.
@@ -221,10 +251,18 @@ impl<C: Claimed> Claimer<C> {
     #[inline(always)]
     fn attempt(&mut self, mem: &Claims<'_>, shape: impl Shape, most: usize) -> Attempt {
         let first = C::position(mem).load(Ordering::Relaxed);
-        let count = self.ready(mem, shape, first, most);
+        let (count, usual) = self.ready(mem, shape, first, most);
         if count == 0 {
             return Attempt::NotReady(first);
         }
+        let claim = Claim { first, count, usual };
+        if self.make(mem, shape, claim) { Attempt::Won(claim) } else { Attempt::Lost }
+    }
+
+    /// Makes a claim of slots that are ready, unless somebody else was faster.
+    #[inline(always)]
+    fn make(&mut self, mem: &Claims<'_>, shape: impl Shape, claim: Claim) -> bool {
+        let Claim { first, count, .. } = claim;
         mem.own.journal.intend(first, count);
         let next = first.wrapping_add(count as u64);
         // C2 claim: whoever sees it sees the intent.
@@ -233,11 +271,11 @@ impl<C: Claimed> Claimer<C> {
         if self.sole {
             position.store(next, claim);
         } else if position.compare_exchange(first, next, claim, Ordering::Relaxed).is_err() {
-            return Attempt::Lost;
+            return false;
         }
         self.ask_ahead(mem, shape, first, count);
         self.done = self.done.wrapping_add(count as u64);
-        Attempt::Won(first, count)
+        true
     }
 
     /// Asks for lines ahead, now that the `count` slots from `first` on are this one's: for as many as those have, so that
@@ -251,32 +289,41 @@ impl<C: Claimed> Claimer<C> {
             return;
         }
         let (slots_of_line, ahead) = (LINE / stride, first.wrapping_add((far / stride) as u64));
-        for i in (0..count).step_by(slots_of_line).take(MOST_LINES) {
-            self.geometry.ask_for(mem, shape, ahead.wrapping_add(i as u64));
-        }
+        let most = MOST_LINES * slots_of_line;
+        self.geometry.ask_for(mem, shape, ahead, count.min(most), slots_of_line);
     }
 
-    /// How many of `most` slots are ready from `first` on.
+    /// How many of `most` slots are ready from `first` on, and whether all are in the usual state.
     #[inline(always)]
-    fn ready(&self, mem: &Claims<'_>, shape: impl Shape, first: u64, most: usize) -> usize {
-        if most == 1 {
-            let stamp = self.geometry.stamp(mem, shape, first).load(C::READY.load());
-            // Not a conversion, which would not be seen to be 1 further on.
-            return if C::is_ready(stamp, first) { 1 } else { 0 };
-        }
-        let mut count = 0;
+    fn ready(&self, mem: &Claims<'_>, shape: impl Shape, first: u64, most: usize) -> (usize, bool) {
+        let (mut count, mut usual) = (0, true);
         while count < most {
             let position = first.wrapping_add(count as u64);
             let run = self.geometry.run(mem, shape, position, most - count);
-            for i in 0..run.slots {
-                let stamp = run.stamp(shape, i).load(C::READY.load());
-                if !C::is_ready(stamp, position.wrapping_add(i as u64)) {
-                    return count + i;
+            let at = |i: usize| {
+                let position = position.wrapping_add(i as u64);
+                (run.stamp(shape, i).load(C::READY.load()), position)
+            };
+            let is_usual = |i: usize| {
+                let (stamp, position) = at(i);
+                stamp == stamped(position, C::USUAL)
+            };
+            let mut i = 0;
+            // The first one first: if it is not ready, the other side may be at those behind it.
+            while i + BLOCK <= run.slots && (i..i + BLOCK).all(is_usual) {
+                i += BLOCK;
+            }
+            while i < run.slots {
+                let (stamp, position) = at(i);
+                if !C::is_ready(stamp, position) {
+                    return (count + i, usual);
                 }
+                usual &= stamp == stamped(position, C::USUAL);
+                i += 1;
             }
             count += run.slots;
         }
-        count
+        (count, usual)
     }
 
     /// Nothing was ready at `first`: `Ok` if that is worth another look, in a stream after a pause.

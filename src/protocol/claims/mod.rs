@@ -192,7 +192,8 @@ impl Geometry {
         most: usize,
     ) -> Slots<'a> {
         let slot = self.slot(position);
-        let slots = (self.capacity as usize - slot).min(most);
+        // There always is one.
+        let slots = if most == 1 { 1 } else { (self.capacity as usize - slot).min(most) };
         let stride = stride(shape);
         debug_assert!((slot + slots) * stride <= mem.words.len());
         // SAFETY: as for `stamp`: these slots end where those of the ring do, or before.
@@ -200,10 +201,28 @@ impl Geometry {
         Slots { words, slots }
     }
 
-    /// Asks for the first line of the slot of `position`.
+    /// Asks for the line of the slot of `position`, and of each `step` slots from there on, among `count` slots that are
+    /// no more than a lap.
     #[inline(always)]
-    fn ask_for(&self, mem: &Claims<'_>, shape: impl Shape, position: u64) {
-        prefetch_for_write(self.stamp(mem, shape, position));
+    fn ask_for(
+        &self,
+        mem: &Claims<'_>,
+        shape: impl Shape,
+        position: u64,
+        count: usize,
+        step: usize,
+    ) {
+        let run = self.run(mem, shape, position, count);
+        for i in (0..run.slots).step_by(step) {
+            prefetch_for_write(run.stamp(shape, i));
+        }
+        if run.slots < count {
+            let rest =
+                self.run(mem, shape, position.wrapping_add(run.slots as u64), count - run.slots);
+            for i in (0..rest.slots).step_by(step) {
+                prefetch_for_write(rest.stamp(shape, i));
+            }
+        }
     }
 
     /// How often the message of `position` was handed out again, with the position that this is about.
@@ -211,6 +230,10 @@ impl Geometry {
         &mem.words[self.capacity as usize * stride(shape) + self.slot(position)]
     }
 }
+
+/// Slots that are dealt with at a time, where there are as many: the counting is once for all of them. Their stamps lie
+/// in a line, or few.
+const BLOCK: usize = 4;
 
 /// Slots that lie one behind the other.
 #[derive(Clone, Copy)]
@@ -235,6 +258,16 @@ impl<'a> Slots<'a> {
         let start = i * stride(shape) + 1;
         // SAFETY: as for `stamp`.
         unsafe { self.words.get_unchecked(start..start + shape.words()) }
+    }
+
+    /// Calls `act` with the number of each slot, the first one first.
+    #[inline(always)]
+    fn each(self, mut act: impl FnMut(usize)) {
+        let whole = self.slots / BLOCK * BLOCK;
+        for block in (0..whole).step_by(BLOCK) {
+            (block..block + BLOCK).for_each(&mut act);
+        }
+        (whole..self.slots).for_each(act);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A receiver of a ring with shared sides.
 
-use super::claim::{Claimed, Claimer, Messages};
+use super::claim::{Claim, Claimed, Claimer, Messages};
 use super::journal::{Intent, MOST};
 use super::{Claims, FREE, FULL, Geometry, ORPHAN, TAKEN, TOMB, stamped};
 use crate::payload;
@@ -84,15 +84,19 @@ impl RecvCursor {
         if mem.orphans().load(Edge::OrphanLoad.load()) != self.seen {
             return false;
         }
-        let Some(position) = self.claimer.claim_at_once(mem, shape) else { return false };
-        let held = Held { position };
-        let is_message = !self.is_tomb(mem, shape, position);
-        if is_message {
-            // SAFETY: the caller's promise.
-            unsafe { self.read(mem, shape, held, to) };
+        let Some((Claim { first, usual, .. }, slot)) = self.claimer.claim_at_once(mem, shape)
+        else {
+            return false;
+        };
+        // Else it is a tomb.
+        if usual {
+            // SAFETY: the caller's promise; these are the words of a message.
+            unsafe { payload::read(slot.message(shape, 0), to, shape.size()) };
         }
-        self.release(mem, shape, held);
-        is_message
+        // C4 empty.
+        let next = first.wrapping_add(self.claimer.geometry.capacity);
+        slot.stamp(shape, 0).store(stamped(next, FREE), Edge::EmptyStore.store());
+        usual
     }
 
     /// Receives up to `most` messages into `to`, one after the other, and says how many: 0 only of none.
@@ -110,52 +114,61 @@ impl RecvCursor {
     ) -> Result<usize, Blocked> {
         let mut done = 0;
         while done < most {
-            let (first, count) = match self.claim(mem, shape, (most - done).min(MOST)) {
-                Ok(claimed) => claimed,
+            let claim = match self.claim(mem, shape, (most - done).min(MOST)) {
+                Ok(claim) => claim,
                 // What is broken is found again by the next call.
                 Err(_) if done > 0 => break,
                 Err(blocked) => return Err(blocked),
             };
-            // SAFETY: `count` is at most what is left of `most`.
-            done +=
-                unsafe { self.empty_all(mem, shape, first, to.add(done * shape.size()), count) };
+            // SAFETY: at most what is left of `most` was claimed.
+            done += unsafe { self.empty_all(mem, shape, claim, to.add(done * shape.size())) };
         }
         Ok(done)
     }
 
-    /// Reads the messages of the `count` slots from `first` on, which this receiver has claimed, to `to`, and removes them
-    /// from the ring. How many there were.
+    /// Reads the messages of claimed slots to `to`, and removes them from the ring. How many there were.
     ///
     /// # Safety
     ///
-    /// `to` must be valid for writes of `count` times [`Shape::size`] bytes.
+    /// `to` must be valid for writes of [`Shape::size`] bytes for each slot.
     #[inline(always)]
     unsafe fn empty_all(
         &self,
         mem: &Claims<'_>,
         shape: impl Shape,
-        first: u64,
+        claim: Claim,
         to: *mut u8,
-        count: usize,
     ) -> usize {
+        let Claim { first, count, usual } = claim;
         let geometry = self.claimer.geometry;
         let (mut slots, mut messages) = (0, 0);
         while slots < count {
             let position = first.wrapping_add(slots as u64);
             let run = geometry.run(mem, shape, position, count - slots);
-            for i in 0..run.slots {
-                let position = position.wrapping_add(i as u64);
-                let stamp = run.stamp(shape, i);
-                // Relaxed: as in `is_tomb`.
-                if stamp.load(Ordering::Relaxed) != stamped(position, TOMB) {
-                    let to = to.wrapping_add(messages * shape.size());
-                    // SAFETY: the caller's promise; these are the words of a message.
-                    unsafe { payload::read(run.message(shape, i), to, shape.size()) };
-                    messages += 1;
-                }
+            let take = |i: usize, to: *mut u8| {
+                // SAFETY: the caller's promise; these are the words of a message.
+                unsafe { payload::read(run.message(shape, i), to, shape.size()) };
+            };
+            let release = |i: usize| {
+                let next = position.wrapping_add(i as u64).wrapping_add(geometry.capacity);
                 // C4 empty.
-                let next = position.wrapping_add(geometry.capacity);
-                stamp.store(stamped(next, FREE), Edge::EmptyStore.store());
+                run.stamp(shape, i).store(stamped(next, FREE), Edge::EmptyStore.store());
+            };
+            if usual {
+                let to = to.wrapping_add(messages * shape.size());
+                run.each(|i| {
+                    take(i, to.wrapping_add(i * shape.size()));
+                    release(i);
+                });
+                messages += run.slots;
+            } else {
+                for i in 0..run.slots {
+                    if !self.is_tomb(mem, shape, position.wrapping_add(i as u64)) {
+                        take(i, to.wrapping_add(messages * shape.size()));
+                        messages += 1;
+                    }
+                    release(i);
+                }
             }
             slots += run.slots;
         }
@@ -166,9 +179,10 @@ impl RecvCursor {
     #[inline(always)]
     pub fn try_claim(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<Held, Blocked> {
         loop {
-            let (position, _) = self.claim(mem, shape, 1)?;
+            let Claim { first: position, usual, .. } = self.claim(mem, shape, 1)?;
             let held = Held { position };
-            if !self.is_tomb(mem, shape, position) {
+            // Else it is a tomb.
+            if usual {
                 return Ok(held);
             }
             self.release(mem, shape, held);
@@ -185,7 +199,7 @@ impl RecvCursor {
         held: &mut Vec<Held>,
     ) -> Result<(), Blocked> {
         while held.is_empty() {
-            let (first, count) = self.claim(mem, shape, most.clamp(1, MOST))?;
+            let Claim { first, count, .. } = self.claim(mem, shape, most.clamp(1, MOST))?;
             for position in (0..count as u64).map(|i| first.wrapping_add(i)) {
                 if self.is_tomb(mem, shape, position) {
                     self.release(mem, shape, Held { position });
@@ -260,19 +274,19 @@ impl RecvCursor {
         self.claimer.look(mem, shape, true).map(drop)
     }
 
-    /// Claims up to `most` positions, at least one: the first, and how many. Tombs are among them.
+    /// Claims up to `most` positions, at least one. Tombs are among them.
     #[inline(always)]
     fn claim(
         &mut self,
         mem: &Claims<'_>,
         shape: impl Shape,
         most: usize,
-    ) -> Result<(u64, usize), Blocked> {
+    ) -> Result<Claim, Blocked> {
         // C5 orphans.
         let orphans = mem.orphans().load(Edge::OrphanLoad.load());
         if orphans != self.seen {
             if let Some(position) = self.take_orphan(mem, shape, orphans) {
-                return Ok((position, 1));
+                return Ok(Claim { first: position, count: 1, usual: true });
             }
         }
         self.claimer.claim(mem, shape, most)

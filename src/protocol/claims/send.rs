@@ -1,6 +1,6 @@
 //! A sender of a ring with shared sides.
 
-use super::claim::{self, Claimer};
+use super::claim::{self, Claim, Claimer};
 use super::journal::MOST;
 use super::{Claims, FULL, Geometry, TOMB, stamped};
 use crate::payload;
@@ -34,7 +34,7 @@ impl SendCursor {
         shape: impl Shape,
         message: &[u8],
     ) -> Result<(), Blocked> {
-        let (tail, _) = self.claimer.claim(mem, shape, 1)?;
+        let tail = self.claimer.claim(mem, shape, 1)?.first;
         self.fill(mem, shape, tail, message);
         Ok(())
     }
@@ -47,8 +47,12 @@ impl SendCursor {
         shape: impl Shape,
         message: &[u8],
     ) -> bool {
-        let Some(tail) = self.claimer.claim_at_once(mem, shape) else { return false };
-        self.fill(mem, shape, tail, message);
+        let Some((Claim { first, .. }, slot)) = self.claimer.claim_at_once(mem, shape) else {
+            return false;
+        };
+        payload::write(slot.message(shape, 0), message);
+        // C3 fill.
+        slot.stamp(shape, 0).store(stamped(first, FULL), Edge::FillStore.store());
         true
     }
 
@@ -64,8 +68,9 @@ impl SendCursor {
     ) -> Result<usize, Blocked> {
         let mut done = 0;
         while done < messages {
-            let (first, count) = match self.claimer.claim(mem, shape, (messages - done).min(MOST)) {
-                Ok(claimed) => claimed,
+            let most = (messages - done).min(MOST);
+            let Claim { first, count, .. } = match self.claimer.claim(mem, shape, most) {
+                Ok(claim) => claim,
                 // What is broken is found again by the next call.
                 Err(_) if done > 0 => break,
                 Err(blocked) => return Err(blocked),
@@ -91,7 +96,7 @@ impl SendCursor {
         let mut done = 0;
         loop {
             let position = match self.claimer.claim(mem, shape, 1) {
-                Ok((position, _)) => position,
+                Ok(claim) => claim.first,
                 Err(_) if done > 0 => return Ok(done),
                 Err(blocked) => return Err(blocked),
             };
@@ -121,7 +126,7 @@ impl SendCursor {
 
     /// Claims room for a message that is written by parts.
     pub fn try_claim(&mut self, mem: &Claims<'_>, shape: impl Shape) -> Result<Room, Blocked> {
-        let (position, _) = self.claimer.claim(mem, shape, 1)?;
+        let position = self.claimer.claim(mem, shape, 1)?.first;
         Ok(Room { position })
     }
 
@@ -165,12 +170,15 @@ impl SendCursor {
             let position = first.wrapping_add(done as u64);
             let run = self.claimer.geometry.run(mem, shape, position, count - done);
             let bytes = &bytes[done * size..(done + run.slots) * size];
-            for i in 0..run.slots {
-                payload::write(run.message(shape, i), &bytes[i * size..(i + 1) * size]);
+            run.each(|i| {
+                debug_assert!((i + 1) * size <= bytes.len());
+                // SAFETY: `bytes` has those of all slots of the run. (To check that would be half of the work.)
+                let message = unsafe { bytes.get_unchecked(i * size..(i + 1) * size) };
+                payload::write(run.message(shape, i), message);
                 // C3 fill.
                 let full = stamped(position.wrapping_add(i as u64), FULL);
                 run.stamp(shape, i).store(full, Edge::FillStore.store());
-            }
+            });
             done += run.slots;
         }
     }
