@@ -180,7 +180,7 @@ impl Geometry {
     #[inline(never)]
     pub(super) fn own(
         &self,
-        mem: Slots<'_>,
+        words: &[Word],
         shape: impl Shape,
         mut place: Place,
         room: usize,
@@ -190,7 +190,7 @@ impl Geometry {
         while messages < room && lines < OWNED {
             // A cell of small messages is one line, of which the first message is the sender's unless it has sent that.
             if !shape.is_small() || place.message == place.cell + shape.first() {
-                let message = message_at(mem, shape, place.message);
+                let message = message_at(words, shape, place.message);
                 for line in message.chunks(LINE).take(OWNED) {
                     line[0].write(0);
                     lines += 1;
@@ -232,7 +232,10 @@ impl Geometry {
         }
         let count = most.min(place.left(shape));
         for (i, message) in bytes.chunks_exact(shape.size()).take(count).enumerate() {
-            payload::write(message_at(mem, shape, place.message + i * shape.words()), message);
+            payload::write(
+                message_at(mem.words, shape, place.message + i * shape.words()),
+                message,
+            );
         }
         self.skip(shape, place, count)
     }
@@ -273,7 +276,7 @@ impl Geometry {
         }
         let count = most.min(place.left(shape));
         for i in 0..count {
-            let words = message_at(mem, shape, place.message + i * shape.words());
+            let words = message_at(mem.words, shape, place.message + i * shape.words());
             // SAFETY: the caller's promise covers message `i < count <= most`.
             unsafe { payload::read(words, to.add(i * shape.size()), shape.size()) };
         }
@@ -327,11 +330,11 @@ fn seldom() {}
 
 /// The words of the message that starts at word `start`.
 #[inline(always)]
-pub(super) fn message_at<'a>(mem: Slots<'a>, shape: impl Shape, start: usize) -> &'a [Word] {
-    debug_assert!(start + shape.words() <= mem.words.len());
+pub(super) fn message_at(words: &[Word], shape: impl Shape, start: usize) -> &[Word] {
+    debug_assert!(start + shape.words() <= words.len());
     // SAFETY: `start` comes from a `Place` that `Geometry` made, before the end of its cell, and
-    // `Geometry::new` has checked that all cells are inside `words`. Both are private to this process.
-    unsafe { mem.words.get_unchecked(start..start + shape.words()) }
+    // `Geometry::new` has checked that all cells are inside the ring's words. Both are private to this process.
+    unsafe { words.get_unchecked(start..start + shape.words()) }
 }
 
 /// How far ahead lines may be asked for, in words, when `known` messages may be touched from here on:
@@ -376,12 +379,12 @@ pub(super) fn ask_for_cell_ahead(
 /// that `known` messages may be touched from `place` on.
 #[inline(always)]
 pub(super) fn catch_up(
-    mem: Slots<'_>,
+    words: &[Word],
     shape: impl Shape,
     place: Place,
     known: usize,
     ask: impl Fn(*const Word),
 ) {
-    let words = (known / shape.per_cell() * shape.stride()).min(AHEAD);
-    payload::ask_for(mem.words, place.message, words / LINE, ask);
+    let distance = (known / shape.per_cell() * shape.stride()).min(AHEAD);
+    payload::ask_for(words, place.message, distance / LINE, ask);
 }

@@ -5,6 +5,7 @@ use super::cells::{
 };
 use super::{FREE, FULL, PERIOD, ROOM, STATE, Slots, committed, stamp};
 use crate::payload;
+use crate::protocol::layout::Half;
 use crate::protocol::pace::Pace;
 use crate::protocol::room::Releases;
 use crate::protocol::{Blocked, release_period};
@@ -69,7 +70,7 @@ impl Run {
         let at = self.place.message;
         ask_ahead(mem, shape, at, self.ahead, prefetch_for_read);
         // SAFETY: the caller's promise; `message_at` gives the words of one message.
-        unsafe { payload::read(message_at(mem, shape, at), to, shape.size()) };
+        unsafe { payload::read(message_at(mem.words, shape, at), to, shape.size()) };
         self.place.message = at + shape.words();
     }
 }
@@ -140,7 +141,7 @@ impl RecvCursor {
         let (head, at) = (self.head, self.place.message);
         ask_ahead(mem, shape, at, self.ahead, prefetch_for_read);
         // SAFETY: the caller's promise; `message_at` gives the words of one message.
-        unsafe { payload::read(message_at(mem, shape, at), to, shape.size()) };
+        unsafe { payload::read(message_at(mem.words, shape, at), to, shape.size()) };
         self.head = head + 1;
         self.place.message = at + shape.words();
         self.note(mem);
@@ -158,7 +159,7 @@ impl RecvCursor {
         if self.place.message == self.end {
             self.next_run(mem, shape)?;
         }
-        copy(message_at(mem, shape, self.place.message));
+        copy(message_at(mem.words, shape, self.place.message));
         self.head += 1;
         self.place.message += shape.words();
         self.note(mem);
@@ -388,7 +389,7 @@ impl RecvCursor {
             self.ready = self.head + more + 1;
             // A stamp that does not reach the end of its cell is the sender's last.
             if self.streaming && more >= self.place.left(shape) as u64 - 1 {
-                return self.look_beyond(mem, shape);
+                return self.look_beyond(mem.sender, mem.words, shape);
             }
             self.streaming = true;
             return Ok(());
@@ -400,21 +401,26 @@ impl RecvCursor {
     /// messages up to there. If that is not far, lets it get ahead.
     #[cold]
     #[inline(never)]
-    fn look_beyond(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
-        let mut known = self.read_note(mem)?;
+    fn look_beyond(
+        &mut self,
+        sender: &Half,
+        words: &[Word],
+        shape: impl Shape,
+    ) -> Result<(), Blocked> {
+        let mut known = self.read_note(sender)?;
         if ahead(shape, known) == 0 && self.pace.give_way(self.head) {
             let before = known;
-            known = self.read_note(mem)?;
+            known = self.read_note(sender)?;
             self.pace.learn(known > before);
         }
-        catch_up(mem, shape, self.place, known, prefetch_for_read);
+        catch_up(words, shape, self.place, known, prefetch_for_read);
         Ok(())
     }
 
     /// Messages that are there, as the sender's note says.
-    fn read_note(&mut self, mem: Slots<'_>) -> Result<usize, Blocked> {
+    fn read_note(&mut self, sender: &Half) -> Result<usize, Blocked> {
         // S4 note. It may trail the stamp.
-        let noted = Edge::StreamLoad.acquire(&mem.sender.cursor.position);
+        let noted = Edge::StreamLoad.acquire(&sender.cursor.position);
         if noted > self.ready {
             if noted - self.head > self.geometry.capacity {
                 return Err(Blocked::Corrupt);

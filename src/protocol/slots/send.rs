@@ -6,8 +6,9 @@ use super::cells::{
 use super::{ROOM, Slots, committed, full, stamp};
 use crate::payload;
 use crate::protocol::Blocked;
+use crate::protocol::layout::Half;
 use crate::protocol::room::{Look, Room};
-use crate::sync::{Edge, prefetch_for_write};
+use crate::sync::{Edge, Word, prefetch_for_write};
 use bytemuck::NoUninit;
 
 /// Up to so many messages in a line, each line is made the sender's by itself, too: with more of them most messages begin none.
@@ -54,7 +55,7 @@ impl SendCursor {
         }
         let (tail, at) = (self.tail, self.place.message);
         ask_ahead(mem, shape, at, self.ahead, prefetch_for_write);
-        payload::write(message_at(mem, shape, at), message);
+        payload::write(message_at(mem.words, shape, at), message);
         self.commit(mem, self.place, tail + 1);
         self.place.message = at + shape.words();
         self.own_ahead(mem, shape);
@@ -76,7 +77,7 @@ impl SendCursor {
     fn next_run(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
         self.settle(shape);
         if self.tail == self.room.limit {
-            self.find_room_now(mem, shape)?;
+            self.find_room_now(mem.sender, mem.receiver, mem.words, shape)?;
         }
         let room = (self.room.limit - self.tail) as usize;
         self.ahead = ahead(shape, room);
@@ -96,7 +97,7 @@ impl SendCursor {
     fn own_ahead(&mut self, mem: Slots<'_>, shape: impl Shape) {
         if self.tail >= self.owned {
             let room = (self.room.limit - self.tail) as usize;
-            self.owned = self.tail + self.geometry.own(mem, shape, self.place, room) as u64;
+            self.owned = self.tail + self.geometry.own(mem.words, shape, self.place, room) as u64;
         } else if shape.is_small() && shape.per_cell() <= FEW {
             self.own_line(mem, shape);
         }
@@ -114,14 +115,21 @@ impl SendCursor {
         }
     }
 
-    /// Finds room where none is known, if there is any.
+    /// Finds room where none is known, if there is any. The memory comes in parts, here and wherever there is a call: whole
+    /// it would be passed by reference, and so stored for each message.
     #[cold]
     #[inline(never)]
-    fn find_room_now(&mut self, mem: Slots<'_>, shape: impl Shape) -> Result<(), Blocked> {
+    fn find_room_now(
+        &mut self,
+        sender: &Half,
+        receiver: &Half,
+        words: &[Word],
+        shape: impl Shape,
+    ) -> Result<(), Blocked> {
         let wanted = (self.tail, self.tail + 1);
-        self.room.find(mem.sender, mem.receiver, wanted, self.tail, Look::Exact)?;
+        self.room.find(sender, receiver, wanted, self.tail, Look::Exact)?;
         let room = (self.room.limit - self.tail) as usize;
-        catch_up(mem, shape, self.place, room, prefetch_for_write);
+        catch_up(words, shape, self.place, room, prefetch_for_write);
         Ok(())
     }
 
@@ -148,7 +156,7 @@ impl SendCursor {
     ) -> Result<usize, Blocked> {
         let start = self.settle(shape);
         if self.tail == self.room.limit && messages > 0 {
-            self.find_room_now(mem, shape)?;
+            self.find_room_now(mem.sender, mem.receiver, mem.words, shape)?;
         }
         if self.room.limit - self.tail < messages as u64 {
             let wanted = self.tail.saturating_add(messages as u64);
@@ -184,7 +192,7 @@ impl SendCursor {
         mut messages: impl Iterator<Item = T>,
     ) -> Result<usize, Blocked> {
         if self.tail == self.room.limit {
-            self.find_room_now(mem, shape)?;
+            self.find_room_now(mem.sender, mem.receiver, mem.words, shape)?;
         }
         let start = self.settle(shape);
         let (mut place, mut tail, limit) = (start, self.tail, self.room.limit);
@@ -198,7 +206,7 @@ impl SendCursor {
             while place.message < end {
                 let Some(message) = messages.next() else { break 'runs };
                 ask_ahead(mem, shape, place.message, ahead, prefetch_for_write);
-                let words = message_at(mem, shape, place.message);
+                let words = message_at(mem.words, shape, place.message);
                 payload::write(words, bytemuck::bytes_of(&message));
                 place.message += shape.words();
                 tail += 1;
