@@ -2,9 +2,11 @@
 //! medians of interleaved rounds; the last row is one thread alone. `cargo bench --bench crowd [-- ROUNDS [CAPACITY
 //! [ROW]]]`.
 //!
-//! The ring is measured twice: among threads, as `ArrayQueue` can only be, and among processes. Neither are pinned,
-//! because there may be more of them than processors. Who finds nothing to do spins for a moment and then yields,
-//! with either queue.
+//! The ring is measured twice: among threads, as `ArrayQueue` can only be, and among processes. With either queue, each
+//! sender is bound to a processor and the receiver that started with it to the next one, in turns if there are more of
+//! them than processors: unbound they are often put on one for all of a run, where no message has to go anywhere and half
+//! of the time is the scheduler's. (`taskset -c 0` measures that.) Who finds nothing to do spins for a moment and then
+//! yields, with either queue.
 
 #[path = "../tests/processes/mod.rs"]
 mod processes;
@@ -14,10 +16,23 @@ mod shared;
 
 use annulus::{Place, Receiver, Ring, Sender, Topology};
 use crossbeam_queue::ArrayQueue;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use processes::Line;
 use shared::SharedWords;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
+
+/// Binds the calling thread to one of the processors that it may run on, the `i`-th, counted round and round.
+fn bind(i: usize) {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the processors of this thread");
+    let count = CpuSet::count();
+    let processors: Vec<usize> =
+        (0..count).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
+    let mut one = CpuSet::new();
+    one.set(processors[i % processors.len()]).expect("a processor's number");
+    sched_setaffinity(Pid::from_raw(0), &one).expect("binding to a processor");
+}
 
 const MESSAGES: usize = 1_000_000;
 const BATCH: usize = 32;
@@ -141,9 +156,15 @@ fn ring_of_threads(side: usize, batch: usize, capacity: usize) -> f64 {
         std::thread::scope(|scope| {
             for i in 0..side {
                 let mut tx = ring.sender().unwrap();
-                scope.spawn(move || send_through(&mut tx, i * each, (i + 1) * each, batch));
+                scope.spawn(move || {
+                    bind(i);
+                    send_through(&mut tx, i * each, (i + 1) * each, batch);
+                });
                 let mut rx = ring.receiver().unwrap();
-                scope.spawn(move || receive_through(&mut rx, tally, each * side, batch));
+                scope.spawn(move || {
+                    bind(i + 1);
+                    receive_through(&mut rx, tally, each * side, batch);
+                });
             }
         });
     })
@@ -173,10 +194,12 @@ fn ring_of_processes(side: usize, batch: usize, capacity: usize) -> f64 {
     let mut children = Vec::new();
     for i in 0..side {
         children.push(processes::fork(|line| {
+            bind(i);
             let mut tx = open().sender().unwrap();
             between(line, || send_through(&mut tx, i * each, (i + 1) * each, batch));
         }));
         children.push(processes::fork(|line| {
+            bind(i + 1);
             let mut rx = open().receiver().unwrap();
             between(line, || receive_through(&mut rx, &tally, each * side, batch));
         }));
@@ -198,11 +221,13 @@ fn array_queue(side: usize, capacity: usize) -> f64 {
             for i in 0..side {
                 let queue = &queue;
                 scope.spawn(move || {
+                    bind(i);
                     send_numbers(i * each, (i + 1) * each, 1, |numbers| {
                         usize::from(queue.push(numbers[0]).is_ok())
                     });
                 });
                 scope.spawn(move || {
+                    bind(i + 1);
                     receive_numbers(tally, each * side, |numbers| {
                         queue.pop().map_or(0, |number| {
                             numbers[0] = number;

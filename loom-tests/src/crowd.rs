@@ -168,7 +168,10 @@ impl Ring {
             let to = end.min(from + crowd.batch as u64);
             let bytes: Vec<u8> =
                 (from..to).flat_map(|number| message(own, number).to_le_bytes()).collect();
-            let done = if crowd.batch == 1 {
+            // As a handle does it: with a look and a claim, if that is enough.
+            let done = if crowd.batch == 1 && sender.try_send_at_once(mem, SHAPE, &bytes) {
+                Ok(1)
+            } else if crowd.batch == 1 {
                 sender.try_send(mem, SHAPE, &bytes).map(|()| 1)
             } else {
                 sender.try_send_batch(mem, SHAPE, &bytes, (to - from) as usize)
@@ -261,7 +264,11 @@ fn read(receiver: &RecvCursor, mem: &Claims<'_>, held: Held) -> u64 {
 fn receive(receiver: &mut RecvCursor, mem: &Claims<'_>, batch: usize) -> Vec<u64> {
     let mut messages = vec![0_u64; batch];
     let to = messages.as_mut_ptr().cast();
-    let done = if batch == 1 {
+    // As for a sender.
+    // SAFETY: there is room for one message.
+    let done = if batch == 1 && unsafe { receiver.try_recv_at_once(mem, SHAPE, to) } {
+        Ok(1)
+    } else if batch == 1 {
         // SAFETY: there is room for one message.
         unsafe { receiver.try_recv(mem, SHAPE, to) }.map(|()| 1)
     } else {
