@@ -111,7 +111,7 @@ impl SendCursor {
         let mut next = self.place;
         self.geometry.settle(shape, &mut next);
         if next.message == next.cell + shape.first() && self.tail < self.room.limit {
-            message_at(mem, shape, next.message)[0].write(0);
+            message_at(mem.words, shape, next.message)[0].write(0);
         }
     }
 
