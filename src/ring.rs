@@ -302,7 +302,8 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
     #[inline(always)]
     pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>> {
         if !self.slots.side.is_express() {
-            // Copies, so that only these paths need the message to have an address.
+            // A claim waits for all stores before it, those of a call and its spilled registers among them: so a shared side
+            // has none here. Copies, so that only these paths need the message to have an address.
             if self.slots.try_send_at_once(bytemuck::bytes_of(&{ message })) {
                 return Ok(());
             }
