@@ -500,7 +500,6 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Result<T, LatestError> {
-        // Before anything is touched: a forked child has no memory to wait at.
         self.side.admit()?;
         let read = self.cursor.version();
         wait::wait(&mut self.side, deadline, |side, _| {

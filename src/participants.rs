@@ -562,8 +562,11 @@ impl Participant {
         }
     }
 
-    /// Messages that this side of a split ring has sent, or received.
+    /// Messages that this side of a split ring has sent, or received; 0 in a forked child, which has no ring.
     pub(crate) fn messages(&self) -> u64 {
+        if !self.is_ours() {
+            return 0;
+        }
         let cursor = &self.own().cursor;
         match self.attached.segment().spec.kind {
             RingKind::Bytes => cursor.messages.load(Ordering::Relaxed),

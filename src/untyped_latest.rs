@@ -289,7 +289,6 @@ impl UntypedLatestReader {
         deadline: Option<Instant>,
     ) -> Result<u64, LatestError> {
         self.check(value)?;
-        // Before anything is touched: a forked child has no memory to wait at.
         self.side.admit()?;
         let read = self.cursor.version();
         wait::wait(&mut self.side, deadline, |side, _| {

@@ -100,6 +100,10 @@ pub(crate) fn wait_in<R>(
     deadline: Option<Instant>,
     mut attempt: impl FnMut(&mut Participant, Look) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
+    // Before anything is looked at: a forked child has no memory to wait at.
+    if !side.is_ours() {
+        return Err(Failure::Forked);
+    }
     if let Some(result) = spin(side, berth, deadline, &mut attempt) {
         return result;
     }
