@@ -196,3 +196,19 @@ fn who_has_the_ticket_is_checked() {
         assert_eq!(result.is_ok(), role_is_ours);
     }
 }
+
+#[test]
+fn a_ticket_whose_socket_waits_keeps_nobody_waiting() {
+    // Made by somebody who wants to: nothing is in it, and a call without more ado would wait for that for ever.
+    let (_ours, theirs) = nix::sys::socket::socketpair(
+        nix::sys::socket::AddressFamily::Unix,
+        nix::sys::socket::SockType::SeqPacket,
+        None,
+        nix::sys::socket::SockFlag::empty(),
+    )
+    .unwrap();
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(Ring::<u64>::attach().from_ticket(theirs).map(drop)));
+    let taken = is_done.recv_timeout(PATIENCE).expect("the call comes back");
+    assert!(matches!(taken, Err(ConnectError::Protocol { .. })), "{taken:?}");
+}

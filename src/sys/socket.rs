@@ -1,7 +1,8 @@
 //! Unix sockets that keep messages apart (`SOCK_SEQPACKET`), and descriptors sent over them.
 //!
 //! By `libc`, because `nix` hides the descriptors of a message whose control data were cut off, and whoever cannot
-//! see them cannot close them. All sockets are non-blocking and close-on-exec; waiting is done by [`wait`].
+//! see them cannot close them. All sockets are non-blocking and close-on-exec; waiting is done by [`wait`]. A socket that
+//! somebody else has made may say otherwise, so no call relies on it.
 
 use super::clock::Monotonic;
 use std::ffi::OsStr;
@@ -181,8 +182,10 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
             }
         }
     }
-    // SAFETY: the header points to what lives until the call is over. No SIGPIPE: the other side may be gone.
-    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+    // No SIGPIPE: the other side may be gone.
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the header points to what lives until the call is over.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
     match usize::try_from(sent) {
         Ok(sent) if sent == bytes.len() => Ok(()),
         Ok(_) => Err(io::Error::other("a message was sent in part")),
@@ -211,8 +214,9 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Recei
     (message.msg_iov, message.msg_iovlen) = (&raw mut slice, 1);
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = CONTROL as _;
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
     // SAFETY: the header points to what is valid for writes of the lengths it says, until the call is over.
-    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
     let Ok(len) = usize::try_from(len) else { return Err(io::Error::last_os_error()) };
     let mut fds = Vec::with_capacity(MOST_FDS);
     // SAFETY: the kernel has filled in the header and the control data. Each descriptor among them is new, and
