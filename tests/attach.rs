@@ -18,6 +18,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 const PAGE: u64 = 4096;
@@ -474,11 +475,11 @@ fn the_umask_does_not_change_the_mode() {
 fn a_name_never_appears_half_built() {
     let name = &unique("complete");
     let rounds = 300;
-    let done = &std::sync::atomic::AtomicBool::new(false);
+    let done = &AtomicBool::new(false);
     thread::scope(|scope| {
         let looker = scope.spawn(move || {
             let mut seen = 0;
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            while !done.load(Ordering::Relaxed) {
                 match Snapshot::open(&named(name)) {
                     Ok(snapshot) => {
                         assert_eq!((snapshot.capacity, snapshot.message_size), (20_000, 8));
@@ -500,7 +501,7 @@ fn a_name_never_appears_half_built() {
                 Err(error) => assert!(matches!(error, SetupError::AlreadyExists), "{error:?}"),
             }
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
         assert!(looker.join().unwrap() > 0, "the looker never met a ring");
     });
     assert!(!file_of(name).exists());
@@ -685,11 +686,11 @@ fn opening_waits_for_who_is_removing_the_name() {
 #[test]
 fn a_refused_opener_does_not_keep_a_name() {
     let name = unique("refused");
-    let done = &std::sync::atomic::AtomicBool::new(false);
+    let done = &AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                while !done.load(Ordering::Relaxed) {
                     assert!(Ring::<u32>::open(named(&name)).is_err());
                 }
             });
@@ -699,7 +700,7 @@ fn a_refused_opener_does_not_keep_a_name() {
             drop(Ring::<u64>::builder(4).open_or_create(named(&name)).unwrap());
             left += u32::from(file_of(&name).exists());
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
         let _ = annulus::remove(&named(&name), true);
         assert_eq!(left, 0, "names that stayed because somebody was just refused");
     });
@@ -960,4 +961,45 @@ fn a_thousand_rings_leave_nothing_behind() {
         assert!(mappings() <= before.1 + 8, "mappings were lost");
     })
     .finish();
+}
+
+#[test]
+fn children_that_are_forked_while_somebody_removes_keep_nobody_out() {
+    let place = Place::name(&unique("removed-and-forked")).unwrap();
+    let path = PathBuf::from(format!("/dev/shm/annulus.{place}"));
+    drop(Ring::<u64>::builder(4).persistent(true).create(place.clone()).unwrap());
+    // The sender is there and counts as no user, as one that is being torn down: the ring is in use, and stays.
+    let dying = File::options().read(true).write(true).open(&path).unwrap();
+    let sender = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: (1 << 62) + 1,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(&dying, FcntlArg::F_OFD_SETLK(&sender)).unwrap();
+    let (is_over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let remover = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert!(matches!(annulus::remove(&place, false), Err(SetupError::InUse)));
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // They live on, and would keep a lock that they had got along with everything else.
+        let mut children = Vec::new();
+        for _ in 0..100 {
+            let before = rounds.load(Ordering::Relaxed);
+            eventually("it goes on", || {
+                remover.is_finished() || rounds.load(Ordering::Relaxed) > before
+            });
+            children.push(fork(|line| line.wait_for_end()));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        remover.join().unwrap();
+        drop(Ring::<u64>::open(place.clone()).expect("nobody is removing it"));
+        drop(children);
+    });
+    drop(dying);
+    annulus::remove(&place, false).unwrap();
 }

@@ -23,7 +23,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -539,6 +539,33 @@ fn a_forked_child_has_neither_listener_nor_connection() {
     assert!(path.exists() && listener.is_some());
     server.send(2).unwrap();
     assert_eq!(client.recv(), Ok(2));
+}
+
+#[test]
+fn children_that_are_forked_while_somebody_binds_keep_nobody_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let (is_over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let binder = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                drop(Listener::bind(&path).expect("nobody else binds here"));
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // They live on, and would keep a lock that they had got along with everything else.
+        let mut children = Vec::new();
+        for _ in 0..100 {
+            let before = rounds.load(Ordering::Relaxed);
+            eventually("it goes on", || {
+                binder.is_finished() || rounds.load(Ordering::Relaxed) > before
+            });
+            children.push(fork(|line| line.wait_for_end()));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        binder.join().unwrap();
+        drop(children);
+    });
 }
 
 #[test]

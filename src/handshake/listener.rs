@@ -18,7 +18,7 @@ use crate::sys::{epoll, socket};
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -176,25 +176,40 @@ fn cannot_bind(error: io::Error) -> ConnectError {
     }
 }
 
-/// Keeps others that use this library from binding in the same directory meanwhile.
-fn lock_directory(path: &Path) -> Result<File, ConnectError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = File::open(parent.unwrap_or(Path::new(".")));
-    let directory = directory.map_err(ConnectError::os("opening the directory"))?;
-    let start = Instant::now();
-    loop {
-        // A lock of its own kind, on the directory: it leaves nothing behind.
-        let operation = nix::fcntl::FlockArg::LockExclusiveNonblock;
-        #[allow(deprecated, reason = "the other way has a lock for a file that it owns")]
-        let locked = nix::fcntl::flock(std::os::fd::AsRawFd::as_raw_fd(&directory), operation);
-        match locked {
-            Ok(()) => return Ok(directory),
-            Err(nix::errno::Errno::EWOULDBLOCK) if start.elapsed() < PATIENCE_TO_BIND => {
-                thread::sleep(Duration::from_millis(1));
+/// A lock on a directory, of its own kind, which leaves nothing behind.
+struct DirectoryLock(PrivateFd);
+
+impl DirectoryLock {
+    /// Keeps others that use this library from binding in the directory of `path` meanwhile.
+    fn of(path: &Path) -> Result<Self, ConnectError> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        // A child that is forked meanwhile does not keep it.
+        let directory = PrivateFd::open_lockless(|| File::open(parent.unwrap_or(Path::new("."))));
+        let lock = Self(directory.map_err(ConnectError::os("opening the directory"))?);
+        let start = Instant::now();
+        loop {
+            match lock.flock(nix::fcntl::FlockArg::LockExclusiveNonblock) {
+                Ok(()) => return Ok(lock),
+                Err(nix::errno::Errno::EWOULDBLOCK) if start.elapsed() < PATIENCE_TO_BIND => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(nix::errno::Errno::EWOULDBLOCK) => return Err(ConnectError::InUse),
+                Err(errno) => return Err(ConnectError::os("locking the directory")(errno.into())),
             }
-            Err(nix::errno::Errno::EWOULDBLOCK) => return Err(ConnectError::InUse),
-            Err(errno) => return Err(ConnectError::os("locking the directory")(errno.into())),
         }
+    }
+
+    fn flock(&self, operation: nix::fcntl::FlockArg) -> nix::Result<()> {
+        #[allow(deprecated, reason = "the other way has a lock for a file that it owns")]
+        nix::fcntl::flock(self.0.file().as_raw_fd(), operation)
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Given up here: closing does so only when the last descriptor goes, and a child that was forked this moment, or
+        // made without the handlers of `fork`, still has one.
+        let _ = self.flock(nix::fcntl::FlockArg::Unlock);
     }
 }
 
@@ -205,7 +220,7 @@ fn bind_path(
     path: &Path,
     mode: u32,
 ) -> Result<Bound, ConnectError> {
-    let _alone = lock_directory(path)?;
+    let _alone = DirectoryLock::of(path)?;
     let mut bound = socket::bind(socket.as_fd(), raw, mode);
     if bound.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE)) {
         remove_stale(raw, path)?;
@@ -621,7 +636,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         let Some(bound) = self.bound.take().filter(|_| self.socket.is_ours()) else { return };
         // Alone in the directory, so that it is not a successor's socket by the time it is removed.
-        let Ok(_alone) = lock_directory(&bound.path) else { return };
+        let Ok(_alone) = DirectoryLock::of(&bound.path) else { return };
         let there = fs::symlink_metadata(&bound.path);
         if there.is_ok_and(|there| (there.dev(), there.ino()) == bound.file) {
             let _ = fs::remove_file(&bound.path);

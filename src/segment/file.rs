@@ -219,8 +219,9 @@ fn unlink_locked(path: &Path, fd: BorrowedFd<'_>) -> Result<(), SetupError> {
 /// Removes a named ring: one that nobody uses, or with `force` any.
 pub(crate) fn remove(place: &Place, force: bool) -> Result<(), SetupError> {
     let path = place.file().ok_or(SetupError::NotFound)?;
-    let file = open_file(&path, true)?;
-    let metadata = file.metadata().map_err(SetupError::os("fstat"))?;
+    // A child that is forked meanwhile does not keep the lock.
+    let file = PrivateFd::open(|| open_file(&path, true))?;
+    let metadata = file.file().metadata().map_err(SetupError::os("fstat"))?;
     if !metadata.file_type().is_file() {
         return Err(SetupError::NotAFile);
     }
