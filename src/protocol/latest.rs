@@ -43,7 +43,7 @@
 //! predecessor had begun to write is in a buffer that nobody holds.
 
 use super::Blocked;
-use super::layout::{Entry, Half};
+use super::layout::{Entry, Half, MAX_PARTICIPANTS};
 use super::slots::Shape;
 use crate::payload::{self, LINE};
 use crate::sync::{AtomicU64, Edge, Ordering, Word};
@@ -79,6 +79,8 @@ const fn buffer(word: u64) -> usize {
     (word & ((1 << BUFFER_BITS) - 1)) as usize
 }
 
+const _: () = assert!(buffers_for(MAX_PARTICIPANTS) <= 1 << BUFFER_BITS);
+
 /// Buffers for so many readers.
 const fn buffers_for(readers: usize) -> usize {
     readers + 2
@@ -95,8 +97,11 @@ fn stride(shape: impl Shape) -> usize {
     shape.words().next_multiple_of(APART)
 }
 
-/// Words of data for `readers` readers; `None` if that is beyond counting.
+/// Words of data for `readers` readers; `None` if that is beyond counting, or no table has so many.
 pub fn words_for(shape: impl Shape, readers: usize) -> Option<usize> {
+    if readers > MAX_PARTICIPANTS {
+        return None;
+    }
     buffers_for(readers).checked_mul(stride(shape))?.checked_add(stamps_for(readers))
 }
 
@@ -147,7 +152,6 @@ struct Geometry {
 impl Geometry {
     fn new(mem: Latest<'_>, shape: impl Shape) -> Self {
         let readers = mem.readers.len();
-        assert!(buffers_for(readers) <= 1 << BUFFER_BITS);
         assert!(words_for(shape, readers).is_some_and(|needed| needed <= mem.words.len()));
         Self { buffers: buffers_for(readers), first: stamps_for(readers) }
     }

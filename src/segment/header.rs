@@ -674,6 +674,8 @@ pub(crate) struct Expected {
     pub(crate) label: Option<String>,
     pub(crate) owner: Option<u32>,
     pub(crate) mode: Option<u32>,
+    /// The most bytes of a half that is made because a peer says so.
+    pub(crate) most_bytes: Option<u64>,
 }
 
 impl Expected {
@@ -709,5 +711,48 @@ impl Expected {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header says what it likes. What it says is refused, or its sizes can be computed.
+    #[test]
+    fn no_sizes_overflow() {
+        let extremes = [0, 1, 7, 8, 1024, 1 << 32, 1 << 40, 1 << 44, usize::MAX / 2, usize::MAX];
+        let kinds = [
+            RingKind::Slots,
+            RingKind::Bytes,
+            RingKind::Semaphore,
+            RingKind::Event,
+            RingKind::Latest,
+            RingKind::Mailbox,
+            RingKind::Broadcast,
+            RingKind::ByteBroadcast,
+        ];
+        let of_each = extremes.map(|a| extremes.map(|b| (a, b))).concat();
+        let mut sound = 0;
+        for (kind, topology) in kinds.map(|kind| Topology::ALL.map(|t| (kind, t))).concat() {
+            for &(capacity, message_size) in &of_each {
+                for &(participants, types) in &of_each {
+                    let sole = Spec::sole(kind, capacity, (message_size, 1));
+                    let spec = Spec { topology, participants, types, ..sole };
+                    let Ok(words) = spec.data_words() else {
+                        assert!(spec.check().is_err());
+                        continue;
+                    };
+                    // Each reader has a buffer, so fewer would be a sum that has wrapped.
+                    assert!(kind != RingKind::Latest || words >= participants, "{spec:?}");
+                    if spec.check().is_ok() {
+                        let size = spec.size(UNIT).unwrap();
+                        assert!(size >= words as u64 && size < 1 << 50, "{spec:?}");
+                        sound += 1;
+                    }
+                }
+            }
+        }
+        assert!(sound > 100, "most are refused, not all");
     }
 }
