@@ -331,15 +331,11 @@ pub(crate) struct Attached {
     /// The receiver's half.
     receiver: NonNull<Half>,
     /// The table of participants.
-    table: NonNull<Entry>,
+    table: NonNull<[Entry]>,
     /// The receivers' halves, if each has one.
-    places: NonNull<Half>,
-    /// The first word of data.
-    data: NonNull<Word>,
-    /// Words of data.
-    words: usize,
-    /// Entries of the table.
-    participants: usize,
+    places: NonNull<[Half]>,
+    /// The data.
+    words: NonNull<[Word]>,
     segment: Arc<Segment>,
 }
 
@@ -348,6 +344,8 @@ pub(crate) struct Attached {
 unsafe impl Send for Attached {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Attached {}
+
+static_assertions::assert_impl_all!(Segment: Send, Sync);
 
 impl Attached {
     pub(crate) fn new(segment: &Arc<Segment>) -> Self {
@@ -368,7 +366,8 @@ impl Attached {
         let mut attached = Self::of(segment, halves, &segment.words()[lane * size..][..size]);
         if spec.is_mailbox() {
             // SAFETY: a mailbox's lane has its table behind its halves, before the next lane and so before `data_at`.
-            attached.table = unsafe { segment.mapping.base().add(receiver + 2 * PAGE).cast() };
+            let table = unsafe { segment.mapping.base().add(receiver + 2 * PAGE).cast() };
+            attached.table = NonNull::slice_from_raw_parts(table, spec.participants);
         }
         attached
     }
@@ -379,18 +378,12 @@ impl Attached {
     }
 
     fn of(segment: &Arc<Segment>, (sender, receiver): (&Half, &Half), words: &[Word]) -> Self {
-        let (sender, receiver) = (NonNull::from(sender), NonNull::from(receiver));
-        let (data, table) = (NonNull::from(words).cast(), NonNull::from(segment.table()).cast());
-        let places = NonNull::from(segment.places()).cast();
-        let (words, participants) = (words.len(), segment.spec.participants);
         Self {
-            sender,
-            receiver,
-            table,
-            places,
-            data,
-            words,
-            participants,
+            sender: NonNull::from(sender),
+            receiver: NonNull::from(receiver),
+            table: NonNull::from(segment.table()),
+            places: NonNull::from(segment.places()),
+            words: NonNull::from(words),
             segment: Arc::clone(segment),
         }
     }
@@ -416,26 +409,24 @@ impl Attached {
     /// The data.
     #[inline(always)]
     pub(crate) fn words(&self) -> &[Word] {
-        // SAFETY: `data` and `words` are from what `Segment::words` gave for the mapping, which lives as long as
-        // `self`; a word is an atomic, valid whatever a peer writes.
-        unsafe { core::slice::from_raw_parts(self.data.as_ptr(), self.words) }
+        // SAFETY: these are words that `Segment::words` gave, in a mapping that lives as long as `self`; a word is an
+        // atomic, valid whatever a peer writes.
+        unsafe { self.words.as_ref() }
     }
 
     /// The table of participants.
     #[inline(always)]
     pub(crate) fn table(&self) -> &[Entry] {
-        // SAFETY: `table` and `participants` are what `Segment::table` gave for the mapping, which lives as long
-        // as `self`; entries are atomics.
-        unsafe { core::slice::from_raw_parts(self.table.as_ptr(), self.participants) }
+        // SAFETY: it is what `Segment::table` gave, or that of the lane, in a mapping that lives as long as `self`;
+        // entries are atomics.
+        unsafe { self.table.as_ref() }
     }
 
-    /// The receivers' halves, in a broadcast, where each has one.
+    /// The receivers' halves, if each has one.
     #[inline(always)]
     pub(crate) fn places(&self) -> &[Half] {
-        debug_assert_eq!(self.segment.spec.places(), self.participants);
-        // SAFETY: `places` is what `Segment::places` gave for the mapping, which lives as long as `self`; a
-        // broadcast, which alone asks, has as many as participants; a half is atomics only.
-        unsafe { core::slice::from_raw_parts(self.places.as_ptr(), self.participants) }
+        // SAFETY: they are what `Segment::places` gave, in a mapping that lives as long as `self`; a half is atomics only.
+        unsafe { self.places.as_ref() }
     }
 }
 
