@@ -53,11 +53,11 @@ impl Peer {
     /// connection is closed on this side, or perhaps when the process has ended: whoever needs it then calls it before,
     /// also while deciding who is welcome.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        let ask = || {
-            let socket = self.socket.upgrade().filter(|socket| socket.is_ours())?;
-            socket::peer_pidfd(socket.as_fd())
-        };
-        self.pidfd.get_or_init(ask).as_ref().map(|fd| fd.as_fd())
+        // A forked child does not ask: a thread of the parent's that was asking meanwhile would be waited for, for ever.
+        if let Some(socket) = self.socket.upgrade().filter(|socket| socket.is_ours()) {
+            self.pidfd.get_or_init(|| socket::peer_pidfd(socket.as_fd()));
+        }
+        self.pidfd.get()?.as_ref().map(|fd| fd.as_fd())
     }
 
     /// Whether it is this process's user, or the superuser, who could do to us whatever it wants anyhow.
