@@ -441,6 +441,13 @@ impl<R: Kind> Attach<R> {
         self
     }
 
+    /// The most memory, in bytes, that the half may take that [`from_ticket`](Self::from_ticket) makes: who invites says
+    /// how large it is to be. Of no consequence for others, who make nothing. Default: 64 MiB.
+    pub fn most_bytes(mut self, bytes: u64) -> Self {
+        self.expected.most_bytes = Some(bytes);
+        self
+    }
+
     /// Opens the ring.
     ///
     /// # Errors
@@ -470,16 +477,18 @@ impl<R: Kind> Attach<R> {
     }
 
     /// Takes the role of a split ring that was handed over by
-    /// [`Builder::hand_over`](crate::Builder::hand_over): makes the half for it, as large as who invites says.
+    /// [`Builder::hand_over`](crate::Builder::hand_over): makes the half for it, as large as who invites says, up to
+    /// [`most_bytes`](Self::most_bytes).
     /// [`owner`](Self::owner) and [`mode`](Self::mode) are of no consequence.
     ///
     /// # Errors
     ///
     /// [`ConnectError::Protocol`] if it is no ticket, or was used already; [`ConnectError::Closed`] if nobody waits for
     /// it any more; [`ConnectError::Ring`] with [`SetupError::Kind`], [`SetupError::Payload`] or [`SetupError::Label`]
-    /// if it is for another kind of ring, and for others as [`Split::join`](crate::Split::join) and
+    /// if it is for another kind of ring, with [`SetupError::InvalidSize`] if for a larger one; others as [`Split::join`](crate::Split::join) and
     /// [`Builder::split`](crate::Builder::split).
     pub fn from_ticket(self, ticket: OwnedFd) -> Result<R, ConnectError> {
-        handshake::take(ticket, &self.expected)
+        let most_bytes = self.expected.most_bytes.or(Some(handshake::MOST_BYTES));
+        handshake::take(ticket, &Expected { most_bytes, ..self.expected })
     }
 }

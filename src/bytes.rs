@@ -565,7 +565,8 @@ impl Grant<'_> {
     /// # Safety
     ///
     /// No process may access these bytes until the grant is committed or dropped. A correct peer does
-    /// not; with a peer that may be hostile, use [`write`](Self::write).
+    /// not; with a peer that may be hostile, use [`write`](Self::write). A child that is forked meanwhile has no such
+    /// bytes.
     ///
     /// # Panics
     ///
@@ -1214,7 +1215,7 @@ impl Message<'_> {
     /// # Safety
     ///
     /// No process may write these bytes until the message is released. A correct peer does not; with a
-    /// peer that may be hostile, use [`copy_to`](Self::copy_to).
+    /// peer that may be hostile, use [`copy_to`](Self::copy_to). A child that is forked meanwhile has no such bytes.
     ///
     /// # Panics
     ///

@@ -412,7 +412,7 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     /// # Safety
     ///
     /// No process may write to the value as long as the reference lives. A correct one does not; with one that may be
-    /// hostile, use [`read`](Self::read).
+    /// hostile, use [`read`](Self::read). A child that is forked meanwhile has no such value.
     ///
     /// ```
     /// # let variable = annulus::Latest::<[u64; 512]>::builder().create(annulus::Place::memfd("page")?)?;

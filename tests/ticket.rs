@@ -212,3 +212,17 @@ fn a_ticket_whose_socket_waits_keeps_nobody_waiting() {
     let taken = is_done.recv_timeout(PATIENCE).expect("the call comes back");
     assert!(matches!(taken, Err(ConnectError::Protocol { .. })), "{taken:?}");
 }
+
+#[test]
+fn who_invites_does_not_say_how_much_memory_is_taken() {
+    // Two pages of its own; of whoever takes the role as many as it likes.
+    let ticket = || ByteRing::builder(100 << 20).hand_over(Role::Sender).unwrap();
+    let (_unused, large) = ticket();
+    let error = ByteRing::attach().from_ticket(large).unwrap_err();
+    assert!(matches!(error, ConnectError::Ring(SetupError::InvalidSize { .. })), "{error:?}");
+    let (invitation, large) = ticket();
+    let ring = ByteRing::attach().most_bytes(101 << 20).from_ticket(large).unwrap();
+    let mut receiver = invitation.join(PATIENCE).unwrap().receiver().unwrap();
+    ring.sender().unwrap().send(b"by agreement").unwrap();
+    assert_eq!(receiver.claim().unwrap().to_vec(), b"by agreement");
+}

@@ -7,8 +7,8 @@ use super::messages::{BELL_PLEASE, Hello, Message, VERSION};
 use super::quota::{Place, Quota};
 use super::spare::Spare;
 use super::{
-    Address, Authorize, Channel, Face, Link, Messages, PATIENCE, Peer, label_of, one, receive,
-    refuse, send,
+    Address, Authorize, Channel, Face, Link, MOST_BYTES, Messages, PATIENCE, Peer, label_of, one,
+    receive, refuse, send,
 };
 use crate::error::{ConnectError, Refusal, SetupError};
 use crate::segment::{PeersHalves, Spec};
@@ -19,7 +19,7 @@ use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -31,8 +31,6 @@ const MOST_PENDING: usize = 64;
 const STEPS: usize = 8;
 /// The name of the listening socket among those that are waited for; those of clients are higher.
 const LISTENING: u64 = 0;
-/// Bytes of both rings that a client may ask for, if nobody says.
-const MOST_BYTES: u64 = 64 << 20;
 /// How long to wait for another process that is just binding in the same directory.
 const PATIENCE_TO_BIND: Duration = Duration::from_secs(3);
 
@@ -229,8 +227,15 @@ fn bind_path(
     bound.map_err(cannot_bind)?;
     // The socket has its address, and nobody can connect before it listens: the mode is right by then.
     let finish = || {
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
-        let metadata = fs::symlink_metadata(path)?;
+        // By a descriptor of the file: whoever may write to the directory could put a link to another file of ours there.
+        let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.file_type().is_socket() {
+            return Err(io::Error::from(io::ErrorKind::AddrInUse));
+        }
+        let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(itself, Permissions::from_mode(mode))?;
         socket::listen(socket.as_fd())?;
         Ok((metadata.dev(), metadata.ino()))
     };

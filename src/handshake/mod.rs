@@ -59,6 +59,9 @@ use std::time::Duration;
 /// How long a handshake may take, if nobody says.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Bytes that a peer may have this side make, if nobody says.
+pub(crate) const MOST_BYTES: u64 = 64 << 20;
+
 /// Whether a peer is welcome.
 type Authorize = Box<dyn FnMut(&Peer) -> bool + Send>;
 

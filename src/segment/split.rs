@@ -159,7 +159,13 @@ impl OwnHalf {
         let part = Part::Half(role.peer());
         let (spec, _) = Spec::read(super::header_of_part(&mapping), part, size, unit)?;
         expected.check(&spec)?;
-        Self::create(Spec { mode: 0o600, prefault: true, ..spec }, role)
+        let spec = Spec { mode: 0o600, prefault: true, part: Part::Half(role), ..spec };
+        // The receiver's half is small, whatever it says that the sender's is to be.
+        if spec.size(super::header::UNIT)? > expected.most_bytes.unwrap_or(u64::MAX) {
+            let reason = "the half would take more memory than `most_bytes` allows; allow more, or agree on less";
+            return Err(SetupError::InvalidSize { reason });
+        }
+        Self::create(spec, role)
     }
 
     /// A new description of the half that can only read, for the peer.
