@@ -179,6 +179,15 @@ impl<T: NoUninit + AnyBitPattern> Broadcast<T> {
         self.segment.spec.participants
     }
 
+    /// The [metadata](Builder::metadata) that the broadcast was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
+    }
+
     /// The label that the broadcast was created with.
     pub fn label(&self) -> &str {
         &self.segment.spec.label

@@ -23,6 +23,7 @@ use crate::segment::{Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::sync::Word;
 use crate::wait::{self, Wait, deadline_in};
+use bytemuck::AnyBitPattern;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -162,6 +163,15 @@ impl ByteBroadcast {
     /// Receivers that the broadcast was made for.
     pub fn receivers(&self) -> usize {
         self.segment.spec.participants
+    }
+
+    /// The [metadata](Builder::metadata) that the broadcast was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
     }
 
     /// The label that the broadcast was created with.

@@ -1168,6 +1168,7 @@ impl std::fmt::Debug for Peek<'_> {
 
 /// A message in place, in the ring. Its room is given back when it is dropped.
 #[derive(Debug)]
+#[must_use = "a message that is dropped is taken from the ring"]
 pub struct Message<'a> {
     receiver: &'a mut ByteReceiver,
     span: Span,

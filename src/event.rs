@@ -1,14 +1,14 @@
 //! [`Event`]: flags that one process raises and others wait for.
 
 use crate::builder::{Attach, Builder, Kind, Sealed};
-use crate::error::Role;
-use crate::error::{EventError, EventTimeoutError, Failure, SetupError};
+use crate::error::{EventError, EventTimeoutError, Failure, Role, SetupError};
 use crate::participants::Participant;
 use crate::protocol::flags::{Flags, Wanted};
 use crate::protocol::park::Answered;
 use crate::segment::{FLAGS, Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
+use bytemuck::AnyBitPattern;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,6 +99,20 @@ impl Event {
     /// A snapshot of the event's figures.
     pub fn stats(&self) -> Stats {
         self.segment.stats()
+    }
+
+    /// The [metadata](Builder::metadata) that the event was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
+    }
+
+    /// The label that the event was created with.
+    pub fn label(&self) -> &str {
+        &self.segment.spec.label
     }
 
     /// Whether the event outlives its users.

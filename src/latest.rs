@@ -211,6 +211,15 @@ impl<T: NoUninit + AnyBitPattern> Latest<T> {
         self.segment.spec.participants
     }
 
+    /// The [metadata](Builder::metadata) that the variable was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
+    }
+
     /// The label that the variable was created with.
     pub fn label(&self) -> &str {
         &self.segment.spec.label

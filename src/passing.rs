@@ -90,7 +90,7 @@ impl ByteDuplex {
     ) -> Result<(), FdsError> {
         let Some(sender) = &mut self.sender else { return Err(FdsError::Disconnected) };
         let number = sender.side.messages();
-        let mut grant = sender.reserve(message.len())?;
+        let mut grant = sender.reserve(message.len()).map_err(FdsError::of)?;
         self.common.link().send_fds(number, fds)?;
         grant.write(0, message);
         grant.commit();

@@ -7,11 +7,12 @@ use crate::error::{
 };
 use crate::protocol::room::Look;
 use crate::protocol::slots::{Run, Typed};
-use crate::segment::{Place, RingKind, Segment};
+use crate::segment::{Place, RingKind, Segment, Topology};
 use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use bytemuck::{AnyBitPattern, NoUninit};
+use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -174,6 +175,11 @@ impl<T: NoUninit + AnyBitPattern> Ring<T> {
     pub fn receiver(&self) -> Result<Receiver<T>, SetupError> {
         let slots = SlotReceiver::join(&self.segment, Typed::new())?;
         Ok(Receiver { slots, ring: self.clone() })
+    }
+
+    /// How many may send and receive.
+    pub fn topology(&self) -> Topology {
+        self.segment.spec.topology
     }
 
     /// Messages that the ring holds.
@@ -774,6 +780,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
 ///
 /// It ends when the sender has gone, and goes on when it is asked again and another one has come.
 #[derive(Debug)]
+#[must_use = "nothing is received before the iterator is asked"]
 pub struct Iter<'a, T> {
     receiver: &'a mut Receiver<T>,
 }
@@ -789,6 +796,7 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Iter<'_, T> {
 
 /// The messages that a [`Receiver`] has now; made by [`Receiver::try_iter`].
 #[derive(Debug)]
+#[must_use = "nothing is received before the iterator is asked"]
 pub struct TryIter<'a, T> {
     receiver: &'a mut Receiver<T>,
 }
@@ -804,6 +812,7 @@ impl<T: NoUninit + AnyBitPattern> Iterator for TryIter<'_, T> {
 
 /// Messages straight from the ring; made by [`Receiver::drain`], which says when they count as received.
 #[derive(Debug)]
+#[must_use = "nothing is received before the iterator is asked"]
 pub struct Drain<'a, T: NoUninit + AnyBitPattern> {
     receiver: &'a mut Receiver<T>,
     /// The messages that are known to be there.
@@ -842,7 +851,11 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
         if self.run.is_over() {
             if self.shared {
                 self.left = self.left.checked_sub(1)?;
-                return self.receiver.try_recv().ok();
+                let message = self.receiver.try_recv().ok();
+                if message.is_none() {
+                    self.left = 0;
+                }
+                return message;
             }
             self.go_on()?;
         }
@@ -854,7 +867,14 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
         // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
         Some(unsafe { message.assume_init() })
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let known = self.run.len(Self::SHAPE);
+        (known, known.checked_add(self.left))
+    }
 }
+
+impl<T: NoUninit + AnyBitPattern> FusedIterator for Drain<'_, T> {}
 
 impl<T: NoUninit + AnyBitPattern> Drop for Drain<'_, T> {
     #[inline(always)]

@@ -13,6 +13,7 @@ use crate::stats::Stats;
 use crate::sys::futex;
 use crate::table;
 use crate::wait::{self, Wait, deadline_in};
+use bytemuck::AnyBitPattern;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -183,6 +184,20 @@ impl Semaphore {
         self.segment.stats()
     }
 
+    /// The [metadata](Builder::metadata) that the semaphore was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
+    }
+
+    /// The label that the semaphore was created with.
+    pub fn label(&self) -> &str {
+        &self.segment.spec.label
+    }
+
     /// Whether the semaphore outlives its users.
     pub fn is_persistent(&self) -> bool {
         self.segment.spec.persistent
@@ -286,10 +301,11 @@ impl Holder {
     /// As for [`acquire`](Self::acquire).
     #[inline]
     pub fn acquire_many(&mut self, count: u32) -> Result<Permit<'_>, AcquireError> {
-        let abandoned = match self.take(count) {
-            Err(TryAcquireError::NoPermits) => self.take_by(count, None)?,
-            done => done?,
+        let taken = match self.take(count) {
+            Err(TryAcquireError::NoPermits) => self.take_by(count, None),
+            done => done,
         };
+        let abandoned = taken.map_err(AcquireError::of)?;
         Ok(Permit { holder: self, count, abandoned })
     }
 
@@ -348,10 +364,11 @@ impl Holder {
         count: u32,
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> Result<Permit<'_>, AcquireTimeoutError> {
-        let abandoned = match self.take(count) {
-            Err(TryAcquireError::NoPermits) => self.take_by(count, deadline())?,
-            done => done?,
+        let taken = match self.take(count) {
+            Err(TryAcquireError::NoPermits) => self.take_by(count, deadline()),
+            done => done,
         };
+        let abandoned = taken.map_err(AcquireTimeoutError::from)?;
         Ok(Permit { holder: self, count, abandoned })
     }
 
@@ -436,7 +453,7 @@ impl Holder {
     ///
     /// [`AcquireError`], each variant of which says when.
     pub fn wait_zero(&mut self) -> Result<(), AcquireError> {
-        self.wait_zero_by(None).map_err(AcquireError::from)
+        self.wait_zero_by(None).map_err(AcquireError::of)
     }
 
     /// The same for as long as `timeout`.

@@ -6,7 +6,7 @@ use crate::error::{
 };
 use crate::protocol::room::Look;
 use crate::protocol::slots::Untyped;
-use crate::segment::{Place, RingKind, Segment};
+use crate::segment::{Place, RingKind, Segment, Topology};
 use crate::slots::{SlotReceiver, SlotSender};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
@@ -87,6 +87,11 @@ impl UntypedRing {
     pub fn receiver(&self) -> Result<UntypedReceiver, SetupError> {
         let slots = SlotReceiver::join(&self.segment, Untyped(self.message_size()))?;
         Ok(UntypedReceiver { slots, ring: self.clone() })
+    }
+
+    /// How many may send and receive.
+    pub fn topology(&self) -> Topology {
+        self.segment.spec.topology
     }
 
     /// Messages that the ring holds.
@@ -209,6 +214,20 @@ impl UntypedSender {
         self.send_until(message, deadline_in(timeout))
     }
 
+    /// As [`send`](Self::send), waiting for room until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    pub fn send_deadline(
+        &mut self,
+        message: &[u8],
+        deadline: Instant,
+    ) -> Result<(), ByteSendError> {
+        self.check(message)?;
+        self.send_until(message, Some(deadline))
+    }
+
     fn send_until(
         &mut self,
         message: &[u8],
@@ -237,6 +256,13 @@ impl UntypedSender {
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
         self.slots.side.set_wait(wait);
+    }
+
+    /// Chooses how this side waits, in passing.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Wait) -> Self {
+        self.set_wait(wait);
+        self
     }
 
     /// Waits until there is a receiver, for as long as `timeout`; `false` if none came.
@@ -297,6 +323,19 @@ impl UntypedReceiver {
         timeout: Duration,
     ) -> Result<(), RecvIntoError> {
         self.recv_until(message, deadline_in(timeout))
+    }
+
+    /// As [`recv`](Self::recv), waiting until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    pub fn recv_deadline(
+        &mut self,
+        message: &mut [u8],
+        deadline: Instant,
+    ) -> Result<(), RecvIntoError> {
+        self.recv_until(message, Some(deadline))
     }
 
     fn recv_until(
@@ -364,6 +403,13 @@ impl UntypedReceiver {
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
         self.slots.side.set_wait(wait);
+    }
+
+    /// Chooses how this side waits, in passing.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Wait) -> Self {
+        self.set_wait(wait);
+        self
     }
 
     /// Waits until there is a sender, for as long as `timeout`; `false` if none came.

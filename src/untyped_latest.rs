@@ -9,6 +9,7 @@ use crate::protocol::slots::Untyped;
 use crate::segment::{Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
+use bytemuck::AnyBitPattern;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -116,6 +117,15 @@ impl UntypedLatest {
     /// Readers that the variable was made for.
     pub fn readers(&self) -> usize {
         self.segment.spec.participants
+    }
+
+    /// The [metadata](Builder::metadata) that the variable was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
     }
 
     /// The label that the variable was created with.

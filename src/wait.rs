@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 /// a microsecond and only while that pays, whichever way it waits and in the `try_` calls too: two sides at
 /// the same cache line slow each other down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Wait {
     /// Never sleep: the lowest latency, for the price of a processor. Where both
     /// sides are bound to one processor, it yields between attempts.

@@ -1,7 +1,7 @@
 //! The same scenarios for every shape and every place.
 
 use annulus::{
-    ByteRing, Place, RecvError, RecvTimeoutError, Ring, TryRecvError, TrySendError, Wait,
+    ByteRing, Place, RecvError, RecvTimeoutError, Ring, Topology, TryRecvError, TrySendError, Wait,
 };
 use std::thread;
 use std::time::Duration;
@@ -201,5 +201,23 @@ fn a_timeout_is_a_timeout() {
         tx.send_timeout(1, short).unwrap();
         assert!(tx.send_timeout(2, short).is_err());
         assert_eq!(rx.recv_timeout(short), Ok(1));
+    }
+}
+
+/// An iterator over what is there ends when nothing is, though something comes afterwards, and says how much there may be.
+#[test]
+fn a_drain_that_has_ended_stays_so() {
+    for topology in [Topology::Spsc, Topology::Mpmc] {
+        let ring = Ring::<u64>::builder(8).topology(topology).create(memfd()).unwrap();
+        let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+        assert_eq!(tx.try_send_batch(&[1, 2, 3]), 3);
+        let mut drain = rx.drain(5);
+        assert_eq!((drain.next(), drain.size_hint().1), (Some(1), Some(4)));
+        assert_eq!((drain.next(), drain.next(), drain.next()), (Some(2), Some(3), None));
+        assert_eq!(tx.try_send_batch(&[4]), 1);
+        assert_eq!((drain.size_hint(), drain.next()), ((0, Some(0)), None));
+        drop(drain);
+        assert_eq!(rx.drain(0).size_hint(), (0, Some(0)));
+        assert_eq!(rx.drain(usize::MAX).collect::<Vec<_>>(), [4]);
     }
 }

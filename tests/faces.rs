@@ -3,7 +3,10 @@
 mod processes;
 
 use annulus::inspect::{Snapshot, State};
-use annulus::{ByteRing, Place, Ring, SetupError, Topology, UntypedRing};
+use annulus::{
+    Broadcast, ByteBroadcast, ByteRing, Event, Latest, Mailbox, Place, Ring, Semaphore, SetupError,
+    Topology, UntypedLatest, UntypedRing,
+};
 use processes::{fork, skip, unique};
 use std::fs;
 use std::path::PathBuf;
@@ -151,4 +154,32 @@ fn a_ring_is_given_away() {
     let seen = Snapshot::open(&place).unwrap();
     assert_eq!((seen.owner, seen.group), (OTHER, 0));
     drop(ring);
+}
+
+#[test]
+fn metadata_and_label_of_every_kind_can_be_read_back() {
+    let place = || Place::memfd("kinds").unwrap();
+    let latest = Latest::<u64>::builder().label("a").metadata(&FORMAT).create(place()).unwrap();
+    let untyped = UntypedLatest::from_fd(latest.inheritable_fd().unwrap()).unwrap();
+    let news = Broadcast::<u64>::builder(4).label("b").metadata(&FORMAT).create(place()).unwrap();
+    let bytes = ByteBroadcast::from_fd(news.inheritable_fd().unwrap()).unwrap();
+    let mail = Mailbox::builder(4, 8).label("c").metadata(&FORMAT).create(place()).unwrap();
+    let lock = Semaphore::binary().label("d").metadata(&FORMAT).create(place()).unwrap();
+    let event = Event::builder().label("e").metadata(&FORMAT).create(place()).unwrap();
+    let labels = [
+        (latest.label(), latest.metadata::<Format>()),
+        (untyped.label(), untyped.metadata()),
+        (news.label(), news.metadata()),
+        (bytes.label(), bytes.metadata()),
+        (mail.label(), mail.metadata()),
+        (lock.label(), lock.metadata()),
+        (event.label(), event.metadata()),
+    ]
+    .map(|(label, metadata)| {
+        assert_eq!(metadata.unwrap(), FORMAT);
+        label
+    });
+    assert_eq!(labels.concat(), "aabbcde");
+    let wrong = lock.metadata::<u8>();
+    assert!(matches!(wrong, Err(SetupError::Metadata { expected: 1, actual: 16 })));
 }

@@ -46,8 +46,10 @@ impl From<Failure> for FdsError {
     }
 }
 
-impl From<ByteSendError> for FdsError {
-    fn from(error: ByteSendError) -> Self {
+impl FdsError {
+    /// Why there was no room, though it was waited for. No conversion for everybody: a full ring is no end to one who does
+    /// not wait.
+    pub(crate) fn of(error: ByteSendError) -> Self {
         match error {
             ByteSendError::TooLong { len, max } => Self::TooLong { len, max },
             ByteSendError::Corrupt => Self::Corrupt,

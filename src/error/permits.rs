@@ -62,8 +62,9 @@ pub enum AcquireError {
     Forked,
 }
 
-impl From<TryAcquireError> for AcquireError {
-    fn from(error: TryAcquireError) -> Self {
+impl AcquireError {
+    /// Why a wait ended. No conversion for everybody: to one who does not wait, `NoPermits` is no end.
+    pub(crate) fn of(error: TryAcquireError) -> Self {
         match error {
             TryAcquireError::Never { most } => Self::Never { most },
             TryAcquireError::Closed => Self::Closed,
@@ -71,6 +72,23 @@ impl From<TryAcquireError> for AcquireError {
             TryAcquireError::NoPermits | TryAcquireError::Corrupt => Self::Corrupt,
             TryAcquireError::Forked => Self::Forked,
         }
+    }
+}
+
+impl From<AcquireError> for TryAcquireError {
+    fn from(error: AcquireError) -> Self {
+        match error {
+            AcquireError::Never { most } => Self::Never { most },
+            AcquireError::Closed => Self::Closed,
+            AcquireError::Corrupt => Self::Corrupt,
+            AcquireError::Forked => Self::Forked,
+        }
+    }
+}
+
+impl From<AcquireError> for AcquireTimeoutError {
+    fn from(error: AcquireError) -> Self {
+        TryAcquireError::from(error).into()
     }
 }
 

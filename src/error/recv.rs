@@ -71,6 +71,26 @@ impl From<Failure> for RecvError {
     }
 }
 
+impl From<RecvError> for TryRecvError {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Disconnected => Self::Disconnected,
+            RecvError::Corrupt => Self::Corrupt,
+            RecvError::Forked => Self::Forked,
+        }
+    }
+}
+
+impl From<RecvError> for RecvTimeoutError {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Disconnected => Self::Disconnected,
+            RecvError::Corrupt => Self::Corrupt,
+            RecvError::Forked => Self::Forked,
+        }
+    }
+}
+
 impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

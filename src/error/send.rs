@@ -99,6 +99,26 @@ impl<T> SendError<T> {
     }
 }
 
+impl<T> From<SendError<T>> for TrySendError<T> {
+    fn from(error: SendError<T>) -> Self {
+        match error {
+            SendError::Disconnected(message) => Self::Disconnected(message),
+            SendError::Corrupt(message) => Self::Corrupt(message),
+            SendError::Forked(message) => Self::Forked(message),
+        }
+    }
+}
+
+impl<T> From<SendError<T>> for SendTimeoutError<T> {
+    fn from(error: SendError<T>) -> Self {
+        match error {
+            SendError::Disconnected(message) => Self::Disconnected(message),
+            SendError::Corrupt(message) => Self::Corrupt(message),
+            SendError::Forked(message) => Self::Forked(message),
+        }
+    }
+}
+
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -182,6 +202,7 @@ impl<T> std::error::Error for SendTimeoutError<T> {}
 
 /// Why [`Sender::send_all`](crate::Sender::send_all) stopped before the last message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SendAllError {
     /// Messages that were sent before it stopped.
     pub sent: usize,

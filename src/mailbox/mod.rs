@@ -16,6 +16,7 @@ use crate::protocol::park;
 use crate::segment::{Attached, Place, RingKind, Segment, waiting};
 use crate::stats::Stats;
 use crate::sys::futex;
+use bytemuck::AnyBitPattern;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -198,6 +199,15 @@ impl Mailbox {
         length.min(self.capacity() as u64) as usize
     }
 
+    /// The [metadata](Builder::metadata) that the mailbox was created with.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Metadata`] if it does not have the size of an `M`.
+    pub fn metadata<M: AnyBitPattern>(&self) -> Result<M, SetupError> {
+        self.segment.spec.metadata()
+    }
+
     /// The label that the mailbox was created with.
     pub fn label(&self) -> &str {
         &self.segment.spec.label
@@ -230,6 +240,12 @@ impl Mailbox {
     /// [`SetupError::Os`] if there is no descriptor left.
     pub fn inheritable_fd(&self) -> Result<OwnedFd, SetupError> {
         self.segment.inheritable_fd()
+    }
+
+    /// Leaves the name behind when this process leaves, even if it is the last user, where the mailbox is not
+    /// [persistent](Builder::persistent) anyhow.
+    pub fn keep(&self) {
+        self.segment.keep();
     }
 
     /// Whether the mailbox was removed.

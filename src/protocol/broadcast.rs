@@ -147,6 +147,7 @@ impl core::fmt::Debug for Heard<'_> {
 
 /// Where a receiver begins, or goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Start {
     /// With the next message that is sent.
     #[default]
@@ -158,6 +159,7 @@ pub enum Start {
 
 /// What becomes of messages that a receiver is too slow for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Delivery {
     /// Nothing is lost: the sender waits.
     #[default]
@@ -168,6 +170,7 @@ pub enum Delivery {
 
 /// What the sender of a broadcast does about a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Gate {
     /// It does not wait for it: [`Delivery::Lossy`](crate::Delivery::Lossy).
     Open,
