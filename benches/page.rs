@@ -182,29 +182,22 @@ fn round_trip<W: Way>(make: impl Fn() -> W, cores: Cores, count: u64) -> f64 {
 fn main() {
     let rounds = rounds();
     let count = 5_000;
-    let stream = |cores, wait| round_trip(|| Streamed::new(wait), cores, count);
-    let pipe = |cores| round_trip(|| std::io::pipe().unwrap(), cores, count);
-    let both = Cores::Two;
-    table(
-        &format!("a page there and back, {}", both.name()),
-        rounds,
-        &mut [
-            ("Stream, Adaptive", &mut || stream(both, Wait::Adaptive)),
-            ("Stream, Block", &mut || stream(both, Wait::Block)),
-            ("copies, one buffer", &mut || round_trip(|| Copies::new(1), both, count)),
-            ("copies, 255 buffers", &mut || round_trip(|| Copies::new(255), both, count)),
-            ("pipe", &mut || pipe(both)),
-        ],
-    );
-    // The copies only spin, so there is nothing to learn from them here.
-    let one = Cores::One;
-    table(
-        &format!("a page there and back, {}", one.name()),
-        rounds,
-        &mut [
-            ("Stream, Adaptive", &mut || stream(one, Wait::Adaptive)),
-            ("Stream, Block", &mut || stream(one, Wait::Block)),
-            ("pipe", &mut || pipe(one)),
-        ],
-    );
+    for cores in [Cores::Two, Cores::One] {
+        let stream = |wait| round_trip(|| Streamed::new(wait), cores, count);
+        let copies = |buffers| round_trip(|| Copies::new(buffers), cores, count);
+        let (mut adaptive, mut block) = (|| stream(Wait::Adaptive), || stream(Wait::Block));
+        let (mut one_buffer, mut many_buffers) = (|| copies(1), || copies(255));
+        let mut pipe = || round_trip(|| std::io::pipe().unwrap(), cores, count);
+        let mut rows: Vec<(&str, &mut dyn FnMut() -> f64)> = vec![
+            ("Stream, Adaptive", &mut adaptive),
+            ("Stream, Block", &mut block),
+            ("pipe", &mut pipe),
+        ];
+        // They only spin, so there is nothing to learn from them on one core.
+        if cores == Cores::Two {
+            rows.push(("copies, one buffer", &mut one_buffer));
+            rows.push(("copies, 255 buffers", &mut many_buffers));
+        }
+        table(&format!("a page there and back, {}", cores.name()), rounds, &mut rows);
+    }
 }
