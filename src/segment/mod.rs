@@ -5,16 +5,21 @@
 //! the last step. Attaching believes the kernel first (owner, mode, links, size, allocation, seals) and
 //! the header second, each field loaded once, and never looks at the header again.
 
+mod allocate;
+mod attached;
 mod file;
 mod header;
+mod kinds;
 mod memfd;
 mod permissions;
 mod place;
 mod split;
 
+pub(crate) use attached::Attached;
 pub(crate) use file::{open_unlocked, remove};
-pub(crate) use header::{Expected, FLAGS, Origin, Part, Spec};
-pub use header::{RingKind, Topology};
+pub(crate) use header::{Expected, FLAGS, Origin, Spec};
+pub(crate) use kinds::Part;
+pub use kinds::{RingKind, Topology};
 pub(crate) use permissions::{set_mode, set_owner};
 pub use place::Place;
 pub(crate) use place::{DIRECTORY, Kind as PlaceKind, PREFIX};
@@ -33,19 +38,15 @@ use crate::sync::{Word, acquire};
 use crate::sys::fork::PrivateFd;
 use crate::sys::locks::{self, Byte, Outcome};
 use crate::sys::mapping::Mapping;
+use allocate::{allocate, allocate_bytes, blocks, is_memory};
 use split::Halves;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Bytes that are taken without a look at how much memory there is, which costs as much as all the rest of a small
-/// segment.
-const SMALL: u64 = 1 << 20;
 
 /// A segment that this process has mapped.
 #[derive(Debug)]
@@ -322,114 +323,6 @@ pub(crate) fn waiting((sender, receiver): (&Half, &Half)) -> u64 {
     acquire(&sender.cursor.position).saturating_sub(head)
 }
 
-/// A segment, or a lane of it, with the addresses of its parts at hand, for those who need them for every
-/// message.
-#[derive(Debug)]
-pub(crate) struct Attached {
-    /// The sender's half.
-    sender: NonNull<Half>,
-    /// The receiver's half.
-    receiver: NonNull<Half>,
-    /// The table of participants.
-    table: NonNull<[Entry]>,
-    /// The receivers' halves, if each has one.
-    places: NonNull<[Half]>,
-    /// The data.
-    words: NonNull<[Word]>,
-    segment: Arc<Segment>,
-}
-
-// SAFETY: all pointers are into the mappings of `segment`, which is `Send` and `Sync` and does not unmap them
-// before `self` is dropped; all that is made of it are references to atomics.
-unsafe impl Send for Attached {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for Attached {}
-
-static_assertions::assert_impl_all!(Segment: Send, Sync);
-
-impl Attached {
-    pub(crate) fn new(segment: &Arc<Segment>) -> Self {
-        let halves = (segment.half(Role::Sender), segment.half(Role::Receiver));
-        Self::of(segment, halves, segment.words())
-    }
-
-    /// A lane of `segment`, which has so many.
-    pub(crate) fn lane(segment: &Arc<Segment>, lane: usize) -> Self {
-        let spec = &segment.spec;
-        assert!(lane < spec.lanes() && segment.mapping.len() >= spec.data_at());
-        let receiver = spec.lanes_at() + lane * spec.lane_stride();
-        let size = spec.lane_words();
-        // SAFETY: the halves of all lanes lie between `lanes_at` and `data_at`, within the mapping, the receiver's
-        // first, each on a page of its own; a half is atomics only.
-        let half = |at| unsafe { segment.mapping.base().add(at).cast::<Half>().as_ref() };
-        let halves = (half(receiver + PAGE), half(receiver));
-        let mut attached = Self::of(segment, halves, &segment.words()[lane * size..][..size]);
-        if spec.is_mailbox() {
-            // SAFETY: a mailbox's lane has its table behind its halves, before the next lane and so before `data_at`.
-            let table = unsafe { segment.mapping.base().add(receiver + 2 * PAGE).cast() };
-            attached.table = NonNull::slice_from_raw_parts(table, spec.participants);
-        }
-        attached
-    }
-
-    /// The lanes of the segment, if it has any.
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = Self> + '_ {
-        (0..self.segment.spec.lanes()).map(|lane| Self::lane(&self.segment, lane))
-    }
-
-    fn of(segment: &Arc<Segment>, (sender, receiver): (&Half, &Half), words: &[Word]) -> Self {
-        Self {
-            sender: NonNull::from(sender),
-            receiver: NonNull::from(receiver),
-            table: NonNull::from(segment.table()),
-            places: NonNull::from(segment.places()),
-            words: NonNull::from(words),
-            segment: Arc::clone(segment),
-        }
-    }
-
-    /// The segment.
-    pub(crate) fn segment(&self) -> &Segment {
-        &self.segment
-    }
-
-    /// The half that `role` writes.
-    #[inline(always)]
-    pub(crate) fn half(&self, role: Role) -> &Half {
-        // SAFETY: both are what `Segment::half` or `lane` gave, in mappings that live as long as `self`; a half is
-        // atomics only, valid whatever a peer writes.
-        unsafe {
-            match role {
-                Role::Sender => self.sender.as_ref(),
-                Role::Receiver => self.receiver.as_ref(),
-            }
-        }
-    }
-
-    /// The data.
-    #[inline(always)]
-    pub(crate) fn words(&self) -> &[Word] {
-        // SAFETY: these are words that `Segment::words` gave, in a mapping that lives as long as `self`; a word is an
-        // atomic, valid whatever a peer writes.
-        unsafe { self.words.as_ref() }
-    }
-
-    /// The table of participants.
-    #[inline(always)]
-    pub(crate) fn table(&self) -> &[Entry] {
-        // SAFETY: it is what `Segment::table` gave, or that of the lane, in a mapping that lives as long as `self`;
-        // entries are atomics.
-        unsafe { self.table.as_ref() }
-    }
-
-    /// The receivers' halves, if each has one.
-    #[inline(always)]
-    pub(crate) fn places(&self) -> &[Half] {
-        // SAFETY: they are what `Segment::places` gave, in a mapping that lives as long as `self`; a half is atomics only.
-        unsafe { self.places.as_ref() }
-    }
-}
-
 /// Where the half of `role` lies.
 #[inline(always)]
 const fn offset_of(role: Role) -> usize {
@@ -567,73 +460,6 @@ fn map(file: &File, size: u64, spec: &Spec) -> Result<Mapping, SetupError> {
         mapping.populate().map_err(failed)?;
     }
     Ok(mapping)
-}
-
-/// Gives `file` its mode and its full size, every page of it.
-fn allocate(file: &File, spec: &Spec) -> Result<u64, SetupError> {
-    let unit = if spec.huge_pages { blocks(file)? } else { header::UNIT };
-    let size = spec.size(unit)?;
-    allocate_bytes(file, spec, size, unit)?;
-    Ok(size)
-}
-
-/// Gives `file` its mode, and `size` bytes in pages of `unit`.
-fn allocate_bytes(file: &File, spec: &Spec, size: u64, unit: u64) -> Result<(), SetupError> {
-    let mode = nix::sys::stat::Mode::from_bits_truncate(spec.mode);
-    nix::sys::stat::fchmod(file, mode)
-        .map_err(io::Error::from)
-        .map_err(SetupError::os("fchmod"))?;
-    let is_large = !spec.huge_pages && size > SMALL;
-    if is_large && size > memory_available() && is_memory(file).unwrap_or(false) {
-        return Err(SetupError::NoSpace { needed: size });
-    }
-    let failed = |source: io::Error| match source.raw_os_error() {
-        Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT) if spec.huge_pages => {
-            SetupError::HugePages { reason: "too few are free; raise vm.nr_hugepages" }
-        }
-        Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT | libc::EFBIG) => {
-            SetupError::NoSpace { needed: size }
-        }
-        _ => SetupError::Os { call: "fallocate", source },
-    };
-    let length = i64::try_from(size).map_err(|_| SetupError::NoSpace { needed: size })?;
-    let (mut done, mut step) = (0, length);
-    while done < length {
-        let next = step.min(length - done);
-        match nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::empty(), done, next) {
-            Ok(()) => done += next,
-            // tmpfs gives everything of this call back when a signal comes, so a process with a timer
-            // gets on only in steps that are shorter than the timer's.
-            Err(nix::errno::Errno::EINTR) => {
-                let unit = unit as i64;
-                step = (next / 2 / unit * unit).max(unit);
-            }
-            Err(errno) => return Err(failed(errno.into())),
-        }
-    }
-    Ok(())
-}
-
-/// The size of the file's pages.
-fn blocks(file: &File) -> Result<u64, SetupError> {
-    Ok(file.metadata().map_err(SetupError::os("fstat"))?.blksize().max(header::UNIT))
-}
-
-/// Whether the file's pages are memory that nothing else backs.
-fn is_memory(file: &File) -> io::Result<bool> {
-    let system = nix::sys::statfs::fstatfs(file)?;
-    Ok(system.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
-}
-
-/// Bytes of memory that can be had without pushing anybody out, or no limit if nobody says.
-fn memory_available() -> u64 {
-    let Ok(meminfo) = std::fs::read_to_string("/proc/meminfo") else { return u64::MAX };
-    meminfo
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?.trim().parse().ok()
-        })
-        .map_or(u64::MAX, |kilobytes: u64| kilobytes * 1024)
 }
 
 /// What the kernel thinks the path of `fd` is.

@@ -10,7 +10,8 @@
 //! without the lock, so that a peer never finds it free and cannot take a lock in its place. Who asks for the
 //! peer's byte asks for an exclusive lock: shared ones can be taken by whoever can read the file.
 
-use super::header::{Part, Spec};
+use super::header::Spec;
+use super::kinds::Part;
 use super::{Expected, Segment, allocate_bytes, lock_of, map, part_of, reopen_as};
 use crate::error::{Role, SetupError};
 use crate::protocol::layout::{OWN_DATA, OWN_HALF};
