@@ -12,19 +12,25 @@ use crate::segment::{Attached, Segment};
 use crate::sync::{AtomicU64, Ordering, Word};
 use crate::sys::{futex, membarrier};
 use crate::wait;
+use std::fmt;
 use std::sync::Arc;
 
 /// What receives from many lanes.
 ///
 /// It is dropped after the side that it belongs to: whoever is woken then asks the kernel, which has to know by
 /// then that the role is free.
-#[derive(Debug)]
 pub(crate) struct LanesReceiver {
     cursor: RecvCursor,
     lanes: Box<[Records<'static>]>,
     doorbell: &'static [AtomicU64],
     /// Keeps what the others point to.
     segment: Arc<Segment>,
+}
+
+impl fmt::Debug for LanesReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LanesReceiver").field("lanes", &self.lanes.len()).finish_non_exhaustive()
+    }
 }
 
 impl LanesReceiver {

@@ -17,6 +17,7 @@ use crate::sys::locks::{self, Outcome};
 use crate::sys::{clock, cpu, futex, membarrier};
 use crate::table;
 use crate::wait::Wait;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -75,7 +76,6 @@ pub(crate) fn spread_rumour(segment: &Segment) {
 }
 
 /// One side of a ring, as a handle holds it.
-#[derive(Debug)]
 pub(crate) struct Participant {
     pub(crate) attached: Attached,
     role: Role,
@@ -108,6 +108,17 @@ pub(crate) struct Participant {
     pub(crate) budget: Budget,
     /// What makes the role this side's; gone only while dropping.
     lock: Option<Hold>,
+}
+
+impl fmt::Debug for Participant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Participant")
+            .field("role", &self.role)
+            .field("entry", &self.entry)
+            .field("wait", &self.wait)
+            .field("corrupt", &self.corrupt)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Waits that yielded the processor, since the last look at whether anybody else ran there.

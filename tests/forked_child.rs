@@ -17,6 +17,7 @@ use annulus::{
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use processes::{fork, unique};
+use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,16 @@ fn in_a_child(verbs: impl FnOnce()) {
     fork(|_| verbs()).finish();
 }
 
+/// Shows handles in a forked child, as a log would: without what they refer to, and so in few words.
+fn show_in_a_child(handles: &[&dyn Debug]) {
+    in_a_child(|| {
+        for handle in handles {
+            let shown = format!("{handle:?}");
+            assert!(shown.len() < 3000 && !shown.contains("0x"), "{shown}");
+        }
+    });
+}
+
 fn soon() -> Instant {
     Instant::now() + SHORT
 }
@@ -52,6 +63,7 @@ fn of_rings() {
         let mut tx = ring.sender().unwrap().with_wait(Wait::Block);
         let mut rx = ring.receiver().unwrap().with_wait(Wait::Block);
         tx.send(1).unwrap();
+        show_in_a_child(&[&ring, &tx, &rx]);
         in_a_child(|| {
             assert_eq!(tx.try_send(2), Err(TrySendError::Forked(2)));
             assert_eq!(tx.send(2), Err(SendError::Forked(2)));
@@ -116,6 +128,7 @@ fn of_byte_rings_and_streams() {
         let ring = ByteRing::builder(100).topology(topology).create(place()).unwrap();
         let mut tx = ring.sender().unwrap().with_wait(Wait::Block);
         let mut rx = ring.receiver().unwrap().with_wait(Wait::Block);
+        show_in_a_child(&[&ring, &tx, &rx]);
         in_a_child(|| {
             assert_eq!(tx.try_send(b"no"), Err(ByteSendError::Forked));
             assert_eq!(tx.send(b"no"), Err(ByteSendError::Forked));
@@ -157,6 +170,7 @@ fn of_variables() {
     let variable = Latest::<u64>::builder().create(place()).unwrap();
     let (mut tx, mut rx) = (variable.writer().unwrap(), variable.reader().unwrap());
     rx.set_wait(Wait::Block);
+    show_in_a_child(&[&variable, &tx, &rx]);
     in_a_child(|| {
         assert_eq!(tx.set(1), Err(LatestError::Forked));
         assert_eq!(variable.peek(), Err(LatestError::Forked));
@@ -186,6 +200,7 @@ fn of_broadcasts() {
         let broadcast = Broadcast::<u64>::builder(4).create(place()).unwrap();
         let mut tx = broadcast.sender().unwrap().with_wait(Wait::Block);
         let mut rx = broadcast.receiver(delivery, Start::Now).unwrap().with_wait(Wait::Block);
+        show_in_a_child(&[&broadcast, &tx, &rx]);
         in_a_child(|| {
             assert_eq!(tx.try_send(1), Err(TrySendError::Forked(1)));
             assert_eq!(tx.send(1), Err(SendError::Forked(1)));
@@ -223,6 +238,7 @@ fn of_semaphores_and_events() {
     bind();
     let semaphore = Semaphore::counting(2).create(place()).unwrap();
     let mut holder = semaphore.holder().unwrap().with_wait(Wait::Block);
+    show_in_a_child(&[&semaphore, &holder]);
     in_a_child(|| {
         assert_eq!(holder.wait_zero(), Err(AcquireError::Forked));
         assert_eq!(holder.acquire().unwrap_err(), AcquireError::Forked);
@@ -233,6 +249,7 @@ fn of_semaphores_and_events() {
     });
     let event = Event::builder().create(place()).unwrap();
     let mut handle = event.handle().unwrap().with_wait(Wait::Block);
+    show_in_a_child(&[&event, &handle]);
     in_a_child(|| {
         assert_eq!(handle.wait_any(1), Err(EventError::Forked));
         assert_eq!(handle.wait_all(1), Err(EventError::Forked));
@@ -249,6 +266,7 @@ fn of_mailboxes() {
     let mut tx = mailbox.sender().unwrap().with_wait(Wait::Block);
     let mut rx = mailbox.receiver().unwrap().with_wait(Wait::Block);
     let mut news = mailbox.subscribe(Select::Any).unwrap();
+    show_in_a_child(&[&mailbox, &tx, &rx, &news]);
     in_a_child(|| {
         assert_eq!(tx.try_send(1, b"no"), Err(MailSendError::Forked));
         assert_eq!(tx.send(1, b"no"), Err(MailSendError::Forked));
@@ -275,6 +293,7 @@ fn of_connections() {
     bind();
     let (mut one, _other) = pair::<Duplex<u64>>();
     one.set_wait(Wait::Block);
+    show_in_a_child(&[&one]);
     in_a_child(|| assert!(matches!(one.try_recv_with_fds(), Err(FdsError::Forked))));
     in_a_child(|| assert!(matches!(one.recv_with_fds(), Err(FdsError::Forked))));
     in_a_child(|| assert!(matches!(one.send_with_fds(1, &[]), Err(FdsError::Forked))));

@@ -261,7 +261,6 @@ impl WriteCursor {
 }
 
 /// A reader's private state, with the addresses of what it looks at for each value.
-#[derive(Debug)]
 pub struct ReadCursor<'a> {
     /// What this reader holds.
     held: u64,
@@ -273,6 +272,12 @@ pub struct ReadCursor<'a> {
     notice: &'a AtomicU64,
     words: &'a [Word],
     geometry: Geometry,
+}
+
+impl core::fmt::Debug for ReadCursor<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ReadCursor").field("version", &self.version()).finish_non_exhaustive()
+    }
 }
 
 impl<'a> ReadCursor<'a> {

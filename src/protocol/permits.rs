@@ -279,7 +279,6 @@ pub struct Grant {
 }
 
 /// What a participant knows of itself.
-#[derive(Debug)]
 pub struct Account<'a> {
     me: usize,
     ledger: &'a AtomicU64,
@@ -292,6 +291,12 @@ pub struct Account<'a> {
     /// not wait for another look. [`NOTHING`] if somebody may well have. Whatever else it is, this participant has
     /// put it there in its last change, from a word that it had checked.
     last: State,
+}
+
+impl core::fmt::Debug for Account<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Account").field("held", &self.held).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Account<'a> {

@@ -4,12 +4,12 @@ use super::Segment;
 use crate::error::Role;
 use crate::protocol::layout::{Entry, Half, PAGE};
 use crate::sync::Word;
+use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// A segment, or a lane of it, with the addresses of its parts at hand, for those who need them for every
 /// message.
-#[derive(Debug)]
 pub(crate) struct Attached {
     /// The sender's half.
     sender: NonNull<Half>,
@@ -31,6 +31,12 @@ unsafe impl Send for Attached {}
 unsafe impl Sync for Attached {}
 
 static_assertions::assert_impl_all!(Segment: Send, Sync);
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.segment.fmt(f)
+    }
+}
 
 impl Attached {
     pub(crate) fn new(segment: &Arc<Segment>) -> Self {

@@ -40,6 +40,7 @@ use crate::sys::locks::{self, Byte, Outcome};
 use crate::sys::mapping::Mapping;
 use allocate::{allocate, allocate_bytes, blocks, is_memory};
 use split::Halves;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -49,7 +50,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A segment that this process has mapped.
-#[derive(Debug)]
 pub(crate) struct Segment {
     /// All of it, or what this process writes of it.
     mapping: Mapping,
@@ -67,6 +67,21 @@ pub(crate) struct Segment {
     pub(crate) spec: Spec,
     /// Words of data, counted from the validated spec.
     words: usize,
+}
+
+impl fmt::Debug for Segment {
+    /// What it is, and no addresses: programs write this to their logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Spec { kind, topology, capacity, part, .. } = &self.spec;
+        let (kind, topology) = (kind.name(), topology.name());
+        f.debug_struct("Segment")
+            .field("kind", &format_args!("{kind}"))
+            .field("topology", &format_args!("{topology}"))
+            .field("capacity", capacity)
+            .field("part", part)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Segment {
