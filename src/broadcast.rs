@@ -5,7 +5,7 @@ use crate::error::{
     BroadcastRecvError, Failure, Role, SendAllError, SendError, SendTimeoutError, SetupError,
     TrySendError,
 };
-use crate::participants::Participant;
+use crate::participants::{Ending, Participant};
 use crate::protocol::Blocked;
 use crate::protocol::broadcast::{self, Delivery, Found, Heard, Start};
 use crate::protocol::slots::Typed;
@@ -802,6 +802,11 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     /// Waits until there is a sender, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
         wait::wait_for_peer(&mut self.side, timeout)
+    }
+
+    /// Whether there is no sender any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
+    pub fn ending(&self) -> Option<Ending> {
+        self.side.ending()
     }
 
     /// The broadcast.

@@ -14,7 +14,7 @@
 use crate::broadcast::{heard_by, memory};
 use crate::builder::{Attach, Builder, Kind, Sealed};
 use crate::error::{BroadcastRecvError, ByteSendError, Failure, Role, SetupError};
-use crate::participants::Participant;
+use crate::participants::{Ending, Participant};
 use crate::payload::{self, WORD};
 use crate::protocol::Blocked;
 use crate::protocol::broadcast::{self, Delivery, Found, Heard, Start};
@@ -613,6 +613,11 @@ impl ByteBroadcastReceiver {
     /// Waits until there is a sender, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
         wait::wait_for_peer(&mut self.side, timeout)
+    }
+
+    /// Whether there is no sender any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
+    pub fn ending(&self) -> Option<Ending> {
+        self.side.ending()
     }
 
     /// The broadcast.

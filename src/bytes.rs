@@ -459,8 +459,8 @@ impl ByteSender {
         self.side.is_ours() && self.side.has_peer_left() && self.side.is_peer_gone()
     }
 
-    /// Whether there is no receiver any more, and how it ended.
-    pub(crate) fn ending(&self) -> Option<Ending> {
+    /// Whether there is no receiver any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
+    pub fn ending(&self) -> Option<Ending> {
         self.side.ending()
     }
 
@@ -985,8 +985,8 @@ impl ByteReceiver {
         }
     }
 
-    /// Whether there is no sender any more, and how the last ones ended.
-    pub(crate) fn ending(&self) -> Option<Ending> {
+    /// Whether there is no sender any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
+    pub fn ending(&self) -> Option<Ending> {
         self.side.ending()
     }
 

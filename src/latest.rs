@@ -2,7 +2,7 @@
 
 use crate::builder::{Attach, Builder, Kind, Sealed};
 use crate::error::{Failure, LatestError, Role, SetupError};
-use crate::participants::Participant;
+use crate::participants::{Ending, Participant};
 use crate::protocol::Blocked;
 use crate::protocol::latest::{self, Observer, ReadCursor, WriteCursor};
 use crate::protocol::slots::Typed;
@@ -538,6 +538,11 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     /// Waits until there is a writer, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
         wait::wait_for_peer(&mut self.side, timeout)
+    }
+
+    /// Whether there is no writer any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
+    pub fn ending(&self) -> Option<Ending> {
+        self.side.ending()
     }
 
     /// The variable.

@@ -38,7 +38,7 @@ const YIELDS_PER_LOOK: u32 = 64;
 /// Spins running that end at once after a yield before those who end them are taken for neighbours.
 const HANDED_OVER: u8 = 4;
 
-/// How the peer of a connection, or those at the other end of a stream, have ended their part.
+/// How the peer of a connection, or those at the other end of a ring, have ended their part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ending {

@@ -5,6 +5,7 @@ use crate::error::{
     Failure, RecvError, RecvTimeoutError, SendAllError, SendError, SendTimeoutError, SetupError,
     TryRecvError, TrySendError,
 };
+use crate::participants::Ending;
 use crate::protocol::room::Look;
 use crate::protocol::slots::{Run, Typed};
 use crate::segment::{Place, RingKind, Segment, Topology};
@@ -491,6 +492,11 @@ impl<T: NoUninit + AnyBitPattern> Sender<T> {
         wait::wait_for_peer(&mut self.slots.side, timeout)
     }
 
+    /// Whether there is no receiver any more, and how it ended: see [`Receiver::ending`].
+    pub fn ending(&self) -> Option<Ending> {
+        self.slots.side.ending()
+    }
+
     /// The ring.
     pub fn ring(&self) -> &Ring<T> {
         &self.ring
@@ -748,6 +754,30 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// Waits until there is a sender, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
         wait::wait_for_peer(&mut self.slots.side, timeout)
+    }
+
+    /// Whether there is no sender any more, and how it ended: [`Closed`](Ending::Closed) if it was dropped,
+    /// [`Died`](Ending::Died) if its process was killed, or ended without dropping it. There may still be something to
+    /// receive. `None` where nothing would say `Disconnected`: as long as there is a sender, before the first one, and
+    /// in a persistent ring. Asks the kernel.
+    ///
+    /// Of many senders it is the last ones that count: one that was killed is forgotten once another one has cleared up
+    /// after it and gone on.
+    ///
+    /// ```
+    /// use annulus::{Ending, Place, RecvError, Ring};
+    ///
+    /// let ring = Ring::<u64>::builder(16).create(Place::memfd("numbers")?)?;
+    /// let (mut tx, mut rx) = (ring.sender()?, ring.receiver()?);
+    /// assert_eq!(rx.ending(), None);
+    /// tx.send(1)?;
+    /// drop(tx);
+    /// assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Disconnected)));
+    /// assert_eq!(rx.ending(), Some(Ending::Closed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ending(&self) -> Option<Ending> {
+        self.slots.side.ending()
     }
 
     /// The ring.

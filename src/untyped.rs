@@ -4,6 +4,7 @@ use crate::builder::{Attach, Builder, Kind, Sealed};
 use crate::error::{
     ByteSendError, Failure, RecvIntoError, RecvTimeoutError, SetupError, TryRecvError,
 };
+use crate::participants::Ending;
 use crate::protocol::room::Look;
 use crate::protocol::slots::Untyped;
 use crate::segment::{Place, RingKind, Segment, Topology};
@@ -270,6 +271,11 @@ impl UntypedSender {
         wait::wait_for_peer(&mut self.slots.side, timeout)
     }
 
+    /// Whether there is no receiver any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
+    pub fn ending(&self) -> Option<Ending> {
+        self.slots.side.ending()
+    }
+
     /// The ring.
     pub fn ring(&self) -> &UntypedRing {
         &self.ring
@@ -415,6 +421,11 @@ impl UntypedReceiver {
     /// Waits until there is a sender, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
         wait::wait_for_peer(&mut self.slots.side, timeout)
+    }
+
+    /// Whether there is no sender any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
+    pub fn ending(&self) -> Option<Ending> {
+        self.slots.side.ending()
     }
 
     /// The ring.

@@ -3,7 +3,7 @@
 use crate::builder::{Attach, Builder, Kind, Sealed};
 use crate::error::{Failure, LatestError, Role, SetupError};
 use crate::latest::{memory, memory_of, refused};
-use crate::participants::Participant;
+use crate::participants::{Ending, Participant};
 use crate::protocol::latest::{ReadCursor, WriteCursor};
 use crate::protocol::slots::Untyped;
 use crate::segment::{Place, RingKind, Segment};
@@ -350,6 +350,11 @@ impl UntypedLatestReader {
     /// Waits until there is a writer, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
         wait::wait_for_peer(&mut self.side, timeout)
+    }
+
+    /// Whether there is no writer any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
+    pub fn ending(&self) -> Option<Ending> {
+        self.side.ending()
     }
 
     /// The variable.

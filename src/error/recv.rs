@@ -15,7 +15,7 @@ pub enum TryRecvError {
     /// The ring is empty.
     Empty,
     /// The sender has left or died, and every message has been read.
-    /// [`Stats::participants`](crate::Stats::participants) says which.
+    /// [`Receiver::ending`](crate::Receiver::ending) says which.
     Disconnected,
     /// The sender's side of the ring is damaged; this handle does nothing more.
     Corrupt,
@@ -52,7 +52,7 @@ impl std::error::Error for TryRecvError {}
 #[non_exhaustive]
 pub enum RecvError {
     /// The sender has left or died, and every message has been read.
-    /// [`Stats::participants`](crate::Stats::participants) says which.
+    /// [`Receiver::ending`](crate::Receiver::ending) says which.
     Disconnected,
     /// The sender's side of the ring is damaged; this handle does nothing more.
     Corrupt,
@@ -110,7 +110,7 @@ pub enum RecvTimeoutError {
     /// The ring stayed empty until the deadline.
     Timeout,
     /// The sender has left or died, and every message has been read.
-    /// [`Stats::participants`](crate::Stats::participants) says which.
+    /// [`Receiver::ending`](crate::Receiver::ending) says which.
     Disconnected,
     /// The sender's side of the ring is damaged; this handle does nothing more.
     Corrupt,
@@ -156,7 +156,7 @@ pub enum RecvIntoError {
         len: usize,
     },
     /// The sender has left or died, and every message has been read.
-    /// [`Stats::participants`](crate::Stats::participants) says which.
+    /// [`Receiver::ending`](crate::Receiver::ending) says which.
     Disconnected,
     /// The sender's side of the ring is damaged; this handle does nothing more.
     Corrupt,
