@@ -205,7 +205,9 @@ mod api {
     };
     pub use crate::hub::{ClientId, Hub, HubEvent, Member, Turn};
     pub use crate::latest::{Latest, LatestReader, LatestWriter};
-    pub use crate::mailbox::{Letter, MailReceiver, MailSender, Mailbox, Subscription};
+    pub use crate::mailbox::{
+        Letter, MailReceiver, MailSender, Mailbox, PeekedLetter, Subscription,
+    };
     pub use crate::participants::Ending;
     pub use crate::protocol::broadcast::{Delivery, Gate, Start};
     pub use crate::protocol::mailbox::Select;

@@ -128,6 +128,17 @@ fn a_mailbox_is_followed_beside_its_receivers() {
 }
 
 /// Takes and sends at about the pace of looks, so that what one counts moves under it and is there in the next.
+/// Each look costs as much as there is, and not its square.
+#[test]
+fn a_mailbox_that_holds_much_is_looked_at_in_one_go() {
+    let name = Name::created(&["--kind", "mailbox", "--capacity", "262144", "--types", "1"]);
+    let lines: String = (0..262_144).map(|i| format!("{i}\n")).collect();
+    run_with_input(&["send", &name, "--lines"], lines.as_bytes()).assert_done();
+    assert_eq!(run(&["tail", &name, "--lines"]).text(), lines);
+    assert_eq!(run(&["tail", &name, "--lines", "-n", "1"]).text(), "262143\n");
+    assert_eq!(inspect(&name)["used"], 262_144);
+}
+
 #[test]
 fn what_others_take_meanwhile_makes_nothing_seen_twice() {
     let name = Name::created(&["--kind", "mailbox", "--types", "2", "--capacity", "32"]);

@@ -71,6 +71,21 @@ impl List {
         }
         all.get(index).copied()
     }
+
+    /// A look at all messages that `select` wants finds them, in order.
+    fn check_all(&self, select: Select, rx: &mut MailReceiver) {
+        let mut index = 0;
+        let looked = rx.try_peek_batch(select, |peek| {
+            let (kind, message) = &self.messages[self.find(select, index).unwrap()];
+            let mut buffer = [0; LONGEST];
+            assert!(peek.copy_to(&mut buffer));
+            assert_eq!((peek.letter().kind, &buffer[..peek.length()]), (*kind, &message[..]));
+            index += 1;
+            true
+        });
+        assert_eq!(self.find(select, index), None, "{select:?}");
+        assert_eq!(looked, if index > 0 { Ok(index) } else { Err(MailRecvError::Empty) });
+    }
 }
 
 struct Users {
@@ -126,6 +141,7 @@ impl Users {
         let (index, found) = match deed {
             4 => {
                 let index = input.below(6);
+                list.check_all(select, rx);
                 (index, rx.try_peek(select, index, buffer))
             }
             _ => (0, rx.try_recv(select, buffer)),
@@ -171,7 +187,10 @@ impl Users {
             deed => {
                 let Some(rx) = &mut self.receivers[which] else { return };
                 let received = match deed {
-                    6 => rx.try_peek(select, input.below(6), &mut buffer),
+                    6 => {
+                        let _ = rx.try_peek_batch(select, |peek| peek.copy_to(&mut [0; LONGEST]));
+                        rx.try_peek(select, input.below(6), &mut buffer)
+                    }
                     _ => rx.recv_timeout(select, &mut buffer, Duration::ZERO),
                 };
                 assert!(received.is_ok_and(|letter| letter.length <= LONGEST) || received.is_err());

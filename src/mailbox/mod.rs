@@ -5,7 +5,7 @@ mod seat;
 mod send;
 mod subscribe;
 
-pub use receive::{Letter, MailReceiver};
+pub use receive::{Letter, MailReceiver, PeekedLetter};
 pub use send::MailSender;
 pub use subscribe::Subscription;
 

@@ -3,9 +3,10 @@
 use super::Mailbox;
 use super::seat::{self, Seat, mail, memory};
 use crate::error::{Failure, MailRecvError, Role, SetupError};
+use crate::participants::Participant;
 use crate::protocol::Blocked;
 use crate::protocol::layout::Half;
-use crate::protocol::mailbox::{self, Found, RecvCursor, Select, is_removed};
+use crate::protocol::mailbox::{self, Found, Mail, RecvCursor, Select, Walk, is_removed};
 use crate::protocol::park::{self, Answered};
 use crate::protocol::room::Look;
 use crate::sync::{Ordering, spin_hint};
@@ -35,6 +36,46 @@ impl From<Found> for Letter {
     fn from(found: Found) -> Self {
         // There are at most 64 lanes.
         Self { kind: found.lane as u8 + 1, length: found.length, number: found.number }
+    }
+}
+
+/// A message of a mailbox where it lies, which is not taken by looking at it; from [`MailReceiver::try_peek_batch`].
+#[derive(Clone, Copy)]
+pub struct PeekedLetter<'a> {
+    found: Found,
+    cursor: &'a RecvCursor,
+    mail: Mail<'a>,
+    side: &'a Participant,
+}
+
+impl PeekedLetter<'_> {
+    /// What is known of it.
+    pub fn letter(&self) -> Letter {
+        self.found.into()
+    }
+
+    /// Its length in bytes.
+    pub fn length(&self) -> usize {
+        self.found.length
+    }
+
+    /// Copies the message to the start of `to`; `false` if a receiver has taken it meanwhile, and then there may be
+    /// anything.
+    ///
+    /// # Panics
+    ///
+    /// If `to` is shorter than the message, or in a forked child.
+    pub fn copy_to(&self, to: &mut [u8]) -> bool {
+        let length = self.length();
+        assert!(to.len() >= length, "a message of {length} bytes does not fit into {}", to.len());
+        self.side.assert_ours();
+        self.cursor.copy(self.mail, &self.found, to)
+    }
+}
+
+impl std::fmt::Debug for PeekedLetter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeekedLetter").field("letter", &self.letter()).finish_non_exhaustive()
     }
 }
 
@@ -182,6 +223,64 @@ impl MailReceiver {
             }
         }
         Err(MailRecvError::Empty)
+    }
+
+    /// Shows the messages that are there now to `each`, in the order in which `select` would want them, until it says
+    /// `false`, and says how many it accepted. None is taken, and none is held: other receivers may take what is shown
+    /// meanwhile. The time is that of one look at each, where [`try_peek`](Self::try_peek) passes all those before
+    /// the one that it wants. In a child that `each` forks, the call ends after the message at hand.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_recv`](Self::try_recv), if there is no message, without `TooSmall`.
+    ///
+    /// ```
+    /// use annulus::{Mailbox, Place, Select};
+    ///
+    /// let mailbox = Mailbox::builder(16, 128).create(Place::memfd("orders")?)?;
+    /// let (mut tx, mut rx) = (mailbox.sender()?, mailbox.receiver()?);
+    /// for (kind, message) in [(7, b"one"), (4, b"two"), (7, b"six")] {
+    ///     tx.send(kind, message)?;
+    /// }
+    /// let mut all = [0; 9];
+    /// let mut end = 0;
+    /// let count = rx.try_peek_batch(Select::Highest, |letter| {
+    ///     if letter.copy_to(&mut all[end..]) {
+    ///         end += letter.length();
+    ///     }
+    ///     true
+    /// })?;
+    /// assert_eq!((&all, count, mailbox.len()), (b"onesixtwo", 3, 3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_peek_batch(
+        &mut self,
+        select: Select,
+        mut each: impl FnMut(PeekedLetter<'_>) -> bool,
+    ) -> Result<usize, MailRecvError> {
+        self.admit()?;
+        let wanted = self.seat.mailbox.wanted(select)?;
+        let Seat { side, lanes, .. } = &self.seat;
+        let mail = mail(side, lanes, Role::Receiver);
+        let mut walk = match Walk::new(&mut self.cursor, mail, select, wanted) {
+            Ok(walk) => walk,
+            Err(blocked) => return Err(self.refused(blocked).into()),
+        };
+        let mut count = 0;
+        loop {
+            let found = match walk.step(&mut self.cursor, mail) {
+                Ok(Some(found)) => found,
+                Ok(None) if count > 0 => return Ok(count),
+                Ok(None) => return Err(self.refused(Blocked::NotReady).into()),
+                Err(blocked) => return Err(self.refused(blocked).into()),
+            };
+            let accepted = each(PeekedLetter { found, cursor: &self.cursor, mail, side });
+            // A child that `each` has forked has no mailbox to go on with.
+            if !accepted || !side.is_ours() {
+                return Ok(count);
+            }
+            count += 1;
+        }
     }
 
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].

@@ -36,6 +36,7 @@ fn types_that_there_are_not() {
         // Also where it would wait for ever.
         assert_eq!(rx.recv(select, &mut [0; 32]), Err(never), "{select:?}");
         assert_eq!(rx.try_peek(select, 0, &mut [0; 32]), Err(never));
+        assert_eq!(rx.try_peek_batch(select, |_| true), Err(never));
         assert_eq!(mailbox.subscribe(select).unwrap_err(), never);
     }
     // Of a type that this mailbox does not have, but others do, there are no messages to leave out.
@@ -66,6 +67,70 @@ fn a_message_that_does_not_fit_stays() {
     assert_eq!(buffer[..32], [7; 32]);
     assert_eq!(buffer[32..], [0; 8]);
     assert_eq!(rx.recv(Select::Any, &mut []).unwrap().length, 0);
+}
+
+#[test]
+fn a_look_at_all_shows_what_single_ones_do_and_takes_nothing() {
+    let mailbox = memory(64, 5);
+    let (mut tx, mut rx) = (mailbox.sender().unwrap(), mailbox.receiver().unwrap());
+    let selections =
+        [Select::Any, Select::Type(2), Select::AtMost(3), Select::Except(3), Select::Highest];
+    for select in selections {
+        assert_eq!(rx.try_peek_batch(select, |_| true), Err(MailRecvError::Empty), "{select:?}");
+    }
+    for i in 0..100 {
+        tx.send(1 + i * 7 % 5, &[i; 32][..usize::from(i) % 33]).unwrap();
+    }
+    for select in selections {
+        let (mut all, mut buffer) = (Vec::new(), [0; 32]);
+        let count = rx.try_peek_batch(select, |peek| {
+            assert!(peek.copy_to(&mut buffer));
+            all.push((peek.letter(), buffer[..peek.length()].to_vec()));
+            true
+        });
+        assert_eq!(count, Ok(all.len()));
+        for (index, (letter, message)) in all.iter().enumerate() {
+            assert_eq!(rx.try_peek(select, index, &mut buffer), Ok(*letter), "{select:?} {index}");
+            assert_eq!(&buffer[..letter.length], message);
+        }
+        assert_eq!(rx.try_peek(select, all.len(), &mut buffer), Err(MailRecvError::Empty));
+        let mut left = 3;
+        let some = rx.try_peek_batch(select, |_| {
+            left -= 1;
+            left > 0
+        });
+        assert_eq!(some, Ok(2));
+    }
+    assert_eq!(mailbox.len(), 100);
+}
+
+/// While others take, a look goes on with what is left, and never says that it has a message which it has not.
+#[test]
+fn a_look_at_all_goes_on_behind_what_others_take() {
+    let mailbox = memory(8, 2);
+    let mut tx = mailbox.sender().unwrap();
+    let (mut rx, mut other) = (mailbox.receiver().unwrap(), mailbox.receiver().unwrap());
+    for i in 0..6 {
+        tx.send(1 + i % 2, &[i]).unwrap();
+    }
+    let (mut seen, mut buffer) = (Vec::new(), [0; 32]);
+    let count = rx.try_peek_batch(Select::Any, |peek| {
+        match peek.letter().number {
+            // The one that is shown stays.
+            0 => assert!(peek.copy_to(&mut buffer) && buffer[0] == 0),
+            // It goes, and the next one of its type with it.
+            1 => {
+                for _ in 0..2 {
+                    other.recv(Select::Type(2), &mut [0; 32]).unwrap();
+                }
+                assert!(!peek.copy_to(&mut buffer));
+            }
+            number => assert!(peek.copy_to(&mut buffer) && u64::from(buffer[0]) == number),
+        }
+        seen.push(peek.letter().number);
+        true
+    });
+    assert_eq!((count, seen), (Ok(5), vec![0, 1, 2, 4, 5]));
 }
 
 #[test]

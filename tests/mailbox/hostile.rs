@@ -74,6 +74,13 @@ proptest! {
                 Select::Any, Select::Type(kind), Select::AtMost(kind), Select::Except(kind), Select::Highest,
             ];
             for select in selections {
+                let mut shown = 0;
+                let _ = rx.try_peek_batch(select, |peek| {
+                    shown += 1;
+                    let _ = peek.copy_to(&mut buffer);
+                    true
+                });
+                prop_assert!(shown <= CAPACITY * TYPES);
                 let received = [
                     rx.try_peek(select, index, &mut buffer),
                     rx.try_peek(select, usize::MAX, &mut buffer),

@@ -234,6 +234,7 @@ fn a_child_has_no_part_in_its_parents_handles() {
         assert_eq!(rx.try_recv(Select::Any, &mut []), Err(MailRecvError::Forked));
         assert_eq!(rx.recv(Select::Any, &mut []), Err(MailRecvError::Forked));
         assert_eq!(rx.try_peek(Select::Any, 0, &mut []), Err(MailRecvError::Forked));
+        assert_eq!(rx.try_peek_batch(Select::Any, |_| true), Err(MailRecvError::Forked));
         assert_eq!(listener.wait(), Err(MailRecvError::Forked));
         assert!(here.sender().is_err() && here.remove().is_err() && !here.is_removed());
         assert_eq!((here.len(), here.len_of(1)), (0, 0));

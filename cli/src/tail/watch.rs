@@ -206,17 +206,22 @@ impl Eye {
                 peeked(name, looked)
             }
             Self::Mailbox { side, select, seen, most, message, .. } => {
-                let mut there = HashSet::new();
-                for index in 0.. {
-                    signals::check()?;
-                    match side.try_peek(*select, index, message) {
-                        // The index is of about now: what came meanwhile moves others to where they are seen again.
-                        Ok(letter) if !there.insert(letter.number) => {}
-                        Ok(letter) if !seen.insert(letter.number) => {}
-                        Ok(letter) => each(&message[..letter.length])?,
-                        Err(MailRecvError::Empty) => break,
-                        Err(error) => return Err(no_letter(name, error)),
+                let (mut there, mut done) = (HashSet::new(), Ok(()));
+                let looked = side.try_peek_batch(*select, |peek| {
+                    let letter = peek.letter();
+                    there.insert(letter.number);
+                    // One that was taken meanwhile may be handed out again, and is seen then.
+                    if !seen.contains(&letter.number) && peek.copy_to(message) {
+                        seen.insert(letter.number);
+                        done = each(&message[..letter.length]);
                     }
+                    done = std::mem::replace(&mut done, Ok(())).and_then(|()| signals::check());
+                    done.is_ok()
+                });
+                done?;
+                match looked {
+                    Ok(_) | Err(MailRecvError::Empty) => {}
+                    Err(error) => return Err(no_letter(name, error)),
                 }
                 if seen.len() > 4 * *most {
                     let newest = seen.iter().copied().max().unwrap_or(0);

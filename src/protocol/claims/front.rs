@@ -21,6 +21,11 @@ impl Front {
     fn stamp(self) -> u64 {
         stamped(self.position, if self.is_orphan { ORPHAN } else { FULL })
     }
+
+    /// Whether this one is behind `other` in their ring.
+    pub fn is_behind(self, other: Self) -> bool {
+        self.position.wrapping_sub(other.position) as i64 > 0
+    }
 }
 
 impl RecvCursor {
@@ -92,7 +97,8 @@ impl RecvCursor {
     /// The oldest orphan at `least` or behind it.
     #[cold]
     fn orphan_from(&self, mem: &Claims<'_>, shape: impl Shape, least: u64) -> Option<Front> {
-        self.claimed(mem).filter(|&position| position >= least).find_map(|position| {
+        let claimed = self.claimed(mem);
+        (claimed.start.max(least)..claimed.end).find_map(|position| {
             // C3 fill.
             let stamp = self.claimer.geometry.stamp(mem, shape, position);
             let is_orphan = stamp.load(Edge::FillLoad.load()) == stamped(position, ORPHAN);

@@ -45,11 +45,13 @@ mod receive;
 mod select;
 mod send;
 mod wakes;
+mod walk;
 
 pub use receive::{Arrivals, Found, RecvCursor};
 pub use select::{MOST_TYPES, Select};
 pub use send::SendCursor;
 pub use wakes::{Berth, Notifier, Whom};
+pub use walk::Walk;
 
 use super::claims::Claims;
 use super::layout::Half;

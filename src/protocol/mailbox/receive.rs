@@ -1,7 +1,8 @@
 //! A receiver of a mailbox, and one who only hears of messages.
 
 use super::contest::{Contest, NONE};
-use super::select::{MOST_TYPES, bit};
+use super::select::bit;
+use super::walk::Walk;
 use super::{HEADER, Mail, Select, shape};
 use crate::payload;
 use crate::protocol::Blocked;
@@ -305,37 +306,49 @@ impl RecvCursor {
         if index == 0 {
             return self.find(mail, select, wanted, false);
         }
-        // However many others pretend that there are.
-        if index >= self.most {
-            return Err(Blocked::NotReady);
+        let mut walk = Walk::new(self, mail, select, wanted)?;
+        let mut found = None;
+        for _ in 0..=index {
+            found = Some(walk.step(self, mail)?.ok_or(Blocked::NotReady)?);
         }
+        found.ok_or(Blocked::NotReady)
+    }
+
+    /// Messages that fit into all lanes.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Begins to count messages that others take away from under a search.
+    pub(super) fn begin(&mut self) {
         self.lost = 0;
-        let mut fronts: [Option<Found>; MOST_TYPES] = [None; MOST_TYPES];
-        for lane in select.in_order(wanted & mail.used()) {
-            fronts[lane] = self.look(mail, lane, false)?;
-        }
-        for skipped in 0.. {
-            let mut waiting = fronts.iter().flatten();
-            let first = *waiting.next().ok_or(Blocked::NotReady)?;
-            let best = waiting.fold(first, |best, &found| {
-                let rank = |found: Found| (found.lane, found.number);
-                if select.prefers(rank(found), rank(best)) { found } else { best }
-            });
-            if skipped == index {
-                return Ok(best);
+    }
+
+    /// What is behind a message that was found, in its lane.
+    pub(super) fn behind(
+        &mut self,
+        mail: Mail<'_>,
+        found: &Found,
+    ) -> Result<Option<Found>, Blocked> {
+        let lane = found.lane;
+        let after = self.lanes[lane].after(&mail.lanes[lane], self.shape, found.front);
+        if let Some(front) = after {
+            if let Some(next) = self.describe(mail, lane, front)? {
+                return Ok(Some(next));
             }
-            let after = self.lanes[best.lane].after(&mail.lanes[best.lane], self.shape, best.front);
-            fronts[best.lane] = match after {
-                // Taken away meanwhile, or changed: what comes behind it is looked at in the next call.
-                Some(front) => self.describe(mail, best.lane, front)?,
-                None => None,
-            };
         }
-        Err(Blocked::NotReady)
+        // What was behind it may have been taken, with more behind that.
+        let next = self.look(mail, lane, false)?;
+        Ok(next.filter(|next| next.front.is_behind(found.front)))
     }
 
     /// What is next in `lane`. If it is nothing, a look that is `close` tells whether a sender is stuck.
-    fn look(&mut self, mail: Mail<'_>, lane: usize, close: bool) -> Result<Option<Found>, Blocked> {
+    pub(super) fn look(
+        &mut self,
+        mail: Mail<'_>,
+        lane: usize,
+        close: bool,
+    ) -> Result<Option<Found>, Blocked> {
         while self.lost < MOST_LOST {
             match self.lanes[lane].front(&mail.lanes[lane], self.shape, close) {
                 Ok(front) => {
@@ -433,5 +446,3 @@ impl Arrivals {
         })
     }
 }
-
-const _: () = assert!(MOST_TYPES == u64::BITS as usize);

@@ -2,6 +2,7 @@
 
 /// The most types.
 pub const MOST_TYPES: usize = 64;
+const _: () = assert!(MOST_TYPES == u64::BITS as usize);
 
 /// Which message to receive, by the rules of `msgrcv` and `mq_receive`. Types are numbered from 1.
 ///
@@ -73,14 +74,5 @@ impl Select {
         let Some(lane) = lane else { return 0 };
         let lower = bit(lane) - 1;
         set & if self == Self::Highest { !(lower | bit(lane)) } else { lower }
-    }
-
-    /// Whether a message of `lane` with `number` goes before one of another lane.
-    pub(super) fn prefers(self, (lane, number): (usize, u64), other: (usize, u64)) -> bool {
-        match self {
-            Self::AtMost(_) => lane < other.0,
-            Self::Highest => lane > other.0,
-            Self::Any | Self::Type(_) | Self::Except(_) => number < other.1,
-        }
     }
 }
