@@ -4,6 +4,7 @@ use super::bars::{Bar, Goal};
 use super::link::Waiting;
 use super::rows::{Carrier, Own, Row};
 use super::tally::{Round, Tally, median};
+use super::units;
 
 /// A round trip of the split form, in those of the floor.
 const ROUND_TRIP: Goal = Goal::AtMost(1.15);
@@ -16,7 +17,10 @@ const RATE: Goal = Goal::AtLeast(0.95);
 fn judge(what: String, goal: Goal, rounds: Vec<f64>) -> Option<Bar> {
     let lowest = rounds.iter().copied().min_by(f64::total_cmp)?;
     let highest = rounds.iter().copied().max_by(f64::total_cmp)?;
-    let from = format!("median of {} rounds, {lowest:.2} to {highest:.2}", rounds.len());
+    let from = match rounds.len() {
+        1 => units::rounds(1),
+        count => format!("median of {}, {lowest:.2} to {highest:.2}", units::rounds(count)),
+    };
     let measured = median(rounds)?;
     Some(Bar { what, measured, unit: "×", goal, met: goal.met_by(measured), from })
 }

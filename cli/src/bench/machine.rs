@@ -53,7 +53,9 @@ impl Machine {
     pub fn lines(&self) -> Vec<String> {
         let virtual_machine = if self.virtual_machine { " (virtual machine)" } else { "" };
         let place = match self.cpus.as_deref() {
-            Some([near, far]) if near == far => format!("all processes on processor {near}"),
+            Some([one, others @ ..]) if others.iter().all(|other| other == one) => {
+                format!("all processes on processor {one}")
+            }
             Some([near, far]) => {
                 format!("processes on processors {near} and {far} ({})", self.relation)
             }
@@ -65,8 +67,13 @@ impl Machine {
         };
         vec![
             format!(
-                "{}, {} processors{virtual_machine}, {}",
-                self.processor, self.processors_online, self.kernel
+                "{}, {}{virtual_machine}, {}",
+                self.processor,
+                match self.processors_online {
+                    1 => "one processor".into(),
+                    count => format!("{count} processors"),
+                },
+                self.kernel
             ),
             format!("{place}; timed with the {}", self.clock),
         ]
@@ -100,6 +107,21 @@ fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_processor_is_one() {
+        let mut machine = crate::bench::report::tests::example().machine;
+        assert_eq!(machine.lines()[0], "Some Processor, 2 processors (virtual machine), Linux 6.0");
+        assert!(machine.lines()[1].starts_with("processes on processors 0 and 1 (two cores of"));
+        machine.cpus = Some(vec![0, 1, 3]);
+        assert!(machine.lines()[1].starts_with("processes in turn on processors 0, 1, 3;"));
+        (machine.processors_online, machine.cpus) = (1, Some(vec![3; 4]));
+        assert_eq!(
+            machine.lines()[0],
+            "Some Processor, one processor (virtual machine), Linux 6.0"
+        );
+        assert!(machine.lines()[1].starts_with("all processes on processor 3;"));
+    }
 
     #[test]
     fn fields_are_found_by_their_whole_name() {

@@ -98,11 +98,11 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
     }
 
     if args.all {
-        let (floor, replacements) = replacements::bench(&bench, one_cpu, args.schedule())?;
+        let (floor, rounds, replacements) = replacements::bench(&bench, one_cpu, args.schedule())?;
         let report = Report {
             annulus: env!("CARGO_PKG_VERSION"),
             machine: Machine::describe(bench.clock, &bench.processors, 2, one_cpu, load_before),
-            rounds: args.schedule().rounds,
+            rounds,
             seconds: begin.elapsed().as_secs_f64(),
             floor_rtt_ns: floor.p50,
             floor,
@@ -151,7 +151,7 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
     let report = Report {
         annulus: env!("CARGO_PKG_VERSION"),
         machine: Machine::describe(bench.clock, &bench.processors, 2, one_cpu, load_before),
-        rounds: schedule.rounds,
+        rounds: tally::rounds(&tallies),
         seconds: begin.elapsed().as_secs_f64(),
         floor_rtt_ns: floor.p50,
         floor,

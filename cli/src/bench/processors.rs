@@ -90,7 +90,8 @@ impl Processors {
         match (same("core_cpus_list"), same("physical_package_id")) {
             (true, _) => "two threads of one core",
             (false, true) => "two cores of one socket",
-            (false, false) => "two processors",
+            (false, false) if of(first, "physical_package_id").is_some() => "of two sockets",
+            (false, false) => "how near is not known",
         }
     }
 }

@@ -12,6 +12,7 @@ pub struct Report {
     /// The version of this program.
     pub annulus: &'static str,
     pub machine: Machine,
+    /// As many as there was time for.
     pub rounds: usize,
     /// How long the run took.
     pub seconds: f64,

@@ -72,8 +72,12 @@ pub fn render(report: &Report) -> String {
     }
     let _ = writeln!(
         out,
-        "\n{DIM}Round trips of all {} rounds, rates are medians of them; every payload byte was checked. Took {:.0} s.{DIM:#}",
-        report.rounds, report.seconds
+        "\n{DIM}{}; every payload byte was checked. Took {:.0} s.{DIM:#}",
+        match report.rounds {
+            1 => "Round trips and rates of one round".into(),
+            count => format!("Round trips of {}, rates are medians of them", units::rounds(count)),
+        },
+        report.seconds
     );
     out
 }
@@ -185,6 +189,9 @@ mod tests {
         assert!(text.contains("sysv-queue"));
         assert!(text.contains("n/a: 65536 B exceed kernel.msgmax (8192)"));
         assert!(text.contains("floor, one cache line each way: p50 200 ns"));
+        assert!(text.contains("\nRound trips of 3 rounds, rates are medians of them; every"));
+        let quick = Report { rounds: 1, ..example() };
+        assert!(render(&quick).contains("Round trips and rates of one round; every"));
     }
 
     #[test]

@@ -60,6 +60,11 @@ pub struct Tally {
     pub skipped: Option<String>,
 }
 
+/// How many rounds there was time for.
+pub fn rounds<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> usize {
+    tallies.into_iter().map(|tally| tally.rounds.len()).max().unwrap_or_default()
+}
+
 impl Tally {
     /// The round trips of all rounds; `None` if there are none.
     pub fn round_trips(&self) -> Option<Histogram<u64>> {

@@ -15,6 +15,11 @@ pub fn throughput(bytes_per_s: f64) -> String {
     scaled(bytes_per_s, &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")])
 }
 
+/// So many rounds.
+pub fn rounds(count: usize) -> String {
+    if count == 1 { "one round".into() } else { format!("{count} rounds") }
+}
+
 /// A size in bytes, in powers of two where it is a multiple of one.
 pub fn bytes(size: usize) -> String {
     match size {

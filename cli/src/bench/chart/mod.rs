@@ -15,6 +15,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::replacements::Replacement;
 use super::report::{Measured, Report};
+use super::units;
 
 const WIDTH: u32 = 1060;
 const HEADER: i32 = 108;
@@ -89,7 +90,8 @@ fn document(
             text(&area, &words, (40, 62 + 18 * at), 13, FAINT, Weight::Plain, HPos::Left)?;
         }
         draw(&area)?;
-        let note = format!("annulus {} bench, {} rounds; {note}", report.annulus, report.rounds);
+        let rounds = units::rounds(report.rounds);
+        let note = format!("annulus {} bench, {rounds}; {note}", report.annulus);
         text(&area, &note, (40, height - 18), 12, FAINT, Weight::Plain, HPos::Left)?;
         area.present()?;
     }

@@ -64,7 +64,9 @@ pub fn bench(bench: &Bench, plan: &Plan, schedule: Schedule, json: bool) -> Resu
         progress.set_message(row.describe());
     });
     progress.finish_and_clear();
-    let rows = plan.rows.iter().zip(tallies?);
+    let tallies = tallies?;
+    let rounds = tallies.iter().map(|tally| tally.rounds.len()).max().unwrap_or_default();
+    let rows = plan.rows.iter().zip(tallies);
     let report = Report {
         annulus: env!("CARGO_PKG_VERSION"),
         machine: Machine::describe(
@@ -74,7 +76,7 @@ pub fn bench(bench: &Bench, plan: &Plan, schedule: Schedule, json: bool) -> Resu
             plan.one_cpu,
             load_before,
         ),
-        rounds: schedule.rounds,
+        rounds,
         rows: rows.map(|(row, tally)| Measured::of(plan, row, tally)).collect(),
         seconds: begin.elapsed().as_secs_f64(),
         topology: plan.topology.name(),

@@ -18,6 +18,7 @@ pub struct Report {
     /// The version of this program.
     pub annulus: &'static str,
     pub machine: Machine,
+    /// As many as there was time for.
     pub rounds: usize,
     /// How long the run took.
     pub seconds: f64,
@@ -177,8 +178,11 @@ pub fn render(report: &Report) -> String {
         out,
         "\n{dim}least share: what the slowest sender had sent of its messages when the fastest had sent all; 1 if all are \
          alike.\nslowest {STRIDE}: the longest that any sender took for {STRIDE} messages one after the other, in the median \
-         of the rounds, and\nin the worst. Rates are medians of the rounds; every payload byte and every number was \
-         checked. Took {:.0} s.{dim:#}",
+         of the rounds, and\nin the worst. {}; every payload byte and every number was checked. Took {:.0} s.{dim:#}",
+        match report.rounds {
+            1 => "Rates of one round".into(),
+            count => format!("Rates are medians of {}", units::rounds(count)),
+        },
         report.seconds
     );
     out

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::report::{Line, Replacement, lines};
-use super::table::{Figure, place, size};
+use super::table::{Figure, of_rounds, place, size};
 use crate::bench::report::Report;
 use crate::bench::table::ratio;
 use crate::bench::units;
@@ -16,8 +16,8 @@ pub fn render(report: &Report) -> String {
     }
     let _ = writeln!(
         out,
-        "Medians of {} interleaved rounds, × is how many times as fast; floor, one cache line each way: {}.",
-        report.rounds,
+        "{}, × is how many times as fast; floor, one cache line each way: {}.",
+        of_rounds(report.rounds),
         units::time(report.floor.p50 as f64)
     );
     let all = report.replacements.as_deref().unwrap_or_default();

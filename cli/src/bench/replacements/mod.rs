@@ -30,17 +30,17 @@ use super::report::RoundTrip;
 use super::rows::{Carrier, Row};
 use super::run::Bench;
 use super::schedule::Schedule;
-use super::tally::Tally;
+use super::tally::{self, Tally};
 
 /// The floor is measured for so long, before everything and after it.
 const FLOOR: Duration = Duration::from_millis(100);
 
-/// Measures all of it, and the floor.
+/// Measures all of it, and the floor; and says in how many rounds.
 pub fn bench(
     bench: &Bench,
     one_cpu: bool,
     schedule: Schedule,
-) -> Result<(RoundTrip, Vec<Replacement>), Abort> {
+) -> Result<(RoundTrip, usize, Vec<Replacement>), Abort> {
     let contests = contests::all();
     let mut lanes = run::lanes(&contests, one_cpu);
     let mut floor = Tally::default();
@@ -61,5 +61,6 @@ pub fn bench(
     look_at_floor()?;
     let floor = RoundTrip::of(&floor);
     let floor = floor.ok_or_else(|| Abort::Failed("the floor was not measured".into()))?;
-    Ok((floor, report::replacements(&lanes)))
+    let rounds = tally::rounds(lanes.iter().map(|lane| &lane.tally));
+    Ok((floor, rounds, report::replacements(&lanes)))
 }

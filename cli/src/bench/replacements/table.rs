@@ -93,10 +93,19 @@ pub fn render(report: &Report) -> String {
     }
     let _ = writeln!(
         out,
-        "\n{DIM}Originals block. Medians of {} interleaved rounds; everything that arrived was checked. Took {:.0} s.{DIM:#}",
-        report.rounds, report.seconds
+        "\n{DIM}Originals block. {}; everything that arrived was checked. Took {:.0} s.{DIM:#}",
+        of_rounds(report.rounds),
+        report.seconds
     );
     out
+}
+
+/// What the figures are.
+pub fn of_rounds(rounds: usize) -> String {
+    match rounds {
+        1 => "Figures of one round".into(),
+        count => format!("Medians of {count} interleaved rounds"),
+    }
 }
 
 fn section(out: &mut String, all: &[Replacement], processors: usize, figure: Figure) {
