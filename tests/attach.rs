@@ -296,8 +296,23 @@ fn names_that_are_no_names_are_refused() {
     for name in ["", ".", "..", "a/b", "/a", "../a", "a\0b", "a\nb", "\u{1b}[0m", &long] {
         refused!(Place::name(name), SetupError::InvalidName { .. });
     }
+    // Each says what is wrong, and after that what to do.
+    let text = |place: Result<Place, SetupError>| place.unwrap_err().to_string();
+    assert_eq!(
+        text(Place::name("")),
+        "the name \"\" is empty; give one of 1 to 247 bytes, such as ticks"
+    );
+    for name in ["", "..", "a/b", "a\0b", "a\nb", &long] {
+        assert_eq!(text(Place::name(name)).matches("; ").count(), 1, "{name:?}");
+    }
+    for path in ["", "/", "a\0b"] {
+        assert_eq!(text(Place::path(path)).matches("; ").count(), 1, "{path:?}");
+    }
+    for label in ["a\0b", &"x".repeat(250)] {
+        assert_eq!(text(Place::memfd(label)).matches("; ").count(), 1, "{label:?}");
+    }
     Place::name(&"x".repeat(247)).unwrap();
-    for path in ["", "/", "..", "a/..", "a\0b"] {
+    for path in ["", "/", "..", "a/..", "/tmp/", "a/b/", "a\0b"] {
         refused!(Place::path(path), SetupError::InvalidName { .. });
     }
     refused!(Place::memfd("a\0b"), SetupError::InvalidName { .. });

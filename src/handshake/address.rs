@@ -54,7 +54,7 @@ impl Address {
         };
         raw.ok_or_else(|| ConnectError::InvalidAddress {
             address: self.to_string(),
-            reason: "is empty, longer than 107 bytes, or a path with a zero byte",
+            reason: "is empty, longer than 107 bytes, or a path with a zero byte; give one that is not",
         })
     }
 }

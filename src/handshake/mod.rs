@@ -125,7 +125,8 @@ pub struct Channel {
 fn label_of(label: &str) -> Result<[u8; LABEL], SetupError> {
     let mut bytes = [0; LABEL];
     let Some(to) = bytes.get_mut(..label.len()).filter(|_| !label.contains('\0')) else {
-        let reason = "is not a label of up to 64 bytes without zero bytes";
+        let reason =
+            "is too long for a label or contains a zero byte; give up to 64 bytes without any";
         return Err(SetupError::InvalidName { name: label.to_owned(), reason });
     };
     to.copy_from_slice(label.as_bytes());

@@ -326,7 +326,8 @@ impl Spec {
             return Err(SetupError::InvalidSize { reason: "metadata has at most 1024 bytes" });
         }
         if self.label.len() > LABEL || self.label.contains('\0') {
-            let reason = "is not a label of up to 64 bytes without zero bytes";
+            let reason =
+                "is too long for a label or contains a zero byte; give up to 64 bytes without any";
             return Err(SetupError::InvalidName { name: self.label.clone(), reason });
         }
         Ok(())

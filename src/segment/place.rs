@@ -41,9 +41,10 @@ impl Place {
     pub fn memfd(label: &str) -> Result<Self, SetupError> {
         let invalid = |reason| SetupError::InvalidName { name: label.to_owned(), reason };
         if label.len() > LONGEST_LABEL {
-            return Err(invalid("is longer than 249 bytes"));
+            return Err(invalid("is longer than 249 bytes; shorten it"));
         }
-        let label = CString::new(label).map_err(|_| invalid("contains a zero byte"))?;
+        let label =
+            CString::new(label).map_err(|_| invalid("contains a zero byte; leave that out"))?;
         Ok(Self(Kind::Memfd(label)))
     }
 
@@ -62,12 +63,16 @@ impl Place {
     pub fn name(name: &str) -> Result<Self, SetupError> {
         let invalid = |reason| SetupError::InvalidName { name: name.to_owned(), reason };
         match name {
-            "" => Err(invalid("is empty")),
-            "." | ".." => Err(invalid("names a directory")),
-            _ if name.len() > LONGEST => Err(invalid("is longer than 247 bytes")),
-            _ if name.contains('/') => Err(invalid("contains a slash")),
-            _ if name.contains('\0') => Err(invalid("contains a zero byte")),
-            _ if name.chars().any(char::is_control) => Err(invalid("contains a control character")),
+            "" => Err(invalid("is empty; give one of 1 to 247 bytes, such as ticks")),
+            "." | ".." => Err(invalid("names a directory; give one that does not")),
+            _ if name.len() > LONGEST => Err(invalid("is longer than 247 bytes; shorten it")),
+            _ if name.contains('/') => {
+                Err(invalid("contains a slash; leave that out, or give the ring a path"))
+            }
+            _ if name.contains('\0') => Err(invalid("contains a zero byte; leave that out")),
+            _ if name.chars().any(char::is_control) => {
+                Err(invalid("contains a control character; use what can be printed"))
+            }
             _ => Ok(Self(Kind::Name(name.to_owned()))),
         }
     }
@@ -77,7 +82,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`SetupError::InvalidName`] if the path is empty, has no file name or contains a zero byte.
+    /// [`SetupError::InvalidName`] if the path is empty, has no file name, ends with a slash or contains a zero byte.
     ///
     /// ```
     /// assert!(annulus::Place::path("/run/service/ticks").is_ok());
@@ -87,13 +92,13 @@ impl Place {
         let path = path.as_ref();
         let invalid = |reason| SetupError::InvalidName { name: path.display().to_string(), reason };
         if path.as_os_str().is_empty() {
-            return Err(invalid("is empty"));
+            return Err(invalid("is empty; give the path of a file"));
         }
         if path.as_os_str().as_encoded_bytes().contains(&0) {
-            return Err(invalid("contains a zero byte"));
+            return Err(invalid("contains a zero byte; leave that out"));
         }
-        if path.file_name().is_none() {
-            return Err(invalid("names a directory"));
+        if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(invalid("names a directory; add the name of a file in it"));
         }
         Ok(Self(Kind::Path(path.to_owned())))
     }
