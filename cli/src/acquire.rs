@@ -4,7 +4,7 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::output::complain;
 use crate::ring::{place, unopened};
 use crate::{signals, units};
-use annulus::{AcquireTimeoutError, Attach, Holder, Semaphore};
+use annulus::{AcquireTimeoutError, Attach, Holder, RingKind, Semaphore};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -68,7 +68,7 @@ fn acquire_and_run(args: &AcquireArgs) -> Outcome<ExitCode> {
     let setup = |error| Failure::setup(&args.name, &error);
     let semaphore = args.owner.into_iter().fold(Semaphore::attach(), Attach::owner);
     let semaphore = semaphore.open(place(&args.name)?);
-    let semaphore = semaphore.map_err(|error| unopened(&args.name, &error))?;
+    let semaphore = semaphore.map_err(|error| unopened(&args.name, &error, RingKind::Semaphore))?;
     // For the next command, also if nobody has it open between the two.
     semaphore.keep();
     let mut holder = semaphore.holder().map_err(setup)?;
@@ -101,15 +101,7 @@ fn acquire(args: &AcquireArgs, holder: &mut Holder) -> Outcome {
                 return Ok(());
             }
             Err(AcquireTimeoutError::Timeout) => {}
-            Err(error) => {
-                let code = match error {
-                    AcquireTimeoutError::Never { .. } => Code::Usage,
-                    AcquireTimeoutError::Closed => Code::PeerGone,
-                    AcquireTimeoutError::Corrupt => Code::Corrupt,
-                    _ => Code::Failure,
-                };
-                return Err(Failure::new(code, format!("{}: {error}", args.name)));
-            }
+            Err(error) => return Err(Failure::of(&args.name, &error)),
         }
         let why = |code| Failure::new(code, format!("{}: too few permits are free", args.name));
         if args.no_wait {

@@ -5,7 +5,7 @@ use crate::output::{is_unread, print_bytes, print_json};
 use crate::ring::{place, unopened};
 use crate::signals;
 use crate::units;
-use annulus::{Attach, LatestError, UntypedLatest, UntypedLatestReader};
+use annulus::{Attach, LatestError, RingKind, UntypedLatest, UntypedLatestReader};
 use clap::Args;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -89,7 +89,8 @@ pub fn run(args: &GetArgs) -> Outcome {
 /// Opens a variable, whose name stays when we leave: there need not be anybody else who has it open.
 pub fn open(name: &str, owner: Option<u32>) -> Outcome<UntypedLatest> {
     let variable = owner.into_iter().fold(UntypedLatest::attach(), Attach::owner);
-    let variable = variable.open(place(name)?).map_err(|error| unopened(name, &error))?;
+    let variable =
+        variable.open(place(name)?).map_err(|error| unopened(name, &error, RingKind::Latest))?;
     variable.keep();
     Ok(variable)
 }
@@ -125,14 +126,7 @@ fn read(
 
 /// Why a variable gave no value, or took none.
 pub fn failed(name: &str, error: LatestError, persistent: bool) -> Failure {
-    let code = match error {
-        LatestError::Timeout => Code::TimedOut,
-        LatestError::Disconnected => Code::PeerGone,
-        LatestError::Size { .. } => Code::Usage,
-        LatestError::Corrupt => Code::Corrupt,
-        _ => Code::Failure,
-    };
-    let failure = Failure::new(code, format!("{name}: {error}"));
+    let failure = Failure::of(name, &error);
     match error {
         LatestError::Disconnected if !persistent => {
             failure.and("with `create --persistent` the next one is waited for")

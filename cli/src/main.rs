@@ -10,7 +10,7 @@
 //! | `raise`, `wait` | flags of an event |
 //! | `meet` | `listen` and `connect`: streams both ways |
 //! | `bench/` | our rings against the kernel's IPC |
-//! | `exit` | what can go wrong, and the exit code of each |
+//! | `exit/` | what can go wrong, and the exit code of each |
 //! | `signals` | Ctrl-C |
 //! | `ring` | what carries messages, of any kind, by name |
 //! | `framing` | where a message ends in a stream |

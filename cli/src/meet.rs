@@ -2,7 +2,8 @@
 //!
 //! The end of our input closes that direction, and the other one goes on; when both are closed, we are done.
 
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Code, Coded, Failure, Outcome};
+use crate::output::complain;
 use crate::ring::Waiting;
 use crate::{create, output, signals, units};
 use annulus::{
@@ -64,7 +65,7 @@ pub struct ConnectArgs {
     #[command(flatten)]
     meet: MeetArgs,
 
-    /// Bytes of each direction's ring: 64K, 1M
+    /// Bytes of each direction's ring: 64K, 1M; a listener takes 64M for both together
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value_t = DEFAULT_CAPACITY)]
     capacity: usize,
 }
@@ -93,21 +94,15 @@ impl MeetArgs {
     }
 
     fn failed(&self, error: &ConnectError) -> Failure {
-        let code = match error {
-            ConnectError::InvalidAddress { .. } => Code::Usage,
-            ConnectError::NotListening => Code::NotFound,
+        match error {
             ConnectError::Os { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 let text = format!("{}: there is no such directory; make it first", self.address);
-                return Failure::new(Code::NotFound, text);
+                Failure::new(error.code(), text)
             }
-            ConnectError::InUse => Code::Exists,
-            ConnectError::PermissionDenied | ConnectError::Untrusted { .. } => Code::Permission,
-            ConnectError::Closed => Code::PeerGone,
-            ConnectError::Timeout => Code::TimedOut,
-            ConnectError::Version { .. } | ConnectError::Protocol { .. } => Code::Corrupt,
-            _ => Code::Failure,
-        };
-        Failure::new(code, format!("{}: {error}", self.address))
+            // It says what address.
+            ConnectError::InvalidAddress { .. } => Failure::new(error.code(), error.to_string()),
+            _ => Failure::of(&self.address, error),
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -136,8 +131,16 @@ pub fn listen(args: &ListenArgs) -> Outcome {
     let options = Listener::options().mode(args.mode).label(&meet.label);
     let bound = options.authorize(meet.authorize()).bind(meet.address());
     let mut listener = bound.map_err(|error| meet.failed(&error))?;
+    let mut refused = 0;
     let stream = loop {
-        match listener.accept_timeout::<ByteStream>(signals::SLICE) {
+        let accepted = listener.accept_timeout::<ByteStream>(signals::SLICE);
+        // Who only went away has learnt what it wanted.
+        let why = listener.last_refusal().filter(|why| !matches!(why, ConnectError::Closed));
+        if let Some(why) = why.filter(|_| listener.refused() > refused) {
+            complain(&format!("{}: {why}", meet.address));
+        }
+        refused = listener.refused();
+        match accepted {
             Ok(stream) => break stream,
             Err(ConnectError::Timeout) => {}
             Err(error) => return Err(meet.failed(&error)),
@@ -199,7 +202,7 @@ fn send(mut writer: ByteStreamWriter, name: &str) -> Outcome {
         match input.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => {
-                writer.write_all(&buffer[..count]).map_err(|error| broken(name, &error))?;
+                writer.write_all(&buffer[..count]).map_err(|error| Failure::of(name, &error))?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Failure::io("standard input", &error)),
@@ -219,16 +222,7 @@ fn receive(mut reader: ByteStreamReader, name: &str) -> Outcome {
             Ok(count) => {
                 output::write_all(&buffer[..count]).map_err(|stopped| stopped.failure)?;
             }
-            Err(error) => return Err(broken(name, &error)),
+            Err(error) => return Err(Failure::of(name, &error)),
         }
     }
-}
-
-fn broken(name: &str, error: &io::Error) -> Failure {
-    let code = match error.kind() {
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Code::PeerGone,
-        io::ErrorKind::InvalidData => Code::Corrupt,
-        _ => Code::Failure,
-    };
-    Failure::new(code, format!("{name}: {error}"))
 }

@@ -1,8 +1,8 @@
 //! `annulus raise`: flags of an event.
 
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Failure, Outcome};
 use crate::ring::{place, unopened};
-use annulus::{Attach, Event};
+use annulus::{Attach, Event, RingKind};
 use clap::Args;
 
 /// Raise flags of an event
@@ -37,7 +37,8 @@ pub fn mask(flags: &[u8]) -> u64 {
 /// meanwhile.
 pub fn open(name: &str, owner: Option<u32>) -> Outcome<Event> {
     let event = owner.into_iter().fold(Event::attach(), Attach::owner);
-    let event = event.open(place(name)?).map_err(|error| unopened(name, &error))?;
+    let event =
+        event.open(place(name)?).map_err(|error| unopened(name, &error, RingKind::Event))?;
     event.keep();
     Ok(event)
 }
@@ -46,5 +47,5 @@ pub fn run(args: &RaiseArgs) -> Outcome {
     let setup = |error| Failure::setup(&args.name, &error);
     let event = open(&args.name, args.owner)?;
     let raised = event.handle().map_err(setup)?.raise(mask(&args.flags));
-    raised.map_err(|error| Failure::new(Code::Failure, format!("{}: {error}", args.name)))
+    raised.map_err(|error| Failure::of(&args.name, &error))
 }

@@ -1,6 +1,6 @@
 //! What carries messages, of any kind, by name.
 
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Code, Coded, Failure, Outcome};
 use crate::units;
 use annulus::inspect::Snapshot;
 use annulus::{
@@ -100,17 +100,18 @@ impl AnyRing {
             SetupError::NotFound if !args.create => Failure::new(
                 Code::NotFound,
                 format!(
-                    "{}: no such ring; make it with `annulus create`, or give --create",
+                    "{}: there is nothing of that name; make it with `annulus create`, or give --create",
                     args.name
                 ),
             ),
-            error => unopened(&args.name, &error),
+            error => unopened(&args.name, &error, RingKind::Bytes),
         })
     }
 
     /// Opens the ring, if there is one.
     pub fn open_existing(name: &str, owner: Option<u32>) -> Outcome<Self> {
-        Self::open_as_it_is(&place(name)?, owner).map_err(|error| unopened(name, &error))
+        Self::open_as_it_is(&place(name)?, owner)
+            .map_err(|error| unopened(name, &error, RingKind::Bytes))
     }
 
     fn open_as_it_is(place: &Place, owner: Option<u32>) -> Result<Self, SetupError> {
@@ -186,23 +187,40 @@ impl AnyRing {
     }
 }
 
-/// Something could not be opened; if it is something else, with the verbs for that.
-pub fn unopened(name: &str, error: &SetupError) -> Failure {
-    let kind = place(name).ok().and_then(|place| Snapshot::open(&place).ok()).map(|ring| ring.kind);
-    let (SetupError::Kind { expected, .. }, Some(kind)) = (error, kind) else {
-        return Failure::setup(name, error);
-    };
-    let (what, verbs) = match kind {
-        RingKind::Semaphore => ("a semaphore", "`annulus acquire`"),
-        RingKind::Event => ("an event", "`annulus raise` and `annulus wait`"),
-        RingKind::Latest => ("a variable", "`annulus get` and `annulus set`"),
-        RingKind::Mailbox => ("a mailbox", "`annulus send` and `annulus recv`"),
-        RingKind::Broadcast | RingKind::ByteBroadcast => {
-            ("a broadcast", "`annulus send` and `annulus recv`")
+/// Something could not be opened, which was to be of kind `wanted`; if it is something else, with the verbs for that.
+pub fn unopened(name: &str, error: &SetupError, wanted: RingKind) -> Failure {
+    let seen = || place(name).ok().and_then(|place| Snapshot::open(&place).ok());
+    match error {
+        SetupError::NotFound => {
+            let text = match wanted {
+                RingKind::Semaphore => {
+                    "no such semaphore; make it with `annulus create --kind semaphore`"
+                }
+                RingKind::Event => "no such event; make it with `annulus create --kind event`",
+                RingKind::Latest => {
+                    "no such variable; make it with `annulus create --kind latest --message-size B`"
+                }
+                _ => return Failure::setup(name, error),
+            };
+            Failure::new(error.code(), format!("{name}: {text}"))
         }
-        _ => ("a ring", "`annulus send` and `annulus recv`"),
-    };
-    Failure::new(Code::Corrupt, format!("{name}: this is {what}, not {expected}; use {verbs}"))
+        SetupError::Kind { expected, .. } => {
+            let Some(seen) = seen() else { return Failure::setup(name, error) };
+            let (what, verbs) = match seen.kind {
+                RingKind::Semaphore => ("a semaphore", "`annulus acquire`"),
+                RingKind::Event => ("an event", "`annulus raise` and `annulus wait`"),
+                RingKind::Latest => ("a variable", "`annulus get` and `annulus set`"),
+                RingKind::Mailbox => ("a mailbox", "`annulus send` and `annulus recv`"),
+                RingKind::Broadcast | RingKind::ByteBroadcast => {
+                    ("a broadcast", "`annulus send` and `annulus recv`")
+                }
+                _ => ("a ring", "`annulus send` and `annulus recv`"),
+            };
+            let text = format!("{name}: this is {what}, not {expected}; use {verbs}");
+            Failure::new(error.code(), text)
+        }
+        _ => Failure::setup(name, error),
+    }
 }
 
 /// Who has a role, or had it last.

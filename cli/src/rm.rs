@@ -63,7 +63,7 @@ fn is_overtaken(failure: &Failure) -> bool {
 
 /// Rings that nobody has open and nobody wanted to keep.
 fn stale() -> Outcome<Vec<String>> {
-    let names = inspect::list().map_err(|error| Failure::setup("/dev/shm", &error))?;
+    let names = inspect::list().map_err(|error| Failure::listing(&error))?;
     let is_stale = |name: &String| {
         let ring = place(name).ok().and_then(|place| Snapshot::open(&place).ok());
         ring.is_some_and(|ring| ring.state == State::Stale && !ring.persistent)

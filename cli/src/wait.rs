@@ -1,10 +1,9 @@
 //! `annulus wait`: until flags of an event are raised.
 
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Failure, Outcome};
 use crate::output::print;
 use crate::raise::{mask, open};
 use crate::units;
-use annulus::EventTimeoutError;
 use clap::Args;
 use std::time::{Duration, Instant};
 
@@ -57,14 +56,7 @@ pub fn run(args: &WaitArgs) -> Outcome {
         (_, true) => handle.take_deadline(mask, deadline),
         _ => handle.wait_any_deadline(mask, deadline),
     };
-    let found = found.map_err(|error| {
-        let code = match error {
-            EventTimeoutError::Timeout => Code::TimedOut,
-            EventTimeoutError::Corrupt => Code::Corrupt,
-            _ => Code::Failure,
-        };
-        Failure::new(code, format!("{}: {error}", args.name))
-    })?;
+    let found = found.map_err(|error| Failure::of(&args.name, &error))?;
     let raised = (0..64).filter(|flag| found >> flag & 1 == 1);
     print(&raised.map(|flag| format!("{flag}\n")).collect::<String>())
 }

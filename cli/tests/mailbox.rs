@@ -116,7 +116,7 @@ fn removal_ends_every_wait() {
         assert_eq!(done.code, 7, "{done:?}");
         assert!(done.stderr.contains("the mailbox was removed"), "{done:?}");
     }
-    run(&["recv", &name]).assert_fails(3, "no such ring");
+    run(&["recv", &name]).assert_fails(3, "nothing of that name");
 }
 
 #[test]

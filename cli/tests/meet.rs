@@ -73,6 +73,18 @@ fn who_is_not_there_is_said() {
 }
 
 #[test]
+fn who_wants_something_else_is_refused_and_another_one_comes() {
+    let name = name();
+    let listener = start(annulus(&["listen", &name, "--label", "apples"]));
+    let other = ["connect", &name, "--timeout", "60s", "--label", "pears"];
+    run(&other).assert_fails(8, "the label is another one");
+    run(&["connect", &name, "--label", "apples"]).assert_done();
+    let done = listener.wait();
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("a client was refused: the label is another one"), "{done:?}");
+}
+
+#[test]
 fn a_dead_peer_is_told_from_one_that_has_closed() {
     let name = name();
     let (listener, _open) = Running::with_stdin(&["listen", &name]);

@@ -82,6 +82,19 @@ fn who_waits_or_acquires_leaves_what_it_used() {
 }
 
 #[test]
+fn what_is_not_there_is_called_what_it_would_be() {
+    let absent = Name::new();
+    let cases: [(&[&str], &str); 3] = [
+        (&["acquire", &absent, "--", "true"], "no such semaphore; make it"),
+        (&["raise", &absent, "3"], "no such event; make it"),
+        (&["wait", &absent, "3"], "no such event; make it"),
+    ];
+    for (verb, why) in cases {
+        run(verb).assert_fails(3, why);
+    }
+}
+
+#[test]
 fn a_foreigners_is_taken_if_its_owner_is_named() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: giving a file away takes root");

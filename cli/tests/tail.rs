@@ -77,7 +77,7 @@ fn where_it_cannot_look_it_says_why() {
     assert_eq!(run(&["recv", &lanes, "--no-wait"]).text(), "one\n");
     let lock = Name::created(&["--kind", "semaphore"]);
     run(&["tail", &lock]).assert_fails(8, "this is a semaphore");
-    run(&["tail", &Name::new()]).assert_fails(3, "no such ring");
+    run(&["tail", &Name::new()]).assert_fails(3, "nothing of that name");
     // Nobody has it open but the one who looks, and it stays.
     let name = Name::created(&[]);
     assert_eq!(run(&["tail", &name]).code, 0);

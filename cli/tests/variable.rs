@@ -69,8 +69,8 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     run(&["tail", &event]).assert_fails(8, "this is an event");
     run(&["send", &event]).assert_fails(8, "`annulus raise`");
     let absent = Name::new();
-    run(&["get", &absent]).assert_fails(3, "no such ring");
-    run(&["set", &absent, "x"]).assert_fails(3, "no such ring");
+    run(&["get", &absent]).assert_fails(3, "no such variable");
+    run(&["set", &absent, "x"]).assert_fails(3, "no such variable");
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn create_refuses_what_cannot_be() {
 fn what_is_not_there_is_not_found() {
     let name = Name::new();
     for verb in ["inspect", "rm", "send", "recv"] {
-        run(&[verb, &name]).assert_fails(3, "no such ring");
+        run(&[verb, &name]).assert_fails(3, "nothing of that name");
     }
 }
 
@@ -246,7 +246,10 @@ fn rm_removes_what_it_can_and_gives_the_worst_code() {
     assert_eq!(inspect(&live)["state"], "live");
     let done = run(&["rm", "-v", &one, &absent, &live, &two]);
     assert_eq!(done.code, 6, "{done:?}");
-    assert!(done.stderr.contains("no such ring") && done.stderr.contains("in use"), "{done:?}");
+    assert!(
+        done.stderr.contains("nothing of that name") && done.stderr.contains("in use"),
+        "{done:?}"
+    );
     assert!(done.stderr.contains(&format!("removed {}", &*two)), "{done:?}");
     assert!(!one.exists() && !two.exists() && live.exists());
     run(&["rm", "--force", &live]).assert_done();

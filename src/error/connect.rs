@@ -124,7 +124,9 @@ impl fmt::Display for Refusal {
             Self::TooLarge => "the rings are too large; ask for less, or raise the limit",
             Self::NoRoom => "there was no room for the rings; ask for less, or make room",
             Self::Crowded => "there are as many clients as are taken; connect again later",
-            Self::Malformed => "the handshake is damaged; connect to an annulus listener",
+            Self::Malformed => {
+                "the handshake is damaged, or took too long; connect to an annulus listener, or ask for less"
+            }
         })
     }
 }

@@ -6,7 +6,11 @@ use std::fmt;
 const CLOSED: &str = "the semaphore is closed: nobody gets a permit any more";
 
 fn too_many(f: &mut fmt::Formatter<'_>, most: u32) -> fmt::Result {
-    write!(f, "so many permits can never be had; ask for 1 to {most}")
+    match most {
+        0 => f.write_str("no more permits can be had; release some first"),
+        1 => f.write_str("so many permits can never be had; ask for 1"),
+        most => write!(f, "so many permits can never be had; ask for 1 to {most}"),
+    }
 }
 
 /// Why [`Holder::try_acquire`](crate::Holder::try_acquire) gave no permit.

@@ -162,12 +162,12 @@ impl fmt::Display for SetupError {
                 f,
                 "mode {mode:04o} cannot be used; give permission bits that let the owner read and write, such as 0600"
             ),
-            Self::NotFound => f.write_str("no such ring; create it first"),
+            Self::NotFound => f.write_str("there is nothing of that name; create it first"),
             Self::AlreadyExists => {
-                f.write_str("a ring of that name exists already; open it, or remove it first")
+                f.write_str("something of that name exists already; open it, or remove it first")
             }
             Self::PermissionDenied => {
-                f.write_str("permission denied; check the owner and the mode of the ring")
+                f.write_str("permission denied; check the owner and the mode of the file")
             }
             Self::NoSpace { needed } => write!(
                 f,
@@ -236,7 +236,7 @@ impl fmt::Display for SetupError {
                 f,
                 "the ring has its {participants} participants; create it with a larger table (`participants`)"
             ),
-            Self::InUse => f.write_str("the ring is in use; stop its users first, or force it"),
+            Self::InUse => f.write_str("somebody has it in use; stop its users first, or force it"),
             Self::HugePages { reason } => write!(f, "no huge pages: {reason}"),
             Self::NoProc => {
                 f.write_str("/proc is not mounted and is needed to open descriptors anew; mount it")

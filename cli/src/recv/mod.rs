@@ -154,7 +154,7 @@ impl Receiving<'_> {
                 }
                 Err(Dry::Empty) if self.args.no_wait && any => break,
                 Err(Dry::Empty) if self.args.no_wait => {
-                    return Err(Failure::receive(self.name, TryRecvError::Empty));
+                    return Err(Failure::of(self.name, &TryRecvError::Empty));
                 }
                 Err(Dry::Empty) => match self.await_message() {
                     Ok(()) => {}
@@ -225,7 +225,7 @@ impl Receiving<'_> {
             return Err(Failure::unread());
         }
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(Failure::wait(self.name, RecvTimeoutError::Timeout));
+            return Err(Failure::of(self.name, &RecvTimeoutError::Timeout));
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use crate::output::complain;
 use crate::ring::{AnyRing, Waiting};
 use crate::units;
 use annulus::{
-    BroadcastRecvError, ByteBroadcastReceiver, ByteReceiver, Letter, MailReceiver, MailRecvError,
-    RecvTimeoutError, Select, Start, TryRecvError, UntypedReceiver,
+    BroadcastRecvError, ByteBroadcastReceiver, ByteReceiver, Letter, MailReceiver,
+    MailRecvError, RecvTimeoutError, Select, Start, TryRecvError, UntypedReceiver,
 };
 use std::time::Duration;
 
@@ -155,7 +155,7 @@ impl<'a> Source<'a> {
         filled.map_err(|error| match error {
             TryRecvError::Empty => Dry::Empty,
             TryRecvError::Disconnected => Dry::Over,
-            error => Failure::receive(self.name, error).into(),
+            error => Failure::of(self.name, &error).into(),
         })
     }
 
@@ -188,7 +188,7 @@ impl<'a> Source<'a> {
         waited.map_err(|error| match error {
             RecvTimeoutError::Timeout => Dry::Empty,
             RecvTimeoutError::Disconnected => Dry::Over,
-            error => Failure::wait(self.name, error).into(),
+            error => Failure::of(self.name, &error).into(),
         })
     }
 
@@ -245,23 +245,17 @@ fn missed_count(missed: u64) -> String {
 
 /// Why a broadcast gave no message.
 pub fn no_message(name: &str, error: BroadcastRecvError) -> Dry {
-    let code = match error {
-        BroadcastRecvError::Empty | BroadcastRecvError::Timeout => return Dry::Empty,
-        BroadcastRecvError::Disconnected => return Dry::Over,
-        BroadcastRecvError::Corrupt => Code::Corrupt,
-        _ => Code::Failure,
-    };
-    Failure::new(code, format!("{name}: {error}")).into()
+    match error {
+        BroadcastRecvError::Empty | BroadcastRecvError::Timeout => Dry::Empty,
+        BroadcastRecvError::Disconnected => Dry::Over,
+        error => Failure::of(name, &error).into(),
+    }
 }
 
 /// Why a mailbox gave no message.
 pub fn no_letter(name: &str, error: MailRecvError) -> Dry {
-    let code = match error {
-        MailRecvError::Empty | MailRecvError::Timeout => return Dry::Empty,
-        MailRecvError::NeverMatches { .. } => Code::Usage,
-        MailRecvError::Removed => Code::PeerGone,
-        MailRecvError::Corrupt => Code::Corrupt,
-        _ => Code::Failure,
-    };
-    Failure::new(code, format!("{name}: {error}")).into()
+    match error {
+        MailRecvError::Empty | MailRecvError::Timeout => Dry::Empty,
+        error => Failure::of(name, &error).into(),
+    }
 }

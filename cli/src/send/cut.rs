@@ -155,7 +155,10 @@ fn send_len32(
                 Some(size) => format!("and the ring's messages have exactly {size}"),
                 None => format!("and the ring's longest has {longest}"),
             };
-            let text = format!("message {} has {len} bytes by its length, {text}", number(sink));
+            let text = format!(
+                "message {} has {len} bytes by its length, {text}; see that the input has four bytes of length before each message",
+                number(sink)
+            );
             return Err(Failure::new(Code::Failure, text));
         }
         let Some(message) = rest.get(..len) else {

@@ -63,20 +63,16 @@ impl Refused {
         match error {
             ByteSendError::Full => Self::Full,
             ByteSendError::Timeout => Self::Timeout,
-            error => Self::Failed(Failure::send(name, error)),
+            error => Self::Failed(Failure::of(name, &error)),
         }
     }
 
     fn by_mailbox(name: &str, error: MailSendError) -> Self {
-        let code = match error {
-            MailSendError::Full => return Self::Full,
-            MailSendError::Timeout => return Self::Timeout,
-            MailSendError::Removed => Code::PeerGone,
-            MailSendError::NoSuchType { .. } => Code::Usage,
-            MailSendError::Corrupt => Code::Corrupt,
-            _ => Code::Failure,
-        };
-        Self::Failed(Failure::new(code, format!("{name}: {error}")))
+        match error {
+            MailSendError::Full => Self::Full,
+            MailSendError::Timeout => Self::Timeout,
+            error => Self::Failed(Failure::of(name, &error)),
+        }
     }
 }
 
@@ -184,7 +180,7 @@ impl<'a> Sink<'a> {
         match sent {
             Ok(()) => {}
             Err(ByteSendError::Full) => self.send_slowly(message)?,
-            Err(error) => return Err(Failure::send(self.name, error)),
+            Err(error) => return Err(Failure::of(self.name, &error)),
         }
         self.count(1, message.len());
         Ok(())
@@ -252,7 +248,7 @@ impl<'a> Sink<'a> {
                 Err(Refused::Full | Refused::Timeout) => {}
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return Err(Failure::send(self.name, ByteSendError::Timeout));
+                return Err(Failure::of(self.name, &ByteSendError::Timeout));
             }
         }
     }

@@ -274,7 +274,7 @@ fn peeked(name: &str, looked: Result<usize, TryRecvError>) -> Result<(), Dry> {
     match looked {
         Ok(_) | Err(TryRecvError::Empty) => Ok(()),
         Err(TryRecvError::Disconnected) => Err(Dry::Over),
-        Err(error) => Err(Failure::receive(name, error).into()),
+        Err(error) => Err(Failure::of(name, &error).into()),
     }
 }
 
