@@ -6,6 +6,7 @@ use crate::report::Report;
 use crate::ring::place;
 use crate::table::{self, Cell};
 use crate::{calendar, units};
+use annulus::SetupError;
 use annulus::inspect::{self, Snapshot};
 use anstyle::{AnsiColor, Style};
 use clap::Args;
@@ -15,7 +16,7 @@ use serde::Serialize;
 ///
 /// A ring is live if somebody sends or receives, idle if somebody has it open, and stale if nobody has:
 /// its users were killed, or it waits for its first ones, or it is persistent. What looks like a ring and
-/// is none is listed as broken, with the reason.
+/// is none is listed as broken, and what we may not read as unreadable, with the reason.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct LsArgs {
@@ -38,11 +39,16 @@ Examples:
 #[serde(untagged)]
 pub enum Found {
     Ring(Box<Report>),
-    Broken { name: String, state: &'static str, error: String },
+    /// What cannot be looked at: it is `broken`, or `unreadable` for us.
+    Closed {
+        name: String,
+        state: &'static str,
+        error: String,
+    },
 }
 
 pub fn run(args: &LsArgs) -> Outcome {
-    let names = inspect::list().map_err(|error| Failure::setup("/dev/shm", &error))?;
+    let names = inspect::list().map_err(|error| Failure::listing(&error))?;
     let all: Vec<Found> = names.iter().filter_map(|name| look(name)).collect();
     if args.json {
         return print_json(&all);
@@ -65,24 +71,25 @@ pub fn run(args: &LsArgs) -> Outcome {
 
 /// What this name is, unless it has gone.
 pub fn look(name: &str) -> Option<Found> {
-    let broken = |error: String| Found::Broken { name: name.to_owned(), state: "broken", error };
+    let closed = |state, error| Found::Closed { name: name.to_owned(), state, error };
     let Ok(place) = place(name) else {
-        return Some(broken("the name cannot be a ring's".to_owned()));
+        return Some(closed("broken", "the name cannot be a ring's".to_owned()));
     };
     match Snapshot::open(&place) {
         Ok(snapshot) => Some(Found::Ring(Box::new(Report::new(name, snapshot)))),
         // It went while we looked.
-        Err(annulus::SetupError::NotFound) => None,
-        Err(error) => Some(broken(error.to_string())),
+        Err(SetupError::NotFound) => None,
+        Err(error @ SetupError::PermissionDenied) => Some(closed("unreadable", error.to_string())),
+        Err(error) => Some(closed("broken", error.to_string())),
     }
 }
 
 fn row(found: &Found, long: bool) -> Vec<Cell> {
     let ring = match found {
         Found::Ring(ring) => ring,
-        Found::Broken { name, error, .. } => {
-            let style = AnsiColor::Red.on_default();
-            return vec![printable(name).into(), Cell { text: format!("broken: {error}"), style }];
+        Found::Closed { name, state, error } => {
+            let text = format!("{state}: {error}");
+            return vec![printable(name).into(), Cell { text, style: colour(state) }];
         }
     };
     let mut row: Vec<Cell> = vec![
@@ -121,6 +128,7 @@ pub fn colour(state: &str) -> Style {
     match state {
         "live" | "alive" => AnsiColor::Green.on_default(),
         "stale" | "died" => AnsiColor::Yellow.on_default(),
+        "broken" => AnsiColor::Red.on_default(),
         _ => Style::new(),
     }
 }

@@ -13,6 +13,8 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
+/// The shortest interval: more often nobody reads.
+const SHORTEST: Duration = Duration::from_millis(10);
 /// Where the cursor starts, and what was there goes.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
@@ -23,7 +25,7 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 #[command(after_help = AFTER_HELP)]
 pub struct TopArgs {
     /// How long from one look to the next
-    #[arg(short = 'd', long, value_name = "D", value_parser = units::parse_duration, default_value = "1s")]
+    #[arg(short = 'd', long, value_name = "D", value_parser = interval, default_value = "1s")]
     interval: Duration,
 
     /// Look twice, print once
@@ -79,13 +81,21 @@ pub fn run(args: &TopArgs) -> Outcome {
     }
 }
 
+/// An interval, in which something else can be done, too.
+fn interval(text: &str) -> Result<Duration, String> {
+    match units::parse_duration(text)? {
+        interval if interval < SHORTEST => Err("too short; give at least 10ms".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
 fn look() -> Outcome<Vec<Report>> {
-    let names = inspect::list().map_err(|error| Failure::setup("/dev/shm", &error))?;
+    let names = inspect::list().map_err(|error| Failure::listing(&error))?;
     let found = names.iter().filter_map(|name| ls::look(name));
     Ok(found
         .filter_map(|found| match found {
             Found::Ring(ring) => Some(*ring),
-            Found::Broken { .. } => None,
+            Found::Closed { .. } => None,
         })
         .collect())
 }

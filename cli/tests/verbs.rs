@@ -221,6 +221,38 @@ fn broken_files_are_listed_and_refused_with_their_reason() {
     run(&["rm", &cut, &other, &garbage]).assert_done();
 }
 
+/// Somebody else's ring is no broken one.
+#[test]
+fn what_may_not_be_read_is_said_to_be_unreadable() {
+    use std::os::unix::process::CommandExt;
+    let name = Name::created(&[]);
+    let broken = Name::new();
+    fs::write(broken.file(), b"annulus").unwrap();
+    fs::set_permissions(broken.file(), fs::Permissions::from_mode(0o644)).unwrap();
+    let as_nobody = |args: &[&str]| {
+        let mut command = annulus(args);
+        command.uid(65534);
+        command
+    };
+    let can = nix::unistd::geteuid().is_root() && as_nobody(&["--version"]).output().is_ok();
+    if !can {
+        eprintln!("skipped: to be somebody else takes root, and a command that others may run");
+        return;
+    }
+    let all = start(as_nobody(&["ls", "--json"])).wait().json();
+    for (name, state, why) in
+        [(&name, "unreadable", "permission denied"), (&broken, "broken", "not an annulus ring")]
+    {
+        let listed = all.as_array().unwrap().iter().find(|ring| ring["name"] == **name).unwrap();
+        assert_eq!(listed["state"], state);
+        assert!(listed["error"].as_str().unwrap().contains(why), "{listed}");
+    }
+    let table = start(as_nobody(&["ls"])).wait();
+    let line = table.text().lines().find(|line| line.starts_with(&format!("{} ", &*name))).unwrap();
+    assert!(line.contains("unreadable: permission denied"), "{line}");
+    start(as_nobody(&["inspect", &name])).wait().assert_fails(5, "permission denied");
+}
+
 /// Overwrites bytes of a ring's file.
 fn patch(name: &Name, offset: u64, bytes: &[u8]) {
     use std::os::unix::fs::FileExt;
