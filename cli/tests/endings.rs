@@ -132,6 +132,7 @@ fn a_killed_sender_ends_the_conversation() {
     sender.wait();
     let done = receiver.wait();
     assert_eq!((done.code, done.text()), (0, "all\nof it\n"));
+    assert!(done.stderr.contains("the sender died"), "{done:?}");
     assert!(!name.exists());
 }
 

@@ -41,8 +41,8 @@ fn messages_are_chosen_by_the_rules_of_msgrcv() {
     assert_eq!(take(&name, &["--except", "1"]), "c2\n");
     assert_eq!(take(&name, &["--highest"]), "e2\n");
     assert_eq!(take(&name, &["--except", "1"]), "");
-    run(&["recv", &name, "--except", "1", "--no-wait"]).assert_fails(6, "empty");
-    run(&["recv", &name, "--type", "2", "--timeout", "30ms"]).assert_fails(124, "deadline");
+    run(&["recv", &name, "--except", "1", "--no-wait"]).assert_fails(6, "no such message");
+    run(&["recv", &name, "--type", "2", "--timeout", "30ms"]).assert_fails(124, "no such message");
     assert_eq!(run(&["recv", &name, "--no-wait"]).text(), "a2\n");
     assert!(name.exists(), "a mailbox lasts until it is removed");
 }

@@ -16,10 +16,10 @@ pub mod source;
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::framing::{Framing, FramingArgs};
-use crate::output;
+use crate::output::{self, complain};
 use crate::ring::{AnyRing, Arrival, RingArgs};
 use crate::{signals, units};
-use annulus::{RecvTimeoutError, Role, TryRecvError};
+use annulus::{Ending, Role};
 use choice::{Choice, DeliveryArgs, SelectArgs};
 use clap::Args;
 use join::Joiner;
@@ -154,7 +154,7 @@ impl Receiving<'_> {
                 }
                 Err(Dry::Empty) if self.args.no_wait && any => break,
                 Err(Dry::Empty) if self.args.no_wait => {
-                    return Err(Failure::of(self.name, &TryRecvError::Empty));
+                    return Err(self.source.nothing(false));
                 }
                 Err(Dry::Empty) => match self.await_message() {
                     Ok(()) => {}
@@ -163,13 +163,23 @@ impl Receiving<'_> {
                         return Err(failure);
                     }
                     Err(Dry::Failed(failure)) => return Err(failure),
-                    Err(Dry::Empty | Dry::Over) => return Ok(()),
+                    Err(Dry::Empty | Dry::Over) => return self.end(),
                 },
-                Err(Dry::Over) => return Ok(()),
+                Err(Dry::Over) => return self.end(),
                 Err(Dry::Failed(failure)) => return Err(failure),
             }
         }
         self.settle()
+    }
+
+    /// All is printed that was sent. That is the end also if the sender was killed, as with a pipe; but then it may not have
+    /// been all that there was to be.
+    fn end(&self) -> Outcome {
+        if self.source.ending() == Some(Ending::Died) {
+            let name = self.name;
+            complain(&format!("{name}: the sender died; what it had not sent by then is missing"));
+        }
+        Ok(())
     }
 
     /// Writes what was looked at, and takes it.
@@ -225,7 +235,7 @@ impl Receiving<'_> {
             return Err(Failure::unread());
         }
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(Failure::of(self.name, &RecvTimeoutError::Timeout));
+            return Err(self.source.nothing(true));
         }
         Ok(())
     }

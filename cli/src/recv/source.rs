@@ -7,7 +7,7 @@ use crate::output::complain;
 use crate::ring::{AnyRing, Waiting};
 use crate::units;
 use annulus::{
-    BroadcastRecvError, ByteBroadcastReceiver, ByteReceiver, Letter, MailReceiver,
+    BroadcastRecvError, ByteBroadcastReceiver, ByteReceiver, Ending, Letter, MailReceiver,
     MailRecvError, RecvTimeoutError, Select, Start, TryRecvError, UntypedReceiver,
 };
 use std::time::Duration;
@@ -157,6 +157,33 @@ impl<'a> Source<'a> {
             TryRecvError::Disconnected => Dry::Over,
             error => Failure::of(self.name, &error).into(),
         })
+    }
+
+    /// Whether there is no sender any more, and how it ended.
+    pub fn ending(&self) -> Option<Ending> {
+        match &self.side {
+            Side::Bytes { side, .. } => side.ending(),
+            Side::Slots { side, .. } => side.ending(),
+            Side::Broadcast(side) => side.ending(),
+            Side::Mailbox { .. } => None,
+        }
+    }
+
+    /// That nothing is there, or nothing came in time: in the words of what was asked.
+    pub fn nothing(&self, in_time: bool) -> Failure {
+        let name = self.name;
+        match (&self.side, in_time) {
+            (Side::Bytes { .. } | Side::Slots { .. }, false) => {
+                Failure::of(name, &TryRecvError::Empty)
+            }
+            (Side::Bytes { .. } | Side::Slots { .. }, true) => {
+                Failure::of(name, &RecvTimeoutError::Timeout)
+            }
+            (Side::Mailbox { .. }, false) => Failure::of(name, &MailRecvError::Empty),
+            (Side::Mailbox { .. }, true) => Failure::of(name, &MailRecvError::Timeout),
+            (Side::Broadcast(_), false) => Failure::of(name, &BroadcastRecvError::Empty),
+            (Side::Broadcast(_), true) => Failure::of(name, &BroadcastRecvError::Timeout),
+        }
     }
 
     /// Takes messages that were added.
