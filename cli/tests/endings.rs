@@ -3,7 +3,7 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::{Name, Running, annulus, eventually, inspect, run, run_with_input, start};
@@ -298,6 +298,40 @@ fn head_ends_recv_quietly_and_loses_nothing_that_was_not_printed() {
     drop(reader);
     receiver.wait().assert_done();
     run(&["rm", &name]).assert_done();
+}
+
+/// What is written is taken soon, so that a killed receiver leaves little to be printed twice.
+#[test]
+fn a_killed_receiver_has_printed_little_that_it_had_not_taken() {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let name = Name::created(&["--persistent", "--capacity", "4M"]);
+    let all = numbers(100_000);
+    run_with_input(&["send", &name], &all).assert_done();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let room = fcntl(&reader, FcntlArg::F_GETPIPE_SZ).unwrap();
+    let mut command = annulus(&["recv", &name]);
+    command.stdout(writer);
+    let receiver = start(command);
+    eventually("much of it is in the pipe", || waiting(&reader) > room / 2);
+    receiver.signal(Signal::SIGKILL);
+    receiver.wait();
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed).unwrap();
+    let rest = run(&["recv", &name, "--no-wait"]).stdout;
+    let twice = (printed.len() + rest.len()).checked_sub(all.len()).unwrap();
+    assert!(twice <= 32 * 1024 + 8, "{twice} bytes");
+    printed.truncate(printed.len() - twice);
+    assert!([printed, rest].concat() == all);
+}
+
+/// Bytes that can be read from a pipe.
+fn waiting(pipe: &std::io::PipeReader) -> i32 {
+    use std::os::fd::AsRawFd;
+    let mut count = 0;
+    // SAFETY: the descriptor is open, and there is room for the answer.
+    let done = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    assert_eq!(done, 0);
+    count
 }
 
 #[test]

@@ -8,8 +8,9 @@
 
 use crate::framing::Framing;
 
-/// Bytes to write at a time, unless a message is longer.
-const FULL: usize = 128 * 1024;
+/// Bytes to write at a time, unless a message is longer: so many are written twice at most if the process is killed, and more
+/// at a time would be no faster.
+pub const FULL: usize = 32 * 1024;
 
 /// What is to be written next.
 #[derive(Debug)]

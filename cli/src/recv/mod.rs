@@ -65,7 +65,7 @@ pub struct RecvArgs {
 const AFTER_HELP: &str = "\
 Waits until there is a sender, as opening a FIFO does. A message is taken from the ring after it was written: with \
 `annulus recv q | head` the rest stays there, and if this process is killed, the next one prints once more what it \
-had written and not taken yet. A persistent ring never says that its sender has left, and a mailbox neither; there \
+had written and not taken yet: 32 KiB at most, or a message that is longer. A persistent ring never says that its sender has left, and a mailbox neither; there \
 give -n, --timeout or --no-wait. Of a mailbox one message at a time is taken and written. If it is removed while we \
 wait, that is exit code 7.
 

@@ -1,7 +1,7 @@
 //! What gives messages: a ring of any kind.
 
 use super::choice::Choice;
-use super::join::Joiner;
+use super::join::{FULL, Joiner};
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::complain;
 use crate::ring::{AnyRing, Waiting};
@@ -11,9 +11,6 @@ use annulus::{
     MailRecvError, RecvTimeoutError, Select, Start, TryRecvError, UntypedReceiver,
 };
 use std::time::Duration;
-
-/// Bytes of messages of one size to look at together.
-const BATCH: usize = 64 * 1024;
 
 /// The receiving side of a ring.
 #[derive(Debug)]
@@ -72,7 +69,7 @@ impl<'a> Source<'a> {
             AnyRing::Slots(ring) => ring.receiver().map(|mut side| {
                 side.set_wait(wait.into());
                 let size = ring.message_size();
-                let messages = (BATCH / size).min(ring.capacity() / 4).max(1);
+                let messages = (FULL / size).min(ring.capacity() / 4).max(1);
                 Side::Slots { side: Box::new(side), size, buffer: vec![0; messages * size] }
             }),
             AnyRing::Mailbox(mailbox) => mailbox.receiver().map(|side| Side::Mailbox {
