@@ -32,6 +32,7 @@ fn one_look_says_what_went_through() {
         assert_eq!((idle["sent_per_s"].as_f64(), &idle["sent"]), (Some(0.0), &2.into()));
         busy["sent_per_s"].as_f64().unwrap() > 0.0
     });
+    assert_eq!(run(&["top", "--once", "-d", "0"]).code, 2);
     let text = run(&["top", "--once", "--interval", "10ms"]);
     text.assert_done();
     assert!(text.text().starts_with("NAME") && !text.text().contains('\u{1b}'), "{text:?}");

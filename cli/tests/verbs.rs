@@ -221,6 +221,22 @@ fn broken_files_are_listed_and_refused_with_their_reason() {
     run(&["rm", &cut, &other, &garbage]).assert_done();
 }
 
+/// With a file-system of its own: nobody else's is changed.
+#[test]
+fn where_nothing_can_be_written_that_is_said() {
+    let test = r#"
+        mount -t tmpfs -o ro tmpfs /dev/shm || exit 1
+        "$0" create ring
+        test $? = 5 || exit 2
+        "$0" ls || exit 3
+        "$0" doctor
+        test $? = 1 || exit 4"#;
+    let Some(done) = in_own_mounts(test) else { return };
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.text().contains("a tmpfs that is mounted read-only"), "{done:?}");
+    assert!(done.stderr.contains("see what `annulus doctor` says"), "{done:?}");
+}
+
 /// Somebody else's ring is no broken one.
 #[test]
 fn what_may_not_be_read_is_said_to_be_unreadable() {

@@ -50,11 +50,17 @@ fn mount() -> Check {
             Check::new("/dev/shm", Status::Warning, "it is no tmpfs")
                 .advise("the kernel writes rings to disk now and then; mount a tmpfs there")
         }
-        Ok(_) if access(DIRECTORY, AccessFlags::W_OK | AccessFlags::X_OK).is_err() => {
-            Check::new("/dev/shm", Status::Missing, "a tmpfs that this user cannot write to")
-                .advise("give rings as paths elsewhere, or fix its mode")
-        }
-        Ok(_) => Check::new("/dev/shm", Status::Ok, "a tmpfs, writable"),
+        Ok(_) => match access(DIRECTORY, AccessFlags::W_OK | AccessFlags::X_OK) {
+            Ok(()) => Check::new("/dev/shm", Status::Ok, "a tmpfs, writable"),
+            Err(Errno::EROFS) => {
+                Check::new("/dev/shm", Status::Missing, "a tmpfs that is mounted read-only")
+                    .advise("mount it writable, or give rings as paths elsewhere")
+            }
+            Err(_) => {
+                Check::new("/dev/shm", Status::Missing, "a tmpfs that this user cannot write to")
+                    .advise("give rings as paths elsewhere, or fix its mode")
+            }
+        },
         Err(found) => Check::new("/dev/shm", Status::Missing, found)
             .advise("mount a tmpfs there, or give rings as paths"),
     }
