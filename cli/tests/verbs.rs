@@ -418,6 +418,10 @@ fn completions_and_pages_are_printed_or_written() {
     for file in ["annulus.1", "annulus-recv.1", "annulus.bash"] {
         assert!(dir.path().join(file).exists(), "{file}");
     }
+    assert!(!dir.path().join("annulus-help.1").exists());
+    let version = concat!("annulus ", env!("CARGO_PKG_VERSION"));
+    assert!(page.text().contains(version), "{page:?}");
+    assert!(fs::read_to_string(dir.path().join("annulus-recv.1")).unwrap().contains(version));
     run(&["man", "--dir", "/no/such/directory"]).assert_fails(3, "/no/such/directory");
 }
 
