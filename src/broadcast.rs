@@ -524,8 +524,8 @@ impl From<Stop> for BroadcastRecvError {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct BroadcastReceiver<T> {
-    side: Participant,
-    cursor: broadcast::Receiver,
+    pub(crate) side: Participant,
+    pub(crate) cursor: broadcast::Receiver,
     /// The memory, at hand for each message.
     mem: Heard<'static>,
     broadcast: Broadcast<T>,
@@ -598,6 +598,19 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
                     Ok(()) | Err(Blocked::Corrupt) => Failure::NotReady,
                 })
             }
+        }
+    }
+
+    /// Whether there is a message now, or something else to be told.
+    pub(crate) fn poll(&mut self) -> Result<(), Failure> {
+        self.side.admit()?;
+        if self.cursor.knows_more() {
+            return Ok(());
+        }
+        let Err(blocked) = self.cursor.look(&self.mem, Typed::<T>::new()) else { return Ok(()) };
+        match self.stopped(Err(blocked)) {
+            Stop::Failure(failure) => Err(failure),
+            Stop::Lagged(_) | Stop::Evicted => Ok(()),
         }
     }
 

@@ -414,8 +414,8 @@ impl ByteBroadcastSender {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct ByteBroadcastReceiver {
-    side: Participant,
-    cursor: broadcast::Receiver,
+    pub(crate) side: Participant,
+    pub(crate) cursor: broadcast::Receiver,
     /// The memory, at hand for each message.
     mem: Heard<'static>,
     /// The message that was received last.
@@ -494,6 +494,20 @@ impl ByteBroadcastReceiver {
                     Ok(()) | Err(Blocked::Corrupt) => BroadcastRecvError::Empty,
                 }
             }
+        }
+    }
+
+    /// Whether there is a message now, or something else to be told.
+    pub(crate) fn poll(&mut self) -> Result<(), Failure> {
+        self.side.admit()?;
+        if self.cursor.knows_more() {
+            return Ok(());
+        }
+        let looked = self.cursor.look(&self.mem, self.broadcast.shape());
+        match looked.map_err(|blocked| self.stopped(Err(blocked))) {
+            Err(BroadcastRecvError::Empty) => Err(Failure::NotReady),
+            // What it is the call says.
+            _ => Ok(()),
         }
     }
 

@@ -648,6 +648,14 @@ impl ByteReceiver {
         self.try_span().map(drop)
     }
 
+    /// The same for one who has announced a sleep: the lanes that are looked at are those with messages, and the others
+    /// are rung for.
+    pub(crate) fn look_exactly(&mut self) -> Result<(), Failure> {
+        self.side.admit()?;
+        let found = self.cursor.look(&self.side, Look::Exact);
+        found.map_err(|blocked| self.refused(blocked))
+    }
+
     #[inline(always)]
     fn words(&self, span: Span) -> &[Word] {
         match &self.cursor {

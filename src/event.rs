@@ -35,8 +35,8 @@ use std::time::{Duration, Instant};
 ///
 /// # In a poll loop
 ///
-/// There is no descriptor that becomes readable with a flag: raising one is a store to memory, and the kernel does not
-/// look. Where a process has a poll loop, a thread that waits and writes to an `eventfd` makes the connection.
+/// Raising a flag is a store to memory, at which the kernel does not look. A [`Pollable`](crate::Pollable) of a handle has a
+/// descriptor that becomes readable with a flag of a mask.
 #[derive(Clone, Debug)]
 pub struct Event {
     segment: Arc<Segment>,
@@ -156,7 +156,7 @@ impl Event {
 }
 
 #[inline(always)]
-fn flags(sender: &crate::protocol::layout::Half) -> Flags<'_> {
+pub(crate) fn flags(sender: &crate::protocol::layout::Half) -> Flags<'_> {
     Flags { word: &sender.cursor.position }
 }
 
@@ -166,7 +166,7 @@ fn flags(sender: &crate::protocol::layout::Half) -> Flags<'_> {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct EventHandle {
-    side: Participant,
+    pub(crate) side: Participant,
     /// Sleepers that it has answered.
     answered: Answered,
     event: Event,

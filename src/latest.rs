@@ -354,7 +354,7 @@ impl<T: NoUninit + AnyBitPattern> LatestWriter<T> {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct LatestReader<T> {
-    side: Participant,
+    pub(crate) side: Participant,
     cursor: ReadCursor<'static>,
     variable: Latest<T>,
 }
@@ -521,6 +521,13 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
         })?;
         self.choose()?;
         Ok(self.held())
+    }
+
+    /// Whether there is a value that this reader has not read.
+    pub(crate) fn poll(&mut self) -> Result<(), Failure> {
+        self.side.admit()?;
+        let is_read = memory(&self.side.attached).version() == self.cursor.version();
+        if is_read { Err(Failure::NotReady) } else { Ok(()) }
     }
 
     /// Chooses how this reader waits. Default: [`Wait::Adaptive`].

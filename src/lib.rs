@@ -17,6 +17,7 @@
 //! | [`Semaphore`] | none, but permits, which come back from the dead | System V and POSIX semaphores, robust mutexes |
 //! | [`Event`] | none, but 64 flags | `eventfd`, signals |
 //! | [`Mailbox`] | of up to 64 types or priorities, among which receivers choose | System V and POSIX message queues |
+//! | [`Pollable`] | a descriptor for any of these handles | pipes and queues in `epoll` loops |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
 //! | [`UntypedLatest`] | one value of a size that this process learns at run time | tools that look into a `Latest<T>` |
 //!
@@ -61,6 +62,7 @@
 //! | how processes meet by a socket | `handshake/` |
 //! | a connection; descriptors along with its messages | `duplex.rs`; `passing.rs` |
 //! | many connections | `hub/` |
+//! | a descriptor for poll loops | `pollable/` |
 //! | bytes without boundaries, one way and both ways | `stream/` |
 //! | a system call | `sys/` |
 //! | atomics, loom | `sync.rs` |
@@ -135,6 +137,10 @@ mod passing;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod payload;
+// Its traits are sealed: nobody else comes to see what they deal in.
+#[cfg(not(loom))]
+#[allow(private_interfaces)]
+mod pollable;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod protocol;
@@ -209,6 +215,7 @@ mod api {
         Letter, MailReceiver, MailSender, Mailbox, PeekedLetter, Subscription,
     };
     pub use crate::participants::Ending;
+    pub use crate::pollable::{Pollable, Source};
     pub use crate::protocol::broadcast::{Delivery, Gate, Start};
     pub use crate::protocol::mailbox::Select;
     pub use crate::ring::{Drain, Iter, Receiver, Ring, Sender, TryIter};

@@ -6,6 +6,7 @@
 
 use crate::budget::Budget;
 use crate::error::{Failure, Role, SetupError};
+use crate::pollable::Post;
 use crate::protocol::claims::Claims;
 use crate::protocol::lanes;
 use crate::protocol::layout::{ACTIVE, Half, Presence};
@@ -56,6 +57,35 @@ pub enum Ending {
 fn has_left(half: &Half) -> bool {
     let state = acquire(&half.presence.state);
     state != 0 && state & ACTIVE == 0
+}
+
+/// [`Participant::has_peer_left`], for whoever waits in this role.
+#[inline(always)]
+pub(crate) fn has_peer_left(attached: &Attached, role: Role) -> bool {
+    has_left(attached.half(role.peer())) || attached.segment().is_rumoured_dead()
+}
+
+/// [`Participant::is_peer_gone`], for whoever waits in this role.
+pub(crate) fn is_peer_gone(attached: &Attached, role: Role) -> bool {
+    let (segment, peer) = (attached.segment(), role.peer());
+    if segment.own_role().is_some() {
+        // Forgotten before the question, so that what is said meanwhile is heard; said again if it is true.
+        let was_rumoured = segment.forget_rumour();
+        // Who has the half may say that it has left the role; and when it is gone, nobody follows.
+        let gone = has_left(attached.half(peer)) || !segment.is_held(peer);
+        if gone && was_rumoured {
+            segment.hear_of_death();
+        }
+        return gone;
+    }
+    if role == Role::Sender && segment.spec.kind.is_one_to_all() {
+        // It goes on whether anybody listens or not.
+        return false;
+    }
+    let was_there = acquire(&attached.half(peer).presence.state) != 0;
+    // A mailbox is there for those who come later, as long as it is there at all.
+    let ends = !segment.spec.persistent && !segment.spec.is_mailbox();
+    was_there && ends && !segment.is_held(peer)
 }
 
 /// Whether the peer of a split ring has ended, and how, as it says and the kernel knows.
@@ -721,30 +751,35 @@ impl Participant {
     /// nothing itself.
     #[inline(always)]
     pub(crate) fn has_peer_left(&self) -> bool {
-        has_left(self.peer()) || self.attached.segment().is_rumoured_dead()
+        has_peer_left(&self.attached, self.role)
     }
 
     /// The truth: whether there was a peer, there is none now, and that ends the conversation.
     pub(crate) fn is_peer_gone(&self) -> bool {
-        let (segment, peer) = (self.attached.segment(), self.role.peer());
-        if segment.own_role().is_some() {
-            // Forgotten before the question, so that what is said meanwhile is heard; said again if it is true.
-            let was_rumoured = segment.forget_rumour();
-            // Who has the half may say that it has left the role; and when it is gone, nobody follows.
-            let gone = has_left(self.peer()) || !segment.is_held(peer);
-            if gone && was_rumoured {
-                segment.hear_of_death();
-            }
-            return gone;
+        is_peer_gone(&self.attached, self.role)
+    }
+
+    /// Where another thread of this process sleeps for this side.
+    pub(crate) fn post(&self) -> Post {
+        let spec = &self.attached.segment().spec;
+        // What this side asks of notifiers may change while that thread sleeps. `membarrier` does with all of it.
+        let fences = cfg!(target_arch = "x86_64") && !spec.kind.is_ring();
+        let asymmetric = !fences && membarrier::is_registered();
+        Post {
+            attached: self.attached.clone(),
+            role: self.role,
+            entry: self.entry.unwrap_or_default(),
+            bits: futex::ANY,
+            barrier: if asymmetric { Barrier::Membarrier } else { Barrier::Fence },
+            in_turn: spec.kind == RingKind::Slots && self.is_shared(),
+            // Who reads a variable has its value whoever writes.
+            ends: spec.kind != RingKind::Latest,
         }
-        if self.role == Role::Sender && segment.spec.kind.is_one_to_all() {
-            // It goes on whether anybody listens or not.
-            return false;
-        }
-        let was_there = acquire(&self.peer().presence.state) != 0;
-        // A mailbox is there for those who come later, as long as it is there at all.
-        let ends = !segment.spec.persistent && !segment.spec.is_mailbox();
-        was_there && ends && !segment.is_held(peer)
+    }
+
+    /// Has the next attempt that finds nothing ask the kernel who lives.
+    pub(crate) fn ask_next_time(&mut self) {
+        self.empty_polls = POLLS_PER_PROBE - 1;
     }
 
     /// Whether there is no peer any more, and how it ended: where there were several, whether each of them said that

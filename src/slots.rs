@@ -15,7 +15,7 @@ use std::time::Instant;
 
 /// The memory of the ring in a segment.
 #[inline(always)]
-fn memory(attached: &Attached) -> Slots<'_> {
+pub(crate) fn memory(attached: &Attached) -> Slots<'_> {
     Slots {
         sender: attached.half(Role::Sender),
         receiver: attached.half(Role::Receiver),
@@ -31,7 +31,7 @@ fn claims_of(side: &Participant) -> Claims<'static> {
 
 /// How a side moves through the ring.
 #[derive(Debug)]
-enum Cursor<Sole, Shared> {
+pub(crate) enum Cursor<Sole, Shared> {
     /// One sender and one receiver.
     Cells(Sole),
     /// At least one side is shared. The memory is at hand, as this participant sees it: putting it together for
@@ -62,8 +62,8 @@ impl<Sole, Shared> Cursor<Sole, Shared> {
 #[repr(align(128))]
 pub(crate) struct SlotSender<S> {
     pub(crate) side: Participant,
-    cursor: Cursor<SendCursor, claims::SendCursor>,
-    shape: S,
+    pub(crate) cursor: Cursor<SendCursor, claims::SendCursor>,
+    pub(crate) shape: S,
 }
 
 impl<S: Shape> SlotSender<S> {
@@ -224,6 +224,17 @@ impl<S: Shape> SlotSender<S> {
         }
     }
 
+    /// Whether there is room now, as [`try_send`](Self::try_send) would find.
+    pub(crate) fn poll_room(&mut self) -> Result<(), Failure> {
+        self.side.admit()?;
+        let found = match &mut self.cursor {
+            Cursor::Cells(cursor) if cursor.has_room() => Ok(()),
+            Cursor::Cells(cursor) => cursor.find_room(memory(&self.side.attached), Look::Exact),
+            Cursor::Claims(cursor, mem) => cursor.look(mem, self.shape),
+        };
+        found.map_err(|blocked| self.refused(blocked))
+    }
+
     #[cold]
     #[inline(never)]
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
@@ -285,10 +296,10 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
 #[repr(align(128))]
 pub(crate) struct SlotReceiver<S: Shape> {
     pub(crate) side: Participant,
-    cursor: Cursor<RecvCursor, claims::RecvCursor>,
+    pub(crate) cursor: Cursor<RecvCursor, claims::RecvCursor>,
     /// What was looked at and is neither taken nor given back, if others receive, too.
     held: Vec<Held>,
-    shape: S,
+    pub(crate) shape: S,
 }
 
 impl<S: Shape> SlotReceiver<S> {
@@ -689,6 +700,9 @@ impl<S: Shape> SlotReceiver<S> {
     #[inline]
     pub(crate) fn poll(&mut self) -> Result<(), Failure> {
         self.side.admit()?;
+        if !self.held.is_empty() || matches!(&self.cursor, Cursor::Cells(c) if c.knows_more()) {
+            return Ok(());
+        }
         match self.look() {
             Err(Failure::NotReady) => Err(self.refused(Blocked::NotReady)),
             found => found,

@@ -169,7 +169,7 @@ impl UntypedRing {
 /// [`Sender`](crate::Sender#when-the-receiver-goes) does.
 #[derive(Debug)]
 pub struct UntypedSender {
-    slots: SlotSender<Untyped>,
+    pub(crate) slots: SlotSender<Untyped>,
     ring: UntypedRing,
 }
 
@@ -286,7 +286,7 @@ impl UntypedSender {
 /// [`Receiver`](crate::Receiver#when-the-sender-goes).
 #[derive(Debug)]
 pub struct UntypedReceiver {
-    slots: SlotReceiver<Untyped>,
+    pub(crate) slots: SlotReceiver<Untyped>,
     ring: UntypedRing,
 }
 

@@ -37,7 +37,7 @@ pub enum Wait {
 
 /// The longest sleep before a side looks again by itself: whoever should have woken it may have died
 /// between publishing and waking, and no kernel object tells of that.
-const SLICE: Duration = Duration::from_millis(100);
+pub(crate) const SLICE: Duration = Duration::from_millis(100);
 /// The same while somebody's claim is in the way: a live one is done much sooner.
 const STUCK_SLICE: Duration = Duration::from_millis(2);
 /// The same while another receiver has a message, or another holder perhaps a permit, and may be dead: then it is

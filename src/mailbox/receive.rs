@@ -300,6 +300,22 @@ impl MailReceiver {
         &self.seat.mailbox
     }
 
+    pub(crate) fn side(&mut self) -> &mut Participant {
+        &mut self.seat.side
+    }
+
+    /// Whether there is a message now that `select` wants, or the call fails.
+    pub(crate) fn poll(&mut self, select: Select) -> Result<(), Failure> {
+        // What it is the call says.
+        let Ok(wanted) = self.seat.mailbox.wanted(select) else { return Ok(()) };
+        if self.admit().is_err() {
+            return Ok(());
+        }
+        let mail = mail(&self.seat.side, &self.seat.lanes, Role::Receiver);
+        let found = self.cursor.find(mail, select, wanted, true);
+        found.map(drop).map_err(|blocked| self.refused(blocked))
+    }
+
     fn recv_until(
         &mut self,
         select: Select,

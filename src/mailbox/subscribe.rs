@@ -52,6 +52,21 @@ impl Subscription {
         Ok(Self { arrivals, wanted, barrier, lanes, mailbox: mailbox.clone() })
     }
 
+    /// The same listener as of now, for what `select` wants.
+    pub(crate) fn again(mut self, select: Select) -> Result<Self, MailRecvError> {
+        self.wanted = self.mailbox.wanted(select)?;
+        if self.mailbox.is_removed() {
+            return Err(MailRecvError::Removed);
+        }
+        self.arrivals.count(memory(&self.mailbox, &self.lanes), u64::MAX);
+        Ok(self)
+    }
+
+    /// For what of 32 things it is to be woken.
+    pub(crate) fn bits(&self) -> u32 {
+        Berth::of_listener(memory(&self.mailbox, &[]), self.wanted).bits
+    }
+
     /// How many messages have come since this listener was last told, or was made. Never blocks.
     ///
     /// A message is counted once it can be received. Where a sender was killed in the middle of a send, its place may be

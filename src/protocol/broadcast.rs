@@ -372,7 +372,7 @@ pub enum Found {
 }
 
 /// A receiver's private state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Receiver {
     cursor: RecvCursor,
     delivery: Delivery,
@@ -495,6 +495,11 @@ impl Receiver {
             Err(_) if !self.is_intact(mem, self.cursor.head()) => Ok(()),
             Err(blocked) => Err(blocked),
         }
+    }
+
+    /// Whether messages are known to be there, of which no stamp need tell any more.
+    pub fn knows_more(&self) -> bool {
+        self.cursor.knows_more()
     }
 
     /// Whether the sender has given up waiting for it.

@@ -21,7 +21,7 @@ const MOMENT: u32 = 64;
 const NEAR: u32 = 8;
 
 /// What a side remembers of its pauses.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pace {
     /// The side's position at the last one.
     since: u64,

@@ -356,6 +356,15 @@ pub struct RecvCursor {
     size: usize,
 }
 
+/// Whether anything stands where the receiver says that it is, for one who only reads. While that one goes on it may be
+/// anything.
+pub fn is_record_at_head(mem: Records<'_>, capacity: usize) -> bool {
+    let size = words_for(capacity) * WORD;
+    let head = mem.receiver.cursor.position.load(Ordering::Relaxed);
+    // R1 record.
+    Edge::RecordLoad.acquire(header(mem.words, (head % size as u64) as usize)) != 0
+}
+
 /// A position ahead of a receiver's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Ahead {

@@ -154,7 +154,7 @@ impl Room {
 }
 
 /// The receiver's side: when to tell the sender.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Releases {
     published: u64,
     due: u64,

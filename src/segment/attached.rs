@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 /// A segment, or a lane of it, with the addresses of its parts at hand, for those who need them for every
 /// message.
+#[derive(Clone)]
 pub(crate) struct Attached {
     /// The sender's half.
     sender: NonNull<Half>,

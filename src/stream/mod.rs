@@ -181,6 +181,11 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
+    /// What it reads.
+    pub(crate) fn receiver(&mut self) -> &mut crate::bytes::ByteReceiver {
+        &mut self.flow.receiver
+    }
+
     /// How long a read waits, if not for ever. It then fails with [`io::ErrorKind::TimedOut`].
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.flow.timeout = timeout;

@@ -114,6 +114,19 @@ pub(super) struct Claim {
     pub(super) usual: bool,
 }
 
+/// Whether something can be claimed, for one who only reads; or the position has moved on meanwhile.
+pub(super) fn glance<C: Claimed>(geometry: &Geometry, mem: &Claims<'_>, shape: impl Shape) -> bool {
+    let position = C::position(mem).load(Ordering::Relaxed);
+    let stamp = geometry.stamp(mem, shape, position).load(C::READY.load());
+    C::is_ready(stamp, position) || C::is_past(stamp, position)
+}
+
+/// Whether a claim of the other side may be in the way, for one who only reads.
+pub(super) fn may_be_stuck<C: Claimed>(geometry: &Geometry, mem: &Claims<'_>) -> bool {
+    let position = C::position(mem).load(Ordering::Relaxed);
+    C::is_in_progress(mem, position, geometry.capacity)
+}
+
 /// What came of an attempt to claim.
 enum Attempt {
     Won(Claim),

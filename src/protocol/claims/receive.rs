@@ -1,6 +1,6 @@
 //! A receiver of a ring with shared sides.
 
-use super::claim::{Claim, Claimed, Claimer, Messages};
+use super::claim::{self, Claim, Claimed, Claimer, Messages};
 use super::journal::{Intent, MOST};
 use super::{Claims, FREE, FULL, Geometry, ORPHAN, TAKEN, TOMB, stamped};
 use crate::payload;
@@ -47,6 +47,21 @@ impl RecvCursor {
     /// Whether there was no message because a sender is not done: it may be dead.
     pub fn is_stuck(&self) -> bool {
         self.claimer.is_stuck()
+    }
+
+    /// The geometry, for [`glance`](Self::glance).
+    pub fn geometry(&self) -> Geometry {
+        self.claimer.geometry
+    }
+
+    /// Whether a message is there, or was a moment ago, for one who only reads.
+    pub fn glance(geometry: &Geometry, mem: &Claims<'_>, shape: impl Shape) -> bool {
+        claim::glance::<Messages>(geometry, mem, shape)
+    }
+
+    /// The same of a claim of the other side that may be in the way.
+    pub fn may_be_stuck(geometry: &Geometry, mem: &Claims<'_>) -> bool {
+        claim::may_be_stuck::<Messages>(geometry, mem)
     }
 
     /// Receives one message into `to`.

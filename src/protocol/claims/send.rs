@@ -26,6 +26,21 @@ impl SendCursor {
         self.claimer.is_stuck()
     }
 
+    /// The geometry, for [`glance`](Self::glance).
+    pub fn geometry(&self) -> Geometry {
+        self.claimer.geometry
+    }
+
+    /// Whether there is room, or was a moment ago, for one who only reads.
+    pub fn glance(geometry: &Geometry, mem: &Claims<'_>, shape: impl Shape) -> bool {
+        claim::glance::<claim::Room>(geometry, mem, shape)
+    }
+
+    /// The same of a claim of the other side that may be in the way.
+    pub fn may_be_stuck(geometry: &Geometry, mem: &Claims<'_>) -> bool {
+        claim::may_be_stuck::<claim::Room>(geometry, mem)
+    }
+
     /// Sends one message.
     #[inline(always)]
     pub fn try_send(

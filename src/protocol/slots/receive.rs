@@ -12,7 +12,7 @@ use crate::protocol::{Blocked, release_period};
 use crate::sync::{Edge, Ordering, Word, prefetch_for_read};
 
 /// The receiver's private state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RecvCursor {
     head: u64,
     /// Positions below are known to be committed.
@@ -356,6 +356,12 @@ impl RecvCursor {
             }
             done => done,
         }
+    }
+
+    /// Whether messages are known to be there, of which no stamp need tell any more.
+    #[inline]
+    pub fn knows_more(&self) -> bool {
+        self.head < self.ready
     }
 
     /// Whether no message is known to be there, and they come one at a time.
