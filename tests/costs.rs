@@ -3,8 +3,8 @@
 mod processes;
 
 use annulus::{
-    Address, ByteRing, Connect, Duplex, Event, Hub, HubEvent, Listener, Place, Ring, Semaphore,
-    Topology, UntypedRing, Wait,
+    Address, ByteRing, Connect, Duplex, Event, Hub, HubEvent, Listener, Place, Pollable, Ring,
+    Semaphore, Topology, UntypedRing, Wait,
 };
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -54,10 +54,25 @@ const MESSAGES: u64 = 20_000;
 /// Something that is measured: set up by the call, measured in what it gives back.
 type Work = fn() -> Box<dyn FnMut()>;
 
-const WORK: [(&str, Work); 11] = [
+const WORK: [(&str, Work); 12] = [
     ("numbers, adaptive", || numbers(Wait::Adaptive)),
     ("numbers, blocking", || numbers(Wait::Block)),
     ("numbers, spinning", || numbers(Wait::Spin)),
+    ("numbers, with a descriptor to poll", || {
+        let ring = Ring::<u64>::builder(100).create(memfd()).unwrap();
+        let mut tx = ring.sender().unwrap();
+        let mut rx = Pollable::new(ring.receiver().unwrap()).unwrap();
+        Box::new(move || {
+            for i in 0..MESSAGES {
+                tx.try_send(i).unwrap();
+                assert_eq!(rx.try_recv(), Ok(i));
+            }
+            // There is something: who asks need not be told.
+            tx.try_send(0).unwrap();
+            assert!((0..100).all(|_| rx.arm().is_ready()));
+            assert_eq!(rx.try_recv(), Ok(0));
+        })
+    }),
     ("large messages", || {
         let ring = Ring::<[u64; 9]>::builder(100).create(memfd()).unwrap();
         let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());

@@ -22,4 +22,5 @@ pub mod latest;
 pub mod mail;
 pub mod models;
 pub mod permits;
+pub mod pollable;
 pub mod ring;
