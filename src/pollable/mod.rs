@@ -53,7 +53,7 @@ mod sealed {
 ///
 /// `Interest` is what is waited for: nothing to choose, `()`, for most; a mask of flags, `u64`, one of which is to be
 /// raised, for an [`EventHandle`](crate::EventHandle); a [`Select`](crate::Select) for a
-/// [`MailReceiver`](crate::MailReceiver).
+/// [`MailReceiver`](crate::MailReceiver); the length of the message, `usize`, for a [`ByteSender`](crate::ByteSender).
 ///
 /// | handle | it is told |
 /// | --- | --- |
@@ -61,11 +61,13 @@ mod sealed {
 /// | [`StreamReader`](crate::StreamReader) | that there is something to read, or the end |
 /// | [`BroadcastReceiver`](crate::BroadcastReceiver), [`ByteBroadcastReceiver`](crate::ByteBroadcastReceiver) | that there is a message, or that it has missed some |
 /// | [`EventHandle`](crate::EventHandle) | that a flag is raised |
-/// | [`LatestReader`](crate::LatestReader) | that there is a value it has not read |
+/// | [`LatestReader`](crate::LatestReader) | that there is a value it has not read (not of the writer's end, which no read tells) |
 /// | [`MailReceiver`](crate::MailReceiver) | that there is a message which it wants |
-/// | [`Sender`](crate::Sender), [`ByteSender`](crate::ByteSender) | that there is room, or more than before |
+/// | [`Sender`](crate::Sender), [`UntypedSender`](crate::UntypedSender) | that there is room |
+/// | [`ByteSender`](crate::ByteSender) | that there is more room than when it was armed |
 ///
-/// Semaphores have none. The halves of a [`Duplex`](crate::Duplex) have: `split` gives them.
+/// Semaphores and [`ByteStream`](crate::ByteStream)s have none. The sides of a [`Duplex`](crate::Duplex) have:
+/// [`split`](crate::Duplex::split) gives them.
 pub trait Source: sealed::Handle {}
 
 impl<H: sealed::Handle> Source for H {}
@@ -79,24 +81,27 @@ impl<H: sealed::Handle> Source for H {}
 /// stays readable.
 ///
 /// ```
-/// use annulus::{Place, Pollable, Ring};
+/// use annulus::{Place, Pollable, Ring, TryRecvError};
 /// use nix::poll::{PollFd, PollFlags, PollTimeout};
 /// use std::os::fd::AsFd;
 ///
 /// let ring = Ring::<u64>::builder(16).create(Place::memfd("numbers")?)?;
 /// let mut rx = Pollable::new(ring.receiver()?)?;
-/// let sender = std::thread::spawn(move || ring.sender().unwrap().send(42));
+/// let mut tx = ring.sender()?;
+/// let sender = std::thread::spawn(move || tx.send(42));
 ///
 /// let mut sum = 0;
-/// while sum == 0 {
+/// 'poll: loop {
 ///     // Beside whatever else there is to wait for.
 ///     nix::poll::poll(&mut [PollFd::new(rx.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
 ///     loop {
-///         while let Ok(number) = rx.try_recv() {
-///             sum += number;
-///         }
-///         if rx.arm().is_pending() {
-///             break;
+///         match rx.try_recv() {
+///             Ok(number) => sum += number,
+///             Err(TryRecvError::Empty) if rx.arm().is_pending() => break,
+///             // Something has come meanwhile.
+///             Err(TryRecvError::Empty) => {}
+///             Err(TryRecvError::Disconnected) => break 'poll,
+///             Err(error) => return Err(error.into()),
 ///         }
 ///     }
 /// }
@@ -105,20 +110,12 @@ impl<H: sealed::Handle> Source for H {}
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// In the loop above, [`is_disconnected`](crate::TryRecvError::Disconnected) and other errors end the program's interest, which
-/// `while let` passes over. `arm` is [`Ready`](Poll::Ready) for as long as the next call fails.
-///
 /// # What it costs
 ///
-/// Each has a thread, of which a busy ring never hears: it sleeps until the handle is armed and something comes, wakes,
-/// writes to the `eventfd` and sleeps again, and looks for dead peers ten times a second. A message that finds the handle
-/// armed costs its sender the wake of a sleeper, as with a blocked receiver, and takes one switch between threads longer than
-/// there. While the handle is not armed, messages cost nothing more than without this. With many handles,
-/// where each message is slept for, a thread that blocks in each of them is no more and is faster; connections have the
-/// [`Hub`](crate::Hub), with one wait for all.
-///
-/// Where nearly every message is slept for, [`Wait::Block`](crate::Wait::Block) makes `arm` cheaper, and each message of a busy
-/// sender dearer, by a fence.
+/// Each has a thread, which sleeps until the handle is armed and something comes, writes to the `eventfd` and sleeps again. It
+/// looks for dead peers ten times a second. A message that finds the handle armed costs its sender the wake of a sleeper, as with
+/// a blocked receiver, and is there later by a switch between two threads. While the handle is not armed, messages cost what they cost
+/// without this, and make no system call. Connections have the [`Hub`](crate::Hub), with one wait for all and no threads.
 ///
 /// # Edge-triggered, and `async`
 ///
@@ -155,8 +152,7 @@ impl<H: Source> Pollable<H> {
         Ok(Self { lookout: Lookout::start(handle.probe())?, handle })
     }
 
-    /// [`arm`](Pollable::arm) for one who says what it is interested in: of an event the mask of flags, of a mailbox the
-    /// [`Select`](crate::Select).
+    /// [`arm`](Pollable::arm) for a handle of which one says what is waited for: see [`Source`].
     ///
     /// ```
     /// use annulus::{Event, Place, Pollable};
