@@ -568,3 +568,20 @@ fn bells_for_nothing_and_descriptors_are_no_harm() {
     });
     assert_eq!(endings.len(), 2, "{endings:?}");
 }
+
+/// A batch has one stamp, in the cell where it begins: what a turn leaves of it is found without.
+#[test]
+fn what_a_turn_leaves_of_a_batch_is_found_again() {
+    const BATCH: u64 = 40;
+    let name = unique("batch");
+    let mut hub = hub(&name);
+    let (mut client, _) = join(&mut hub, &name);
+    for first in (0..10).map(|batch| batch * BATCH) {
+        let batch: Vec<u64> = (first..first + BATCH).collect();
+        client.sender().unwrap().send_all(&batch).unwrap();
+        for number in batch {
+            let HubEvent::Ready(mut turn) = next(&mut hub) else { panic!("something else") };
+            assert_eq!(turn.recv(), Some(number));
+        }
+    }
+}
