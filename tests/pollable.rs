@@ -1,6 +1,9 @@
 //! Handles with a descriptor to poll: it is readable when there is something, and nothing is missed.
 
 mod processes;
+#[path = "support/scribble.rs"]
+#[allow(dead_code)]
+mod scribble;
 
 use annulus::{
     Broadcast, BroadcastReceiver, BroadcastRecvError, ByteBroadcast, ByteRing, Delivery, Event,
@@ -12,8 +15,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use processes::{PATIENCE, eventually, fork};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -636,4 +640,75 @@ fn descriptors_are_closed_on_exec_and_with_it() {
     let own: OwnedFd = rx.as_fd().try_clone_to_owned().unwrap();
     drop(rx);
     assert!(is_readable(&own), "nothing is cleared at the end");
+}
+
+/// Writes what an enemy writes into a segment of which nothing but the header is checked, wakes the thread to look at it, and
+/// has the handle armed meanwhile.
+fn besiege<H: Source>(which: u64, fd: OwnedFd, handle: H, interest: H::Interest) {
+    const EPOCHS: [usize; 2] = [4096 + 260, 8192 + 260];
+    let size = nix::sys::stat::fstat(fd.as_fd()).unwrap().st_size as usize;
+    let shared = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: fresh memory of the kernel's choice, of the size of the file, which is sealed.
+    let base = unsafe {
+        libc::mmap(std::ptr::null_mut(), size, shared.0, shared.1, fd.as_raw_fd(), 0).cast::<u8>()
+    };
+    assert_ne!(base.cast(), libc::MAP_FAILED);
+    let mut random = scribble::numbers(which);
+    let mut pollable = Pollable::new(handle).unwrap();
+    for _ in 0..200 {
+        let _ = pollable.arm_for(interest);
+        for _ in 0..5 {
+            let r = random();
+            let half = 4096 * (1 + r as usize % 2);
+            let end = if r % 3 == 0 { size } else { half + 640 };
+            let (offset, value) = scribble::stroke(&mut random, r, half..end, r % 64);
+            // SAFETY: a word within the mapping, which all use by atomics.
+            unsafe { (*base.add(offset).cast::<AtomicU64>()).store(value, Ordering::Relaxed) };
+        }
+        for at in EPOCHS {
+            // SAFETY: likewise; waking touches no memory.
+            unsafe {
+                let epoch = base.add(at).cast::<AtomicU32>();
+                (*epoch).fetch_add(1, Ordering::Relaxed);
+                libc::syscall(libc::SYS_futex, epoch, libc::FUTEX_WAKE, i32::MAX);
+            }
+        }
+    }
+    drop(pollable);
+    // SAFETY: mapped above, and nobody has it any more.
+    unsafe { libc::munmap(base.cast(), size) };
+}
+
+#[test]
+fn the_thread_survives_any_contents() {
+    fork(|_| {
+        // A panic of that thread would be nobody's, so it ends the process.
+        std::panic::set_hook(Box::new(|_| std::process::abort()));
+        for which in 0..60 {
+            for topology in [Topology::Spsc, Topology::Mpmc] {
+                let make = Ring::<u64>::builder(16).topology(topology).create(memfd()).unwrap();
+                let fd = make.inheritable_fd().unwrap();
+                besiege(which, fd, make.receiver().unwrap(), ());
+                let make = Ring::<u64>::builder(16).topology(topology).create(memfd()).unwrap();
+                let mut tx = make.sender().unwrap();
+                (0..16).for_each(|i| tx.try_send(i).unwrap());
+                besiege(which, make.inheritable_fd().unwrap(), tx, ());
+            }
+            for topology in [Topology::Spsc, Topology::Mpsc] {
+                let make = ByteRing::builder(256).topology(topology).create(memfd()).unwrap();
+                besiege(which, make.inheritable_fd().unwrap(), make.receiver().unwrap(), ());
+            }
+            let make = Broadcast::<u64>::builder(16).create(memfd()).unwrap();
+            let rx = make.receiver(Delivery::Gate, Start::Now).unwrap();
+            besiege(which, make.inheritable_fd().unwrap(), rx, ());
+            let make = Latest::<u64>::builder().create(memfd()).unwrap();
+            besiege(which, make.inheritable_fd().unwrap(), make.reader().unwrap(), ());
+            let make = Event::builder().create(memfd()).unwrap();
+            besiege(which, make.inheritable_fd().unwrap(), make.handle().unwrap(), OURS);
+            let make = Mailbox::builder(8, 16).types(4).create(memfd()).unwrap();
+            let rx = make.receiver().unwrap();
+            besiege(which, make.inheritable_fd().unwrap(), rx, Select::AtMost(3));
+        }
+    })
+    .finish();
 }
