@@ -132,7 +132,10 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     /// As for [`Receiver::recv`]; also [`RecvError::Disconnected`] after this side was shut down.
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        self.receiver.as_mut().map_or(Err(RecvError::Disconnected), Receiver::recv)
+        match &mut self.receiver {
+            Some(receiver) => receiver.recv_beside(self.sender.as_ref()),
+            None => Err(RecvError::Disconnected),
+        }
     }
 
     /// Receives, if a message is there now. Never blocks.
@@ -152,7 +155,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     /// As for [`Receiver::recv_timeout`], and as for [`recv`](Self::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         match &mut self.receiver {
-            Some(receiver) => receiver.recv_timeout(timeout),
+            Some(receiver) => receiver.recv_timeout_beside(self.sender.as_ref(), timeout),
             None => Err(RecvTimeoutError::Disconnected),
         }
     }

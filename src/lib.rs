@@ -145,6 +145,8 @@ mod pollable;
 #[allow(unsafe_code)]
 mod protocol;
 #[cfg(not(loom))]
+mod rhythm;
+#[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod ring;
 #[cfg(not(loom))]

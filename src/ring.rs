@@ -586,9 +586,13 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
 
     /// Waits for a message if there is none. In one piece with the caller, who then gets it without a copy.
     #[inline(always)]
-    fn take_until(&mut self, deadline: impl Fn() -> Option<Instant>) -> Result<T, Failure> {
+    fn take_until(
+        &mut self,
+        beside: Option<&Sender<T>>,
+        deadline: impl Fn() -> Option<Instant>,
+    ) -> Result<T, Failure> {
         let mut until = None;
-        self.slots.linger();
+        self.slots.linger(beside.map(|sender| &sender.slots));
         loop {
             match self.take() {
                 Err(Failure::NotReady) => {}
@@ -629,7 +633,23 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// [`RecvError::Corrupt`] and [`RecvError::Forked`] as for [`try_recv`](Self::try_recv).
     #[inline(always)]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        Ok(self.take_until(|| None)?)
+        Ok(self.take_until(None, || None)?)
+    }
+
+    /// [`recv`](Self::recv) by one who waits for the answer to what it has sent by `sender`, if it still sends.
+    #[inline(always)]
+    pub(crate) fn recv_beside(&mut self, sender: Option<&Sender<T>>) -> Result<T, RecvError> {
+        Ok(self.take_until(sender, || None)?)
+    }
+
+    /// The same for as long as `timeout`.
+    #[inline]
+    pub(crate) fn recv_timeout_beside(
+        &mut self,
+        sender: Option<&Sender<T>>,
+        timeout: Duration,
+    ) -> Result<T, RecvTimeoutError> {
+        Ok(self.take_until(sender, || deadline_in(timeout))?)
     }
 
     /// Receives, waiting for a message for as long as `timeout`.
@@ -649,7 +669,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        Ok(self.take_until(|| deadline_in(timeout))?)
+        Ok(self.take_until(None, || deadline_in(timeout))?)
     }
 
     /// Receives, waiting for a message until `deadline`.
@@ -659,7 +679,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// As for [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`].
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        Ok(self.take_until(|| Some(deadline))?)
+        Ok(self.take_until(None, || Some(deadline))?)
     }
 
     /// Receives as many messages as are there now and fit into `messages`, from its start on, and says

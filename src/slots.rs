@@ -7,7 +7,9 @@ use crate::protocol::Blocked;
 use crate::protocol::claims::{self, Claims, Held};
 use crate::protocol::room::Look;
 use crate::protocol::slots::{RecvCursor, Run, SendCursor, Shape, Slots, Typed};
+use crate::rhythm::Rhythm;
 use crate::segment::{Attached, Segment};
+use crate::sync::spin_hint;
 use crate::wait;
 use bytemuck::NoUninit;
 use std::sync::Arc;
@@ -97,6 +99,26 @@ impl<S: Shape> SlotSender<S> {
                 Ok(())
             }
             Err(blocked) => Err(self.refused(blocked)),
+        }
+    }
+
+    /// Makes the line of the next message this side's, which has likely read the last one by now.
+    #[inline(always)]
+    fn own_next(&self) {
+        if !self.side.is_express() {
+            return;
+        }
+        if let Cursor::Cells(cursor) = &self.cursor {
+            cursor.own_next(memory(&self.side.attached), self.shape);
+        }
+    }
+
+    /// Messages that were sent, if nobody else sends.
+    #[inline(always)]
+    fn sent(&self) -> Option<u64> {
+        match &self.cursor {
+            Cursor::Cells(cursor) => Some(cursor.tail()),
+            Cursor::Claims(..) => None,
         }
     }
 
@@ -297,6 +319,7 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
 pub(crate) struct SlotReceiver<S: Shape> {
     pub(crate) side: Participant,
     pub(crate) cursor: Cursor<RecvCursor, claims::RecvCursor>,
+    rhythm: Rhythm,
     /// What was looked at and is neither taken nor given back, if others receive, too.
     held: Vec<Held>,
     pub(crate) shape: S,
@@ -315,7 +338,7 @@ impl<S: Shape> SlotReceiver<S> {
             Cursor::Cells(cursor.map_err(|_| SetupError::Corrupt)?)
         };
         side.enter();
-        Ok(Self { side, cursor, held: Vec::new(), shape })
+        Ok(Self { side, cursor, rhythm: Rhythm::default(), held: Vec::new(), shape })
     }
 
     /// [`try_recv`](Self::try_recv) by a side that is express.
@@ -339,17 +362,27 @@ impl<S: Shape> SlotReceiver<S> {
         }
     }
 
-    /// Stays for a moment where no message is, for one who waits.
+    /// Stays for a moment where no message is, for one who waits. If it waits for the answer to what it has sent by
+    /// `beside`, that makes itself ready meanwhile.
     #[inline(always)]
-    pub(crate) fn linger(&mut self) {
+    pub(crate) fn linger(&mut self, beside: Option<&SlotSender<S>>) {
         if !self.side.is_express() {
             return;
         }
         let Cursor::Cells(cursor) = &mut self.cursor else { return };
-        if cursor.awaits_answer()
-            && self.side.may_linger()
-            && cursor.linger(memory(&self.side.attached), self.shape)
-        {
+        if !(cursor.awaits_answer() && self.side.may_linger()) {
+            return;
+        }
+        let (received, mem) = (cursor.head(), memory(&self.side.attached));
+        let sent = beside.and_then(SlotSender::sent).unwrap_or(received);
+        let hints = self.rhythm.hints(received.midpoint(sent));
+        if hints > 0 {
+            (0..hints).for_each(|_| spin_hint());
+            if let Some(beside) = beside {
+                beside.own_next();
+            }
+        }
+        if cursor.linger(mem, self.shape, hints > 0) {
             self.side.lingered();
         }
     }

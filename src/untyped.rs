@@ -350,7 +350,7 @@ impl UntypedReceiver {
         deadline: Option<Instant>,
     ) -> Result<(), RecvIntoError> {
         self.check(message)?;
-        self.slots.linger();
+        self.slots.linger(None);
         loop {
             // SAFETY: `message` has room for a message.
             match unsafe { self.slots.try_recv(message.as_mut_ptr()) } {

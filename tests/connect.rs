@@ -281,6 +281,37 @@ fn two_threads_share_a_connection() {
     assert_eq!(crx.as_mut().unwrap().recv(&mut Vec::new()).unwrap(), 11);
 }
 
+/// Asks and is answered, often enough for both sides to have tried all that they try in a conversation.
+fn converse<const N: usize>(capacity: usize) {
+    const TURNS: u64 = 1500;
+    let address = address(&format!("converse-{N}-{capacity}"));
+    let mut listener = listen(address.clone());
+    let client = thread::spawn(move || {
+        let connect = Connect::new().timeout(LONG).capacity(capacity);
+        let mut peer = connect.open::<Duplex<[u64; N]>>(address).unwrap();
+        for turn in 0..TURNS {
+            peer.send([turn; N]).unwrap();
+            assert_eq!(peer.recv_timeout(LONG).unwrap(), [turn + 1; N]);
+        }
+    });
+    let mut peer = listener.accept_timeout::<Duplex<[u64; N]>>(LONG).unwrap();
+    for turn in 0..TURNS {
+        assert_eq!(peer.recv_timeout(LONG).unwrap(), [turn; N]);
+        peer.send([turn + 1; N]).unwrap();
+    }
+    client.join().unwrap();
+}
+
+#[test]
+fn a_conversation_goes_on_whatever_is_tried_in_it() {
+    for capacity in [1, 2, 7, 64] {
+        converse::<1>(capacity);
+        converse::<7>(capacity);
+        converse::<8>(capacity);
+        converse::<128>(capacity);
+    }
+}
+
 #[test]
 fn a_stream_carries_bytes_whatever_the_pieces() {
     let (server, mut client) = pair::<ByteStream>("stream");

@@ -102,6 +102,10 @@ const fn peek(exchange: Exchange) -> Exchange {
     Exchange { verbs: Verbs::Peek, ..exchange }
 }
 
+const fn own(exchange: Exchange) -> Exchange {
+    Exchange { verbs: Verbs::Own, ..exchange }
+}
+
 const fn tries(tries: usize, exchange: Exchange) -> Exchange {
     Exchange { tries, ..exchange }
 }
@@ -183,6 +187,9 @@ pub const SLOTS_UNDISTURBED: &[Model] = &[
     ),
     undisturbed("slots: looked at, then skipped, room for 1", Some(2), peek(slots(32, 1, 3))),
     undisturbed("slots: a stream, waiting", Some(2), spin(slots(32, 4, 3))),
+    undisturbed("slots: next one owned, room for 1", Some(2), own(slots(32, 1, 3))),
+    undisturbed("slots: next one owned, 8 bytes", Some(2), own(late(slots(8, 2, 4)))),
+    undisturbed("slots: next one owned, 64 bytes", Some(2), own(slots(64, 2, 3))),
 ];
 
 /// Slots, one side dies.
@@ -194,6 +201,12 @@ pub const SLOTS_DEATHS: &[Model] = &[
         tries(3, slots(32, 4, 4)),
     ),
     model(Scenario::SenderDies, "slots: sender dies, 8 bytes", Some(1), slots(8, 2, 4)),
+    model(
+        Scenario::SenderDies,
+        "slots: sender dies, next one owned",
+        Some(1),
+        own(late(slots(8, 2, 4))),
+    ),
     model(Scenario::SenderDies, "slots: sender dies, 32 bytes", Some(1), slots(32, 1, 3)),
     model(
         Scenario::SenderDies,

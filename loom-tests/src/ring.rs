@@ -61,6 +61,8 @@ pub enum Verbs {
     Iterate,
     /// Received in two steps, a look and then a skip: `try_peek_batch`, `skip`. Sent as by `Copy`.
     Peek,
+    /// As `Copy`, by a sender that makes the lines of the next message its own after each: `own_next`.
+    Own,
 }
 
 /// The segment.
@@ -391,7 +393,11 @@ impl Sender {
                 cursor.try_send_from(ring.slots(), Typed::new(), numbers).map(|count| count as u64)
             }
             (SendCursor::Slots(cursor), Kind::Slots { size, .. }) if most == 1 => {
-                cursor.try_send(ring.slots(), Untyped(size), &bytes).map(|()| 1)
+                let sent = cursor.try_send(ring.slots(), Untyped(size), &bytes).map(|()| 1);
+                if ring.verbs == Verbs::Own {
+                    cursor.own_next(ring.slots(), Untyped(size));
+                }
+                sent
             }
             (SendCursor::Slots(cursor), Kind::Slots { size, .. }) => {
                 let (shape, most) = (Untyped(size), most as usize);

@@ -51,6 +51,12 @@ impl Pace {
         HAS_TIME && !self.is_stream(position)
     }
 
+    /// Takes note that this side, at `position` in messages, has waited for an answer.
+    #[inline(always)]
+    pub fn converse(&mut self, position: u64) {
+        self.since = position;
+    }
+
     /// Stays for a moment if this side, at `position` in messages, is in a conversation, in which the answer is likely on its
     /// way: repeats `is_there` until it says so. Whether it did.
     ///
@@ -58,7 +64,7 @@ impl Pace {
     /// long as a line takes between two near processors.
     #[inline(always)]
     pub fn linger(&mut self, position: u64, is_there: impl Fn() -> bool) -> bool {
-        self.since = position;
+        self.converse(position);
         (0..MOMENT).any(|look| {
             spin_hint();
             if look >= NEAR {

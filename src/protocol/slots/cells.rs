@@ -103,6 +103,8 @@ pub fn words_for(shape: impl Shape, capacity: usize) -> Option<usize> {
 
 /// How many lines a sender makes its own at a time.
 const OWNED: usize = 32;
+/// The most lines of one message that it makes its own while it waits for the answer to the last one.
+const OWNED_BESIDE: usize = 4;
 
 /// Where a position lies, as indices among the words.
 #[derive(Clone, Copy, Debug, Default)]
@@ -200,6 +202,19 @@ impl Geometry {
             messages += self.skip(shape, &mut place, most);
         }
         messages.max(1)
+    }
+
+    /// Writes a word to the lines of the message at `place` and of its cell's stamp.
+    #[inline(always)]
+    pub(super) fn own_message(&self, mem: Slots<'_>, shape: impl Shape, mut place: Place) {
+        self.settle(shape, &mut place);
+        if !shape.is_small() {
+            // The line has room that nothing else is stored in.
+            message_at(mem.words, shape, place.cell + 1)[0].write(0);
+        }
+        for line in message_at(mem.words, shape, place.message).chunks(LINE).take(OWNED_BESIDE) {
+            line[0].write(0);
+        }
     }
 
     /// Writes messages from the start of `bytes`, from `place` on, which is settled, and moves `place`

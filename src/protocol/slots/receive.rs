@@ -371,13 +371,16 @@ impl RecvCursor {
     }
 
     /// Stays for a moment if the answer that it [awaits](Self::awaits_answer) is not there; whether that brought something to
-    /// look at.
+    /// look at. `late` says that it has waited already.
     #[inline(always)]
-    pub fn linger(&mut self, mem: Slots<'_>, shape: impl Shape) -> bool {
+    pub fn linger(&mut self, mem: Slots<'_>, shape: impl Shape, late: bool) -> bool {
         self.settle(shape);
         let stamp = stamp(mem, self.place);
         let before = stamp.load(Ordering::Relaxed);
         if before & STATE == FULL && before >> 2 >= self.head {
+            if late {
+                self.pace.converse(self.head);
+            }
             return false;
         }
         self.streaming = false;

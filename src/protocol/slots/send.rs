@@ -115,6 +115,15 @@ impl SendCursor {
         }
     }
 
+    /// Makes the lines of the next message this side's, where there is room for it. Before the receiver has read the last
+    /// one, this may take that away from it.
+    #[inline(always)]
+    pub fn own_next(&self, mem: Slots<'_>, shape: impl Shape) {
+        if self.has_room() {
+            self.geometry.own_message(mem, shape, self.place);
+        }
+    }
+
     /// Finds room where none is known, if there is any. The memory comes in parts, here and wherever there is a call: whole
     /// it would be passed by reference, and so stored for each message.
     #[cold]
