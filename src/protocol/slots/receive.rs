@@ -379,6 +379,7 @@ impl RecvCursor {
         let before = stamp.load(Ordering::Relaxed);
         if before & STATE == FULL && before >> 2 >= self.head {
             if late {
+                self.streaming = false;
                 self.pace.converse(self.head);
             }
             return false;
