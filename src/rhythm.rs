@@ -1,4 +1,4 @@
-//! When a receiver in a conversation looks for the answer for the first time: what was fastest so far decides.
+//! When one who has sent something over a connection first looks for the answer: what was fastest so far decides.
 //!
 //! A look at a line that the peer is about to write takes the line from it, and it has to get the line back before it can
 //! answer. A look that comes just after the answer finds it, and nothing was taken from anybody; one that comes later has
@@ -26,6 +26,8 @@ const CHOICE: u64 = BEFORE + ROUNDS * HINTS.len() as u64 * TRIAL;
 /// What a receiver has learnt about its conversation.
 #[derive(Debug)]
 pub(crate) struct Rhythm {
+    /// Messages that this side had sent when it looked last.
+    sent: u64,
     /// The spin hints before the first look, for now.
     hints: u32,
     /// Until this turn.
@@ -38,17 +40,22 @@ pub(crate) struct Rhythm {
 
 impl Default for Rhythm {
     fn default() -> Self {
-        Self { hints: 0, until: 0, trial: None, took: [Duration::MAX; HINTS.len()] }
+        Self { sent: 0, hints: 0, until: 0, trial: None, took: [Duration::MAX; HINTS.len()] }
     }
 }
 
 impl Rhythm {
-    /// The spin hints before the first look in this turn of the conversation; a turn is a message each way.
+    /// The spin hints before the first look for the next message, by one who has received and sent so many. None, if nothing
+    /// was sent since the last look: then what comes is no answer.
     #[inline(always)]
-    pub(crate) fn hints(&mut self, turn: u64) -> u32 {
-        self.hints_by(turn, Instant::now)
+    pub(crate) fn hints(&mut self, received: u64, sent: u64) -> u32 {
+        if std::mem::replace(&mut self.sent, sent) == sent {
+            return 0;
+        }
+        self.hints_by(received.midpoint(sent), Instant::now)
     }
 
+    /// The same in this turn of a conversation; a turn is a message each way.
     #[inline(always)]
     fn hints_by(&mut self, turn: u64, now: impl FnOnce() -> Instant) -> u32 {
         // Also where the count has started anew.
@@ -86,6 +93,10 @@ impl Rhythm {
 
     /// What took the shortest time; none, if that was not plainly slower.
     fn best(&self) -> u32 {
+        if self.took[0] == Duration::MAX {
+            // There is no conversation if nobody waits.
+            return HINTS[0];
+        }
         let fastest = (0..HINTS.len()).min_by_key(|&tried| self.took[tried]).unwrap_or(0);
         let is_plain = self.took[fastest] < self.took[0] - self.took[0] / 16;
         if is_plain { HINTS[fastest] } else { HINTS[0] }
@@ -114,18 +125,18 @@ mod tests {
         let mut rhythm = Rhythm::default();
         let near = |_, hints: u32| 100 + 20 * u64::from(hints.abs_diff(3));
         converse(&mut rhythm, 0..CYCLE, near);
-        assert_eq!(rhythm.hints(CYCLE), 3);
+        assert_eq!(rhythm.hints_by(CYCLE, Instant::now), 3);
         // The processors are further apart from now on.
         let far = |_, hints: u32| 400 + 20 * u64::from(hints.abs_diff(8));
         converse(&mut rhythm, CYCLE..2 * CYCLE, far);
-        assert_eq!(rhythm.hints(2 * CYCLE), 8);
+        assert_eq!(rhythm.hints_by(2 * CYCLE, Instant::now), 8);
     }
 
     #[test]
     fn a_little_faster_is_not_enough() {
         let mut rhythm = Rhythm::default();
         converse(&mut rhythm, 0..CYCLE, |_, hints| if hints == 3 { 97 } else { 100 });
-        assert_eq!(rhythm.hints(CYCLE), 0);
+        assert_eq!(rhythm.hints_by(CYCLE, Instant::now), 0);
     }
 
     #[test]
@@ -137,7 +148,7 @@ mod tests {
             (_, 3) => 80,
             _ => 100,
         });
-        assert_eq!(rhythm.hints(CYCLE), 3);
+        assert_eq!(rhythm.hints_by(CYCLE, Instant::now), 3);
     }
 
     #[test]
@@ -158,7 +169,7 @@ mod tests {
         converse(&mut rhythm, 0..BEFORE + TRIAL, near);
         for start in [CYCLE / 2 + 5, 0, u64::MAX / 4] {
             converse(&mut rhythm, start..start + 2 * CYCLE, near);
-            assert_eq!(rhythm.hints(start + 2 * CYCLE), 3, "{start}");
+            assert_eq!(rhythm.hints_by(start + 2 * CYCLE, Instant::now), 3, "{start}");
         }
     }
 
@@ -171,6 +182,13 @@ mod tests {
             rhythm.hints_by(turn, || now);
             now += Duration::from_nanos(turn % 7);
         }
-        assert_eq!(rhythm.hints(CYCLE), 0);
+        assert_eq!(rhythm.hints_by(CYCLE, Instant::now), 0);
+    }
+
+    #[test]
+    fn who_has_sent_nothing_awaits_no_answer() {
+        let mut rhythm = Rhythm::default();
+        assert!((0..CYCLE).all(|received| rhythm.hints(received, 0) == 0));
+        assert!((1..CYCLE).any(|turn| rhythm.hints(turn - 1, turn) > 0));
     }
 }

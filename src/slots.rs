@@ -102,7 +102,7 @@ impl<S: Shape> SlotSender<S> {
         }
     }
 
-    /// Makes the line of the next message this side's, which has likely read the last one by now.
+    /// Makes the lines of the next message this side's, when the receiver has likely read the last one.
     #[inline(always)]
     fn own_next(&self) {
         if !self.side.is_express() {
@@ -373,16 +373,17 @@ impl<S: Shape> SlotReceiver<S> {
         if !(cursor.awaits_answer() && self.side.may_linger()) {
             return;
         }
-        let (received, mem) = (cursor.head(), memory(&self.side.attached));
-        let sent = beside.and_then(SlotSender::sent).unwrap_or(received);
-        let hints = self.rhythm.hints(received.midpoint(sent));
-        if hints > 0 {
-            (0..hints).for_each(|_| spin_hint());
-            if let Some(beside) = beside {
+        let mem = memory(&self.side.attached);
+        let mut is_late = false;
+        if let Some((beside, sent)) = beside.and_then(|beside| Some((beside, beside.sent()?))) {
+            let hints = self.rhythm.hints(cursor.head(), sent);
+            if hints > 0 {
+                (0..hints).for_each(|_| spin_hint());
                 beside.own_next();
+                is_late = true;
             }
         }
-        if cursor.linger(mem, self.shape, hints > 0) {
+        if cursor.linger(mem, self.shape, is_late) {
             self.side.lingered();
         }
     }
