@@ -212,7 +212,9 @@ impl Channel for Bytes {
     }
 
     fn take_batch(rx: &mut Self::Receiver, count: usize) {
-        (0..count).for_each(|_| drop(black_box(rx.try_recv())));
+        for _ in 0..count {
+            let _ = black_box(rx.try_recv());
+        }
     }
 
     fn take_within(rx: &mut Self::Receiver, limit: Duration) {
