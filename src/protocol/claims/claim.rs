@@ -20,6 +20,10 @@ const FAR_AHEAD: usize = 64;
 const MOST_LINES: usize = 32;
 /// A ring of fewer times as many words has no line that is far from both sides.
 const LEAST_ROOM: usize = 8;
+/// A ring of more words than this does not lie in the nearest cache of either side, 16 KiB of it: its lines come from
+/// further away, at a rate that no asking changes, and what is asked for is in the way of what the processor asks for
+/// by itself.
+const MOST_ROOM: usize = 2048;
 
 /// What a side claims: [`Room`] or [`Messages`].
 pub(super) trait Claimed {
@@ -298,7 +302,8 @@ impl<C: Claimed> Claimer<C> {
     fn ask_ahead(&self, mem: &Claims<'_>, shape: impl Shape, first: u64, count: usize) {
         let stride = stride(shape);
         let far = if count == 1 { AHEAD } else { FAR_AHEAD };
-        if stride > LINE || (self.geometry.capacity as usize) * stride < LEAST_ROOM * far {
+        let room = self.geometry.capacity as usize * stride;
+        if stride > LINE || !(LEAST_ROOM * far..=MOST_ROOM).contains(&room) {
             return;
         }
         let (slots_of_line, ahead) = (LINE / stride, first.wrapping_add((far / stride) as u64));
