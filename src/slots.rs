@@ -10,6 +10,7 @@ use crate::protocol::slots::{RecvCursor, Run, SendCursor, Shape, Slots, Typed};
 use crate::rhythm::Rhythm;
 use crate::segment::{Attached, Segment};
 use crate::sync::spin_hint;
+use crate::sys::fork;
 use crate::wait;
 use bytemuck::NoUninit;
 use std::sync::Arc;
@@ -296,13 +297,20 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
         messages: impl Iterator<Item = T>,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
+        let generation = fork::generation();
+        let is_mapped = || fork::generation() == generation;
         let sent = match &mut self.cursor {
             Cursor::Cells(cursor) => {
-                cursor.try_send_from(memory(&self.side.attached), self.shape, messages)
+                let mem = memory(&self.side.attached);
+                cursor.try_send_from(mem, self.shape, messages, is_mapped)
             }
-            Cursor::Claims(cursor, mem) => cursor.try_send_from(mem, self.shape, messages),
+            Cursor::Claims(cursor, mem) => {
+                cursor.try_send_from(mem, self.shape, messages, is_mapped)
+            }
         };
         match sent {
+            // A child that the iterator has forked has no ring to go on with.
+            _ if !is_mapped() => Err(Failure::Forked),
             Ok(count) => {
                 self.side.notify_of(Role::Receiver, count);
                 Ok(count)

@@ -15,10 +15,12 @@ use annulus::{
     Wait,
 };
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-use processes::{fork, unique};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid};
+use processes::{eventually, fork, unique};
 use std::fmt::Debug;
 use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -49,6 +51,40 @@ fn show_in_a_child(handles: &[&dyn Debug]) {
             assert!(shown.len() < 3000 && !shown.contains("0x"), "{shown}");
         }
     });
+}
+
+/// Calls `verb` with what forks a child in the middle of it, which goes on, too, and tells the two apart. In the child it is
+/// to give `expected`; gives what it gave in the parent. A panic in the child is `None`.
+fn forks_within<R: PartialEq + Debug>(
+    expected: Option<R>,
+    verb: impl FnOnce(&mut dyn FnMut() -> bool) -> R,
+) -> R {
+    let mut child = None;
+    let mut is_child = || match child {
+        Some(pid) => pid == Pid::from_raw(0),
+        None => {
+            // SAFETY: as for `processes::fork`.
+            let pid = match unsafe { nix::unistd::fork() }.unwrap() {
+                ForkResult::Child => Pid::from_raw(0),
+                ForkResult::Parent { child } => child,
+            };
+            child = Some(pid);
+            pid == Pid::from_raw(0)
+        }
+    };
+    let given = catch_unwind(AssertUnwindSafe(|| verb(&mut is_child))).ok();
+    if is_child() {
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(i32::from(given != expected)) }
+    }
+    let pid = child.expect("it has forked");
+    let mut end = WaitStatus::StillAlive;
+    eventually("the child ends", || {
+        end = waitpid(pid, Some(WaitPidFlag::WNOHANG)).unwrap();
+        end != WaitStatus::StillAlive
+    });
+    assert_eq!(end, WaitStatus::Exited(pid, 0), "the child");
+    given.expect("the parent's does not panic")
 }
 
 fn soon() -> Instant {
@@ -90,6 +126,41 @@ fn of_rings() {
             rx.set_wait(Wait::Spin);
         });
         assert_eq!(rx.recv(), Ok(1), "what the parent has is as it was");
+    }
+}
+
+/// What is called from within a verb may fork, and returns in the child, too.
+#[test]
+fn that_was_forked_in_the_middle_of_a_verb() {
+    for topology in [Topology::Spsc, Topology::Mpsc, Topology::Spmc, Topology::Mpmc] {
+        let ring = Ring::<u64>::builder(64).topology(topology).create(place()).unwrap();
+        let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+        // The child has none of what comes after the fork: neither a message, nor the end, nor a panic.
+        let sent = forks_within(Some(0), |is_child| {
+            tx.try_send_from((0..40u64).inspect(|&i| _ = i == 20 && is_child()))
+        });
+        assert_eq!(sent, 40);
+        let sent = forks_within(Some(0), |is_child| {
+            tx.try_send_from((40..50).map_while(|i| (i < 45 || !is_child()).then_some(i)))
+        });
+        assert_eq!(sent, 10);
+        let sent = forks_within(None, |is_child| {
+            let panics = |&i: &u64| assert!(i < 55 || !is_child(), "on purpose");
+            tx.try_send_from((50..60).inspect(panics))
+        });
+        assert_eq!(sent, 10);
+        // What it was given before, it keeps. What comes next may be in another line of memory.
+        let mut next = 0;
+        for count in 1..10 {
+            let last = next + count - 1;
+            let drained = forks_within(Some(count), |is_child| {
+                rx.drain(count as usize + 1).inspect(|&i| _ = i == last && is_child()).count()
+                    as u64
+            });
+            assert_eq!(drained, count + 1, "from {next}");
+            next += drained;
+        }
+        assert_eq!(rx.try_recv(), Ok(next));
     }
 }
 

@@ -390,7 +390,8 @@ impl Sender {
                 assert_eq!(size, payload::WORD, "an iterator gives numbers");
                 let numbers = bytes.chunks_exact(payload::WORD);
                 let numbers = numbers.map(|word| u64::from_le_bytes(word.try_into().unwrap()));
-                cursor.try_send_from(ring.slots(), Typed::new(), numbers).map(|count| count as u64)
+                let sent = cursor.try_send_from(ring.slots(), Typed::new(), numbers, || true);
+                sent.map(|count| count as u64)
             }
             (SendCursor::Slots(cursor), Kind::Slots { size, .. }) if most == 1 => {
                 let sent = cursor.try_send(ring.slots(), Untyped(size), &bytes).map(|()| 1);

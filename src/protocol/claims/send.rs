@@ -100,13 +100,15 @@ impl SendCursor {
 
     /// Sends messages from `messages` for as long as there is room and there are any, and says how many. None
     /// is taken that there is no room for: the position is claimed first, and everybody waits for the iterator
-    /// then. A position for which there is no message, also because the iterator panics, becomes a tomb.
+    /// then. A position for which there is no message, also because the iterator panics, becomes a tomb: not in a child
+    /// that the iterator has forked, for `is_mapped` says after each of its steps whether the memory is still there.
     #[inline(always)]
     pub fn try_send_from<T: NoUninit>(
         &mut self,
         mem: &Claims<'_>,
         shape: Typed<T>,
         mut messages: impl Iterator<Item = T>,
+        is_mapped: impl Fn() -> bool,
     ) -> Result<usize, Blocked> {
         let mut done = 0;
         loop {
@@ -116,9 +118,12 @@ impl SendCursor {
                 Err(blocked) => return Err(blocked),
             };
             let stamp = self.claimer.geometry.stamp(mem, shape, position);
-            let unused = Unused { stamp, position };
+            let unused = Unused { stamp, position, is_mapped: &is_mapped };
             let Some(message) = messages.next() else { return Ok(done) };
             core::mem::forget(unused);
+            if !is_mapped() {
+                return Ok(0);
+            }
             self.fill(mem, shape, position, bytemuck::bytes_of(&message));
             done += 1;
         }
@@ -216,13 +221,17 @@ pub struct Room {
 }
 
 /// A claimed position for which there is no message yet.
-struct Unused<'a> {
+struct Unused<'a, F: Fn() -> bool> {
     stamp: &'a Word,
     position: u64,
+    is_mapped: &'a F,
 }
 
-impl Drop for Unused<'_> {
+impl<F: Fn() -> bool> Drop for Unused<'_, F> {
     fn drop(&mut self) {
+        if !(self.is_mapped)() {
+            return;
+        }
         // C3 fill: nothing is carried but the claim's end.
         self.stamp.store(stamped(self.position, TOMB), Edge::FillStore.store());
     }

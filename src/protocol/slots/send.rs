@@ -192,13 +192,15 @@ impl SendCursor {
     }
 
     /// Sends messages from `messages` for as long as there is room and there are any, and says how many.
-    /// None is taken that there is no room for. A panic of the iterator sends nothing.
+    /// None is taken that there is no room for. A panic of the iterator sends nothing, and nor does a child that it has
+    /// forked: `is_mapped` says after each of its steps whether the memory is still there.
     #[inline(always)]
     pub fn try_send_from<T: NoUninit>(
         &mut self,
         mem: Slots<'_>,
         shape: Typed<T>,
         mut messages: impl Iterator<Item = T>,
+        is_mapped: impl Fn() -> bool,
     ) -> Result<usize, Blocked> {
         if self.tail == self.room.limit {
             self.find_room_now(mem.sender, mem.receiver, mem.words, shape)?;
@@ -213,7 +215,11 @@ impl SendCursor {
             let run = room.min(place.left(shape));
             let end = place.message + run * shape.words();
             while place.message < end {
-                let Some(message) = messages.next() else { break 'runs };
+                let next = messages.next();
+                if !is_mapped() {
+                    return Ok(0);
+                }
+                let Some(message) = next else { break 'runs };
                 ask_ahead(mem, shape, place.message, ahead, prefetch_for_write);
                 let words = message_at(mem.words, shape, place.message);
                 payload::write(words, bytemuck::bytes_of(&message));
