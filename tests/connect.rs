@@ -547,6 +547,17 @@ fn a_socket_whose_listener_is_dead_is_replaced_and_nothing_else_is() {
 }
 
 #[test]
+fn what_is_no_directory_keeps_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(Listener::bind(fifo.join("socket")).map(drop)));
+    let refused = told.recv_timeout(LONG).expect("the call comes back").unwrap_err();
+    assert!(matches!(refused, ConnectError::Os { .. }), "{refused:?}");
+}
+
+#[test]
 fn a_forked_child_has_neither_listener_nor_connection() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");

@@ -181,8 +181,11 @@ impl DirectoryLock {
     /// Keeps others that use this library from binding in the directory of `path` meanwhile.
     fn of(path: &Path) -> Result<Self, ConnectError> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let mut options = File::options();
+        // Of anything else, such as a FIFO, the opening could wait for ever.
+        options.read(true).custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC);
         // A child that is forked meanwhile does not keep it.
-        let directory = PrivateFd::open_lockless(|| File::open(parent.unwrap_or(Path::new("."))));
+        let directory = PrivateFd::open(|| options.open(parent.unwrap_or(Path::new("."))));
         let lock = Self(directory.map_err(ConnectError::os("opening the directory"))?);
         let start = Instant::now();
         loop {

@@ -19,9 +19,20 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
-static PRIVATE: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+static PRIVATE: Mutex<Registry> = Mutex::new(Registry { fds: Vec::new(), forks: 0 });
 /// Whether the handlers are there. Written by the constructor only.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// What a fork goes by. Locked while one is under way.
+struct Registry {
+    fds: Vec<RawFd>,
+    /// Forks so far.
+    forks: u64,
+}
+
+/// Attempts to open a file while no fork comes between. One takes microseconds, so all of them fail only beside somebody
+/// who does nothing but fork.
+const ATTEMPTS: u32 = 64;
 
 /// The constructor, where the loader looks for it: that section holds pointers to functions of this type,
 /// which the loader calls once each, so the attribute is sound.
@@ -56,28 +67,43 @@ impl PrivateFd {
     /// Takes the descriptor under care that `open` opens anew. No fork comes between: a child that had
     /// the description would keep every lock that is taken through it later.
     ///
+    /// A file may take its time to be opened, on a file system whose server does not answer, and no fork of this process
+    /// shall wait for that. So it is opened first, and once more if there was a fork meanwhile.
+    ///
     /// # Panics
     ///
     /// If the C library had no memory for the handlers when the process started.
-    pub(crate) fn open<E>(open: impl FnOnce() -> Result<File, E>) -> Result<Self, E> {
-        // Named here, because a linker takes from an archive only what is named.
-        core::hint::black_box(&INSTALL);
-        assert!(INSTALLED.load(Ordering::Relaxed), "there was no memory for the fork handlers");
+    pub(crate) fn open<E>(mut open: impl FnMut() -> Result<File, E>) -> Result<Self, E> {
+        for _ in 0..ATTEMPTS {
+            // Under the lock, so that no fork is under way that was counted already.
+            let before = registry().forks;
+            let fd = open()?;
+            let mut registry = registry();
+            if registry.forks == before {
+                return Ok(Self::register(fd, &mut registry, true));
+            }
+        }
         let mut registry = registry();
-        let fd = open()?;
-        registry.push(fd.as_raw_fd());
-        Ok(Self { fd: Some(fd), generation: generation(), has_locks: true })
+        open().map(|fd| Self::register(fd, &mut registry, true))
     }
 
-    /// The same for a descriptor through which no lock is taken, or each is given up by who took it.
+    /// The same for a descriptor through which no lock is taken, or each is given up by who took it, and which is there at
+    /// once: `open` must wait for nothing, for every fork waits for it.
     ///
     /// # Panics
     ///
     /// As [`open`](Self::open).
     pub(crate) fn open_lockless<E>(open: impl FnOnce() -> Result<File, E>) -> Result<Self, E> {
-        let mut own = Self::open(open)?;
-        own.has_locks = false;
-        Ok(own)
+        let mut registry = registry();
+        open().map(|fd| Self::register(fd, &mut registry, false))
+    }
+
+    fn register(fd: File, registry: &mut Registry, has_locks: bool) -> Self {
+        // Named here, because a linker takes from an archive only what is named.
+        core::hint::black_box(&INSTALL);
+        assert!(INSTALLED.load(Ordering::Relaxed), "there was no memory for the fork handlers");
+        registry.fds.push(fd.as_raw_fd());
+        Self { fd: Some(fd), generation: generation(), has_locks }
     }
 
     /// It as a file.
@@ -114,8 +140,8 @@ impl Drop for PrivateFd {
             return;
         }
         let mut registry = registry();
-        if let Some(at) = registry.iter().position(|&known| known == fd.as_raw_fd()) {
-            registry.swap_remove(at);
+        if let Some(at) = registry.fds.iter().position(|&known| known == fd.as_raw_fd()) {
+            registry.fds.swap_remove(at);
         }
         if self.has_locks {
             super::locks::unlock(fd.as_fd());
@@ -161,12 +187,12 @@ impl<T: Sync> PerProcess<T> {
     }
 }
 
-fn registry() -> MutexGuard<'static, Vec<RawFd>> {
+fn registry() -> MutexGuard<'static, Registry> {
     PRIVATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The guard that `before` takes and one of the `after`s gives back, on the same thread.
-struct Held(core::cell::UnsafeCell<Option<MutexGuard<'static, Vec<RawFd>>>>);
+struct Held(core::cell::UnsafeCell<Option<MutexGuard<'static, Registry>>>);
 
 // SAFETY: only the thread that holds the lock touches the cell: it is filled after the lock is taken
 // and emptied before it is given back.
@@ -175,7 +201,8 @@ unsafe impl Sync for Held {}
 static HELD: Held = Held(core::cell::UnsafeCell::new(None));
 
 extern "C" fn before() {
-    let guard = registry();
+    let mut guard = registry();
+    guard.forks += 1;
     // SAFETY: this thread holds the lock.
     unsafe { *HELD.0.get() = Some(guard) };
 }
@@ -190,10 +217,88 @@ extern "C" fn after_in_child() {
     let guard = unsafe { (*HELD.0.get()).take() };
     GENERATION.fetch_add(1, Ordering::Relaxed);
     if let Some(mut registry) = guard {
-        for fd in registry.drain(..) {
+        for fd in registry.fds.drain(..) {
             // SAFETY: the number was registered by its owner, whose copy in this process will not
             // close it, for it is of another generation now.
             unsafe { libc::close(fd) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+    use std::fs::OpenOptions;
+    use std::io;
+    use std::path::Path;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn open(path: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).open(path)
+    }
+
+    /// Forks a child that ends at once with what `code` gives, and gives that.
+    fn code_of_a_child(code: impl FnOnce() -> i32) -> i32 {
+        // SAFETY: the child makes system calls only.
+        match unsafe { fork() }.unwrap() {
+            // SAFETY: ends the process at once.
+            ForkResult::Child => unsafe { libc::_exit(code()) },
+            ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
+                WaitStatus::Exited(_, code) => code,
+                other => panic!("{other:?}"),
+            },
+        }
+    }
+
+    /// A FIFO is not open before somebody opens its other end, as a file is not whose server is away.
+    #[test]
+    fn a_slow_open_holds_up_no_fork() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (tell, told) = mpsc::channel();
+        thread::scope(|scope| {
+            let opener = scope.spawn(|| PrivateFd::open(|| open(&path)));
+            scope.spawn(move || {
+                // Until it is at it, as far as can be seen from here.
+                thread::sleep(Duration::from_millis(50));
+                let code = code_of_a_child(|| 7);
+                tell.send(code).unwrap();
+            });
+            let code = told.recv_timeout(PATIENCE);
+            // Both are let go before anything fails. It opens twice, for there was a fork.
+            let other_end = || OpenOptions::new().read(true).write(true).open(&path).unwrap();
+            let _ends = (0..2).map(|_| other_end()).collect::<Vec<_>>();
+            opener.join().unwrap().unwrap();
+            assert_eq!(code, Ok(7));
+        });
+    }
+
+    #[test]
+    fn no_child_has_what_was_opened_while_it_was_forked() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut opened = Vec::new();
+        let own = PrivateFd::open(|| {
+            let fd = open(file.path())?;
+            opened.push(fd.as_raw_fd());
+            if opened.len() == 1 {
+                // It has the number, and the description behind it.
+                // SAFETY: asks of a number, whatever it is.
+                let has = |fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+                assert_eq!(code_of_a_child(|| i32::from(has(opened[0]))), 1);
+            }
+            io::Result::Ok(fd)
+        });
+        assert_eq!(opened.len(), 2, "the first one is a child's, too");
+        let number = own.as_ref().unwrap().file().as_raw_fd();
+        // SAFETY: as above.
+        let has = || unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+        assert_eq!(code_of_a_child(|| i32::from(has())), 0);
     }
 }
