@@ -253,7 +253,7 @@ mod api {
     }
 
     /// Changes who may open the ring at `place` from now on, by its permission bits. Those who have it open go on.
-    /// Only the owner may.
+    /// Only the owner may, and not the superuser for another user.
     ///
     /// # Errors
     ///

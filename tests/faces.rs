@@ -134,6 +134,23 @@ fn what_is_no_ring_keeps_its_mode() {
     assert!(matches!(annulus::set_mode(&memory, 0o660), Err(SetupError::NotFound)));
 }
 
+/// Nothing of it is touched: its owner could cut it off meanwhile.
+#[test]
+fn only_the_owner_changes_the_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHER: u32 = 12_345;
+    let (place, file) = named("anothers-mode");
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only_the_owner_changes_the_mode", "only the superuser gives files away");
+    }
+    let _ring = Ring::<u64>::builder(16).mode(0o640).create(place.clone()).unwrap();
+    annulus::set_owner(&place, Some(OTHER), None).unwrap();
+    let refused = annulus::set_mode(&place, 0o666);
+    assert!(matches!(refused, Err(SetupError::PermissionDenied)), "{refused:?}");
+    assert_eq!(Snapshot::open(&place).unwrap().mode, 0o640);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
 #[test]
 fn a_ring_is_given_away() {
     const OTHER: u32 = 12_345;

@@ -21,7 +21,12 @@ pub(crate) fn set_mode(place: &Place, mode: u32) -> Result<(), SetupError> {
     let path = place.file().ok_or(SetupError::NotFound)?;
     let file = file::open_file(&path, true)?;
     let metadata = file.metadata().map_err(SetupError::os("fstat"))?;
-    file::check(&metadata, Some(metadata.uid()))?;
+    // The superuser, too, could change another's: but who owns a file can cut it off under whoever has it mapped. Nor does
+    // the header change before it is known that the kernel will change the file's bits.
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(SetupError::PermissionDenied);
+    }
+    file::check(&metadata, None)?;
     let mapping = checked(&file, &metadata)?;
     let field = &header(&mapping).mode;
     let before = metadata.mode() & 0o777;
