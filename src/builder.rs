@@ -297,7 +297,7 @@ impl<R: Kind> Builder<R> {
     /// use annulus::{Ring, Role};
     /// use std::time::Duration;
     ///
-    /// let (invitation, ticket) = Ring::<u64>::builder(64).hand_over(Role::Sender)?;
+    /// let (mut invitation, ticket) = Ring::<u64>::builder(64).hand_over(Role::Sender)?;
     /// // The ticket's descriptor goes to another process, which does this:
     /// let there = Ring::<u64>::attach().from_ticket(ticket)?;
     /// let mut sender = there.sender()?;

@@ -46,7 +46,7 @@ fn a_child_program_has_the_role_and_no_other() {
         return;
     }
     let builder = Ring::<u64>::builder(64).label("numbers");
-    let (invitation, ticket) = builder.hand_over(Role::Sender).unwrap();
+    let (mut invitation, ticket) = builder.hand_over(Role::Sender).unwrap();
     assert_eq!(invitation.role(), Role::Receiver);
     let mut child = spawn("a_child_program_has_the_role_and_no_other", &ticket);
     drop(ticket);
@@ -70,7 +70,7 @@ fn a_child_program_receives() {
         }
         return;
     }
-    let (invitation, ticket) = ByteRing::builder(1000).hand_over(Role::Receiver).unwrap();
+    let (mut invitation, ticket) = ByteRing::builder(1000).hand_over(Role::Receiver).unwrap();
     let mut child = spawn("a_child_program_receives", &ticket);
     drop(ticket);
     let ring = invitation.join(PATIENCE).unwrap();
@@ -85,7 +85,7 @@ fn a_child_program_receives() {
 
 #[test]
 fn a_ticket_goes_over_a_socket() {
-    let (invitation, ticket) = Ring::<u64>::builder(8).hand_over(Role::Sender).unwrap();
+    let (mut invitation, ticket) = Ring::<u64>::builder(8).hand_over(Role::Sender).unwrap();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let child = fork(|_| {
         let (mut bytes, mut space) = ([0; 1], nix::cmsg_space!(i32));
@@ -113,7 +113,8 @@ fn a_ticket_goes_over_a_socket() {
 
 #[test]
 fn a_ticket_is_good_once_and_for_what_it_was_made() {
-    let (invitation, ticket) = Ring::<u64>::builder(8).label("a").hand_over(Role::Sender).unwrap();
+    let (mut invitation, ticket) =
+        Ring::<u64>::builder(8).label("a").hand_over(Role::Sender).unwrap();
     let flags = fcntl(&ticket, FcntlArg::F_GETFD).unwrap();
     assert!(!FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC), "it survives exec");
     let again = ticket.try_clone().unwrap();
@@ -122,10 +123,10 @@ fn a_ticket_is_good_once_and_for_what_it_was_made() {
     assert!(matches!(used, ConnectError::Protocol { .. }), "{used:?}");
     let other = invitation.join(PATIENCE).unwrap();
     ring.sender().unwrap().send(1).unwrap();
-    assert_eq!(other.receiver().unwrap().recv(), Ok(1));
+    assert_eq!(other.receiver().unwrap().recv_timeout(PATIENCE), Ok(1));
 
     let ticket = || Ring::<u64>::builder(8).label("a").hand_over(Role::Sender).unwrap();
-    let (unused, wrong) = ticket();
+    let (mut unused, wrong) = ticket();
     let error = Ring::<u32>::attach().from_ticket(wrong).unwrap_err();
     assert!(matches!(error, ConnectError::Ring(SetupError::Payload { .. })), "{error:?}");
     assert!(matches!(unused.join(PATIENCE), Err(ConnectError::Closed)), "nobody has it any more");
@@ -139,12 +140,27 @@ fn a_ticket_is_good_once_and_for_what_it_was_made() {
     let error = ByteBroadcast::attach().from_ticket(wrong).unwrap_err();
     assert!(matches!(error, ConnectError::Ring(SetupError::Kind { .. })), "{error:?}");
     let (unused, kept) = ticket();
-    let late = unused.join(Duration::from_millis(5));
-    assert!(matches!(late, Err(ConnectError::Timeout)));
+    drop(unused);
     let error = Ring::<u64>::attach().from_ticket(kept).unwrap_err();
     assert!(matches!(error, ConnectError::Closed), "{error:?}");
     let null = OwnedFd::from(File::open("/dev/null").unwrap());
     assert!(Ring::<u64>::attach().from_ticket(null).is_err());
+}
+
+#[test]
+fn an_invitation_outlives_a_time_out_and_is_answered_once() {
+    let (mut invitation, ticket) = Ring::<u64>::builder(8).hand_over(Role::Sender).unwrap();
+    for timeout in [Duration::ZERO, Duration::from_millis(5)] {
+        let late = invitation.join(timeout).map(drop);
+        assert!(matches!(late, Err(ConnectError::Timeout)), "{late:?}");
+        assert_eq!(invitation.role(), Role::Receiver);
+    }
+    let there = Ring::<u64>::attach().from_ticket(ticket).unwrap();
+    let here = invitation.join(Duration::MAX).unwrap();
+    there.sender().unwrap().send(1).unwrap();
+    assert_eq!(here.receiver().unwrap().recv_timeout(PATIENCE), Ok(1));
+    let again = invitation.join(Duration::MAX).map(drop);
+    assert!(matches!(again, Err(ConnectError::Closed)), "{again:?}");
 }
 
 #[test]
@@ -172,7 +188,7 @@ fn who_has_the_ticket_is_checked() {
         (&invite, vec![null]),
     ];
     for (bytes, fds) in answers {
-        let (invitation, ticket) = Ring::<u64>::builder(8).hand_over(Role::Sender).unwrap();
+        let (mut invitation, ticket) = Ring::<u64>::builder(8).hand_over(Role::Sender).unwrap();
         say(&ticket, bytes, &fds);
         let error = invitation.join(PATIENCE).map(drop).unwrap_err();
         assert!(
@@ -220,7 +236,7 @@ fn who_invites_does_not_say_how_much_memory_is_taken() {
     let (_unused, large) = ticket();
     let error = ByteRing::attach().from_ticket(large).unwrap_err();
     assert!(matches!(error, ConnectError::Ring(SetupError::InvalidSize { .. })), "{error:?}");
-    let (invitation, large) = ticket();
+    let (mut invitation, large) = ticket();
     let ring = ByteRing::attach().most_bytes(101 << 20).from_ticket(large).unwrap();
     let mut receiver = invitation.join(PATIENCE).unwrap().receiver().unwrap();
     ring.sender().unwrap().send(b"by agreement").unwrap();

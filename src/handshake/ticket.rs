@@ -31,9 +31,17 @@ use std::time::Duration;
 #[derive(Debug)]
 #[must_use = "half a ring carries no messages until it is joined"]
 pub struct Invitation<R> {
+    role: Role,
+    /// Until there was an answer.
+    open: Option<Open>,
+    ring: PhantomData<fn() -> R>,
+}
+
+/// What there is while nobody has answered.
+#[derive(Debug)]
+struct Open {
     half: OwnHalf,
     socket: PrivateFd,
-    ring: PhantomData<fn() -> R>,
 }
 
 /// Makes this side's half, and a ticket for the other one.
@@ -49,30 +57,41 @@ pub(crate) fn invite<R>(half: OwnHalf) -> Result<(Invitation<R>, OwnedFd), Conne
     send(socket.as_fd(), Message::Invite { role }, &[half.descriptor()?.as_fd()])?;
     let ticket = ticket.expect("made with the other end");
     socket::keep_across_exec(ticket.as_fd()).map_err(ConnectError::os("fcntl"))?;
-    Ok((Invitation { half, socket, ring: PhantomData }, ticket))
+    let (role, open) = (half.role(), Some(Open { half, socket }));
+    Ok((Invitation { role, open, ring: PhantomData }, ticket))
 }
 
 impl<R: Kind> Invitation<R> {
     /// The role that this process has.
     pub fn role(&self) -> Role {
-        self.half.role()
+        self.role
     }
 
-    /// The ring, when the ticket is used within `timeout`.
+    /// The ring, when the ticket is used within `timeout`. If it was not, the ticket is still good, and this can be called
+    /// again; to take it back, drop the invitation.
     ///
     /// # Errors
     ///
     /// [`ConnectError::Timeout`] if it was not; [`ConnectError::Closed`] if nobody has it any more, which can be seen
-    /// only if this process has dropped its own; [`ConnectError::Protocol`] and [`ConnectError::Ring`] if whoever has
-    /// it does something else; [`ConnectError::Forked`] in a forked child.
-    pub fn join(self, timeout: Duration) -> Result<R, ConnectError> {
-        if !self.socket.is_ours() {
+    /// only if this process has dropped its own, or if there was an answer before; [`ConnectError::Protocol`] and
+    /// [`ConnectError::Ring`] if whoever has it does something else; [`ConnectError::Forked`] in a forked child.
+    pub fn join(&mut self, timeout: Duration) -> Result<R, ConnectError> {
+        let Some(open) = &self.open else { return Err(ConnectError::Closed) };
+        if !open.socket.is_ours() {
             return Err(ConnectError::Forked);
         }
         let deadline = Monotonic::now() + timeout;
-        match receive_by(self.socket.as_fd(), deadline)? {
+        let answer = match receive_by(open.socket.as_fd(), deadline) {
+            Err(ConnectError::Timeout) => return Err(ConnectError::Timeout),
+            answer => answer,
+        };
+        // Whatever it was, there is no second one.
+        let Some(Open { half, socket: _socket }) = self.open.take() else {
+            return Err(ConnectError::Closed);
+        };
+        match answer? {
             (Message::Taken, fds) => {
-                let segment = self.half.join(one(fds)?)?;
+                let segment = half.join(one(fds)?)?;
                 Ok(R::in_segment(Sealed(Arc::new(segment))))
             }
             _ => Err(ConnectError::Protocol { reason: "says something out of turn" }),
