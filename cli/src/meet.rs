@@ -8,7 +8,7 @@ use crate::ring::Waiting;
 use crate::{create, output, signals, units};
 use annulus::{
     Address, ByteStream, ByteStreamReader, ByteStreamWriter, Connect, ConnectError, Ending,
-    Listener,
+    Listener, Refusal,
 };
 use clap::Args;
 use std::io::{self, Read, Write};
@@ -56,6 +56,10 @@ pub struct ListenArgs {
     /// Permission bits of the socket: who may write to it may connect
     #[arg(long, value_name = "MODE", value_parser = create::mode, default_value = "0600")]
     mode: u32,
+
+    /// The most memory that a client's rings may take, both directions together: 64M, 1G
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "64M")]
+    most_bytes: usize,
 }
 
 /// Connect to a listener, and copy standard input to it and what it sends to standard output
@@ -65,7 +69,7 @@ pub struct ConnectArgs {
     #[command(flatten)]
     meet: MeetArgs,
 
-    /// Bytes of each direction's ring: 64K, 1M; a listener takes 64M for both together
+    /// Bytes of each direction's ring: 64K, 1M; what a listener takes for both together is its --most-bytes
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value_t = DEFAULT_CAPACITY)]
     capacity: usize,
 }
@@ -99,6 +103,14 @@ impl MeetArgs {
                 let text = format!("{}: there is no such directory; make it first", self.address);
                 Failure::new(error.code(), text)
             }
+            ConnectError::Refused { refusal: refusal @ Refusal::TooLarge } => {
+                let text = "the listener takes no rings that large; give a smaller --capacity here, or a larger --most-bytes there";
+                Failure::new(refusal.code(), format!("{}: {text}", self.address))
+            }
+            ConnectError::Unwanted { refusal: refusal @ Refusal::TooLarge } => {
+                let text = "a client was refused that wants larger rings than --most-bytes allows";
+                Failure::new(refusal.code(), format!("{}: {text}", self.address))
+            }
             // It says what address.
             ConnectError::InvalidAddress { .. } => Failure::new(error.code(), error.to_string()),
             _ => Failure::of(&self.address, error),
@@ -129,6 +141,7 @@ pub fn listen(args: &ListenArgs) -> Outcome {
     // So that the socket's file goes with us.
     signals::hold();
     let options = Listener::options().mode(args.mode).label(&meet.label);
+    let options = options.most_bytes(args.most_bytes as u64);
     let bound = options.authorize(meet.authorize()).bind(meet.address());
     let mut listener = bound.map_err(|error| meet.failed(&error))?;
     let mut refused = 0;
@@ -137,7 +150,7 @@ pub fn listen(args: &ListenArgs) -> Outcome {
         // Who only went away has learnt what it wanted.
         let why = listener.last_refusal().filter(|why| !matches!(why, ConnectError::Closed));
         if let Some(why) = why.filter(|_| listener.refused() > refused) {
-            complain(&format!("{}: {why}", meet.address));
+            complain(meet.failed(why).text());
         }
         refused = listener.refused();
         match accepted {

@@ -85,6 +85,22 @@ fn who_wants_something_else_is_refused_and_another_one_comes() {
 }
 
 #[test]
+fn a_listener_says_how_much_it_takes() {
+    let name = name();
+    let listener = start(annulus(&["listen", &name, "--most-bytes", "1M"]));
+    let large = ["connect", &name, "--timeout", "60s", "--capacity", "1M"];
+    run(&large).assert_fails(2, "--most-bytes");
+    run(&["connect", &name, "--capacity", "64K"]).assert_done();
+    let done = listener.wait();
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("a client was refused") && done.stderr.contains("--most-bytes"));
+    // More than it takes if nobody says.
+    let listener = start(annulus(&["listen", &name, "--most-bytes", "100M"]));
+    run(&["connect", &name, "--timeout", "60s", "--capacity", "40M"]).assert_done();
+    assert_eq!(listener.wait().code, 0);
+}
+
+#[test]
 fn a_dead_peer_is_told_from_one_that_has_closed() {
     let name = name();
     let (listener, _open) = Running::with_stdin(&["listen", &name]);

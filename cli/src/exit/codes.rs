@@ -381,6 +381,8 @@ mod tests {
             (Code::PeerGone, 7),
             (Code::Corrupt, 8),
             (Code::TimedOut, 124),
+            (Code::NotRun, 126),
+            (Code::NoCommand, 127),
             (Code::Interrupted, 130),
         ];
         assert!(codes.into_iter().all(|(code, number)| code as u8 == number));

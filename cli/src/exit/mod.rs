@@ -22,6 +22,10 @@ pub enum Code {
     PeerGone = 7,
     Corrupt = 8,
     TimedOut = 124,
+    /// As shells have it: the command is there and cannot be run.
+    NotRun = 126,
+    /// As shells have it: there is no such command.
+    NoCommand = 127,
     Interrupted = 130,
 }
 
@@ -100,6 +104,11 @@ impl Failure {
     /// What the library says that went wrong with what has this name.
     pub fn of(name: &str, error: &impl Coded) -> Self {
         Self::new(error.code(), format!("{name}: {error}"))
+    }
+
+    /// What is said of it.
+    pub fn text(&self) -> &str {
+        self.text.as_deref().unwrap_or_default()
     }
 
     pub fn code(&self) -> Code {
