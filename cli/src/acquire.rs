@@ -9,6 +9,7 @@ use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -48,7 +49,7 @@ pub struct AcquireArgs {
 }
 
 const AFTER_HELP: &str = "\
-The exit code is that of the command, or 128 and the number of the signal that ended it. If the last owner of a \
+The exit code is that of the command, or 128 and the number of the signal that ended it; 127 if there is no such command, 126 if it cannot be run. If the last owner of a \
 permit was killed, that is said before the command starts: what it worked on may be half done.
 
 Examples:
@@ -76,10 +77,21 @@ fn acquire_and_run(args: &AcquireArgs) -> Outcome<ExitCode> {
     acquire(args, &mut holder)?;
     let (program, arguments) = args.command.split_first().expect("clap insists on it");
     let child = Command::new(program).args(arguments).spawn();
-    let child = child.map_err(|error| Failure::io(program.to_string_lossy(), &error))?;
+    let child = child.map_err(|error| not_run(&program.to_string_lossy(), &error))?;
     let code = wait_for(child)?;
     drop(holder);
     Ok(code)
+}
+
+/// Why a command was not run, with the codes of shells, `env` and `timeout`.
+fn not_run(program: &str, error: &io::Error) -> Failure {
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => Code::NoCommand,
+        // There was no process to run it.
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => Code::Failure,
+        _ => Code::NotRun,
+    };
+    Failure::new(code, format!("{program}: {error}"))
 }
 
 /// Acquires the permits and leaves them with the holder.

@@ -70,7 +70,9 @@ Examples:
 Exit codes:
   0 done            3 not found       6 would block, or in use   124 timed out
   1 failure         4 exists          7 peer gone                130 interrupted
-  2 usage           5 permission      8 corrupt, or another layout";
+  2 usage           5 permission      8 corrupt, or another layout
+
+`annulus acquire` ends with the code of its command; 126 if that cannot be run, 127 if there is none.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {

@@ -20,7 +20,12 @@ fn a_command_runs_with_a_permit_and_its_code_comes_back() {
     assert_eq!(code(&["acquire", &name, "--", "sh", "-c", "exit 42"]), Some(42));
     assert_eq!(code(&["acquire", &name, "--", "sh", "-c", "kill -9 $$"]), Some(137));
     assert_eq!(code(&["acquire", &name, "-n", "3", "--", "true"]), Some(2));
-    assert_eq!(code(&["acquire", &name, "--", "/no/such/program"]), Some(3));
+    // As of shells, `env` and `timeout`.
+    let text = tempfile::NamedTempFile::new().unwrap();
+    let text = text.path().to_str().unwrap();
+    run(&["acquire", &name, "--", text]).assert_fails(126, text);
+    run(&["acquire", &name, "--", "/no/such/program"]).assert_fails(127, "/no/such/program");
+    run(&["acquire", "no-such-semaphore", "--", "true"]).assert_fails(3, "no such semaphore");
     assert_eq!(inspect(&name)["value"], 2);
     run(&["rm", &name]).assert_done();
 }
