@@ -154,7 +154,7 @@ fn the_end_and_its_codes() {
     sender.signal(Signal::SIGKILL);
     sender.wait();
     let done = receiver.wait();
-    assert_eq!((done.code, done.text()), (0, "all\nof it\n"));
+    assert_eq!((done.code, done.text()), (7, "all\nof it\n"));
     run(&["recv", &name, "--gate", "--lossy"]).code.eq(&2).then_some(()).unwrap();
 
     let name = broadcast(&["--persistent"]);

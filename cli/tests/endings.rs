@@ -131,9 +131,27 @@ fn a_killed_sender_ends_the_conversation() {
     sender.signal(Signal::SIGKILL);
     sender.wait();
     let done = receiver.wait();
-    assert_eq!((done.code, done.text()), (0, "all\nof it\n"));
-    assert!(done.stderr.contains("the sender died"), "{done:?}");
+    assert_eq!(done.text(), "all\nof it\n");
+    done.assert_fails(7, "the sender died");
     assert!(!name.exists());
+}
+
+/// Whoever reads what is printed could not tell it from an end.
+#[test]
+fn what_a_killed_sender_has_left_ends_with_7_whoever_prints_it() {
+    let name = Name::created(&["--kind", "broadcast"]);
+    let follower = start(annulus(&["tail", &name, "-f"]));
+    let receiver = start(annulus(&["recv", &name]));
+    eventually("both look", || inspect(&name)["receivers"] == 2);
+    let (sender, mut lines) = Running::with_stdin(&["send", &name, "--no-wait"]);
+    lines.write_all(b"one\ntwo\n").unwrap();
+    eventually("both are sent", || inspect(&name)["sent"] == 2);
+    sender.signal(Signal::SIGKILL);
+    sender.wait();
+    for done in [follower.wait(), receiver.wait()] {
+        assert_eq!(done.text(), "one\ntwo\n");
+        done.assert_fails(7, "the sender died");
+    }
 }
 
 /// What was left by the dead is still there, and a sender that died long ago ends nothing.

@@ -16,7 +16,7 @@ pub mod source;
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::framing::{Framing, FramingArgs};
-use crate::output::{self, complain};
+use crate::output;
 use crate::ring::{AnyRing, Arrival, RingArgs};
 use crate::{signals, units};
 use annulus::{Ending, Role};
@@ -63,7 +63,7 @@ pub struct RecvArgs {
 }
 
 const AFTER_HELP: &str = "\
-Waits until there is a sender, as opening a FIFO does. A message is taken from the ring after it was written: with \
+Waits until there is a sender, as opening a FIFO does. When it has left and all is printed, that is exit code 0; when it was killed instead, or ended without leaving, 7: what came may be part of what it had to send. A message is taken from the ring after it was written: with \
 `annulus recv q | head` the rest stays there, and if this process is killed, the next one prints once more what it \
 had written and not taken yet: 32 KiB at most, or a message that is longer. A persistent ring never says that its sender has left, and a mailbox neither; there \
 give -n, --timeout or --no-wait. Of a mailbox one message at a time is taken and written. If it is removed while we \
@@ -75,6 +75,7 @@ unless it is all that the sender left without one.
 
 Examples:
   annulus recv q --create | sort | uniq -c
+  annulus recv q > copy && mv copy whole
   annulus recv q --raw > image.iso
   annulus recv log -n 1 --timeout 500ms
   annulus recv orders --at-most 3 --no-wait
@@ -172,14 +173,9 @@ impl Receiving<'_> {
         self.settle()
     }
 
-    /// All is printed that was sent. That is the end also if the sender was killed, as with a pipe; but then it may not have
-    /// been all that there was to be.
+    /// All is printed that was sent. If the sender was killed, that need not be all that there was to be.
     fn end(&self) -> Outcome {
-        if self.source.ending() == Some(Ending::Died) {
-            let name = self.name;
-            complain(&format!("{name}: the sender died; what it had not sent by then is missing"));
-        }
-        Ok(())
+        died(self.name, self.source.ending())
     }
 
     /// Writes what was looked at, and takes it.
@@ -243,6 +239,15 @@ impl Receiving<'_> {
     fn deadline(&self) -> Option<Instant> {
         self.args.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
     }
+}
+
+/// Fails if the sender has not left by itself: whoever reads what we print must be able to tell that it is not whole.
+pub fn died(name: &str, ending: Option<Ending>) -> Outcome {
+    if ending == Some(Ending::Died) {
+        let text = format!("{name}: the sender died; what it had not sent by then is missing");
+        return Err(Failure::new(Code::PeerGone, text));
+    }
+    Ok(())
 }
 
 fn slice(deadline: Option<Instant>) -> Duration {

@@ -21,7 +21,8 @@ use watch::Watch;
 
 /// Print messages without taking them
 ///
-/// Those that are there now, and with --follow those that come, until the sender has left.
+/// Those that are there now, and with --follow those that come, until the sender has left, or was killed: then the exit
+/// code is 7.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct TailArgs {
@@ -118,7 +119,7 @@ fn follow(watch: &mut Watch<'_>, printer: &mut Printer) -> Outcome {
         match seen {
             Ok(()) | Err(Dry::Empty) => {}
             // What was left without an end of line was the last.
-            Err(Dry::Over) => return Ok(()),
+            Err(Dry::Over) => return watch.end(),
             Err(Dry::Failed(failure)) => return Err(failure),
         }
         if any {

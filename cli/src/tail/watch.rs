@@ -6,8 +6,8 @@ use crate::get;
 use crate::output::complain;
 use crate::recv::choice::{Choice, DeliveryArgs};
 use crate::recv::join::Joiner;
-use crate::recv::joiner;
 use crate::recv::source::{Dry, missed_sentence, no_letter, no_message};
+use crate::recv::{died, joiner};
 use crate::ring::{AnyRing, place};
 use crate::signals;
 use annulus::inspect::Snapshot;
@@ -112,6 +112,18 @@ impl<'a> Watch<'a> {
         let is_over = self.ring.as_ref().is_some_and(has_ended);
         self.eye.look(self.name, each)?;
         if is_over { Err(Dry::Over) } else { Ok(()) }
+    }
+
+    /// What [`Dry::Over`] comes to: a failure if the sender was killed.
+    pub fn end(&self) -> Outcome {
+        let ending = match &self.eye {
+            Eye::Bytes { side, .. } => side.ending(),
+            Eye::Slots { side, .. } => side.ending(),
+            Eye::Broadcast(side) => side.ending(),
+            Eye::Latest { side, .. } => side.ending(),
+            Eye::Mailbox { .. } => None,
+        };
+        died(self.name, ending)
     }
 
     /// Waits until there may be something to see, but not for long.
