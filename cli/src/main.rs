@@ -12,6 +12,7 @@
 //! | `bench/` | our rings against the kernel's IPC |
 //! | `exit/` | what can go wrong, and the exit code of each |
 //! | `signals` | Ctrl-C |
+//! | `standard` | what has no standard input or output |
 //! | `ring` | what carries messages, of any kind, by name |
 //! | `framing` | where a message ends in a stream |
 //! | `report` | what is said of a ring, as text and as JSON |
@@ -39,6 +40,7 @@ mod rm;
 mod send;
 mod set;
 mod signals;
+mod standard;
 mod table;
 mod tail;
 mod top;

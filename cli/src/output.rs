@@ -4,7 +4,7 @@
 //! (`annulus ls | head -1`) is a quiet end.
 
 use crate::exit::{Failure, Outcome};
-use crate::signals;
+use crate::{signals, standard};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write};
@@ -12,6 +12,8 @@ use std::os::fd::AsFd;
 
 /// Prints text, with its colours only where they are wanted.
 pub fn print(text: &str) -> Outcome {
+    // The library's own writes to what is not open say that they are done.
+    standard::check_output()?;
     let mut out = anstream::stdout().lock();
     finish(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
@@ -57,6 +59,7 @@ pub struct Stopped {
 pub fn write_all(bytes: &[u8]) -> Result<(), Stopped> {
     let out = io::stdout();
     let mut written = 0;
+    standard::check_output().map_err(|failure| Stopped { written, failure })?;
     while written < bytes.len() {
         let result = match nix::unistd::write(out.as_fd(), &bytes[written..]) {
             Ok(count) => {

@@ -3,6 +3,7 @@
 use crate::exit::{Code, Failure, Outcome};
 use crate::get::{failed, open};
 use crate::output::complain;
+use crate::standard;
 use clap::Args;
 use std::io::{self, Read};
 
@@ -83,6 +84,7 @@ pub fn run(args: &SetArgs) -> Outcome {
 fn read(args: &SetArgs, size: usize) -> Outcome<Vec<u8>> {
     let most = if args.hex { 4 * size + 64 } else { size + 1 };
     let mut value = Vec::new();
+    standard::check_input()?;
     let input = io::stdin().lock();
     input
         .take(most as u64)

@@ -3,6 +3,7 @@
 use crate::exit::{Failure, Outcome};
 use crate::output::print;
 use crate::raise::{mask, open};
+use crate::standard;
 use crate::units;
 use clap::Args;
 use std::time::{Duration, Instant};
@@ -46,6 +47,7 @@ Examples:
   annulus wait control 0 5 --take --timeout 30s";
 
 pub fn run(args: &WaitArgs) -> Outcome {
+    standard::check_output()?;
     let setup = |error| Failure::setup(&args.name, &error);
     let event = open(&args.name, args.owner)?;
     let mut handle = event.handle().map_err(setup)?;

@@ -364,6 +364,50 @@ fn an_unread_listing_is_a_quiet_end() {
     }
 }
 
+/// The same command with a standard stream closed.
+fn without(fd: i32, args: &[&str]) -> support::Done {
+    use std::os::unix::process::CommandExt;
+    let mut command = annulus(args);
+    // SAFETY: closes a descriptor of the child.
+    unsafe {
+        command.pre_exec(move || {
+            libc::close(fd);
+            Ok(())
+        })
+    };
+    start(command).wait()
+}
+
+#[test]
+fn a_closed_output_takes_no_message_and_a_closed_input_sends_none() {
+    let name = Name::created(&["--persistent"]);
+    run_with_input(&["send", &name], &numbers(3)).assert_done();
+    let mailbox = Name::created(&["--kind", "mailbox"]);
+    run_with_input(&["send", &mailbox], &numbers(1)).assert_done();
+    let event = Name::created(&["--kind", "event"]);
+    run(&["raise", &event, "5"]).assert_done();
+    let absent = Name::new();
+    let verbs: [&[&str]; 6] = [
+        &["recv", &name, "--no-wait"],
+        &["recv", &mailbox, "--no-wait"],
+        &["recv", &absent, "--create", "--no-wait"],
+        &["tail", &name],
+        &["wait", &event, "5", "--take"],
+        &["ls"],
+    ];
+    for verb in verbs {
+        without(1, verb).assert_fails(1, "standard output is not open");
+        let mut command = annulus(verb);
+        command.stdout(std::fs::File::open("/dev/null").unwrap());
+        start(command).wait().assert_fails(1, "standard output is not open");
+    }
+    assert!(!absent.exists());
+    assert_eq!(run(&["wait", &event, "5"]).text(), "5\n");
+    without(0, &["send", &name]).assert_fails(1, "standard input is not open");
+    assert_eq!(run(&["recv", &name, "--no-wait"]).text(), "1\n2\n3\n");
+    assert_eq!(run(&["recv", &mailbox, "--no-wait"]).text(), "1\n");
+}
+
 #[test]
 fn a_full_disk_is_a_failure_and_loses_nothing() {
     let name = Name::created(&["--persistent"]);

@@ -18,7 +18,7 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::framing::{Framing, FramingArgs};
 use crate::output;
 use crate::ring::{AnyRing, Arrival, RingArgs};
-use crate::{signals, units};
+use crate::{signals, standard, units};
 use annulus::{Ending, Role};
 use choice::{Choice, DeliveryArgs, SelectArgs};
 use clap::Args;
@@ -82,6 +82,7 @@ Examples:
   annulus recv news --lossy --from oldest";
 
 pub fn run(args: &RecvArgs) -> Outcome {
+    standard::check_output()?;
     let ring = AnyRing::open(&args.ring)?;
     signals::hold();
     let name = args.ring.name.as_str();

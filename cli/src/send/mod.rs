@@ -18,6 +18,7 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::framing::{Framing, FramingArgs};
 use crate::output::complain;
 use crate::ring::{AnyRing, Arrival, RingArgs};
+use crate::standard;
 use crate::{signals, units};
 use annulus::{Participant, Role};
 use clap::Args;
@@ -96,6 +97,7 @@ Examples:
   annulus send news --receivers 2 --patience 5s < feed";
 
 pub fn run(args: &SendArgs) -> Outcome {
+    standard::check_input()?;
     let ring = AnyRing::open(&args.ring)?;
     signals::hold();
     let name = args.ring.name.as_str();
