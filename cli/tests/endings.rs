@@ -364,6 +364,33 @@ fn an_unread_listing_is_a_quiet_end() {
     }
 }
 
+#[test]
+fn whoever_cannot_join_leaves_the_ring() {
+    use nix::sys::resource::{Resource, setrlimit};
+    use std::os::unix::process::CommandExt;
+    let names: [&[&str]; 4] = [
+        &[],
+        &["--kind", "slots", "--message-size", "8"],
+        &["--kind", "broadcast"],
+        &["--topology", "mpsc"],
+    ];
+    for options in names {
+        let name = Name::created(options);
+        for verb in [&["recv", &name, "--no-wait"][..], &["send", &name], &["tail", &name]] {
+            let mut command = annulus(verb);
+            // As many as it takes to open the ring.
+            let few = || setrlimit(Resource::RLIMIT_NOFILE, 4, 4).map_err(Into::into);
+            // SAFETY: a system call.
+            unsafe { command.pre_exec(few) };
+            let done = start(command).wait();
+            assert!(matches!(done.code, 1 | 6), "{done:?}");
+            assert!(name.exists(), "{done:?}");
+        }
+        run(&["tail", &name, "--type", "3"]).assert_fails(2, "mailbox");
+        assert!(name.exists());
+    }
+}
+
 /// The same command with a standard stream closed.
 fn without(fd: i32, args: &[&str]) -> support::Done {
     use std::os::unix::process::CommandExt;

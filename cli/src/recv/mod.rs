@@ -90,7 +90,8 @@ pub fn run(args: &RecvArgs) -> Outcome {
     // Whoever did nothing with it removes nothing.
     let choice = choice.inspect_err(|_| args.ring.leave_as_found(&ring))?;
     let arrival = Arrival::note(&ring, Role::Sender);
-    let source = Source::join(name, &ring, choice, args.ring.wait)?;
+    let source = Source::join(name, &ring, choice, args.ring.wait);
+    let source = source.inspect_err(|_| args.ring.leave_as_found(&ring))?;
     let joiner = joiner(&ring, args.framing);
     let left = args.count.unwrap_or(u64::MAX);
     let mut receiving = Receiving { args, name, source, joiner, left };

@@ -108,7 +108,8 @@ pub fn run(args: &SendArgs) -> Outcome {
         true => Patience::None,
         false => Patience::of(args.timeout),
     };
-    let mut sink = Sink::join(name, &ring, args.kind.unwrap_or(1), args.ring.wait, patience)?;
+    let sink = Sink::join(name, &ring, args.kind.unwrap_or(1), args.ring.wait, patience);
+    let mut sink = sink.inspect_err(|_| args.ring.leave_as_found(&ring))?;
     sink.evict_after(args.patience);
     let met = match (&ring, args.receivers) {
         // It goes on whether anybody is there or not; so nobody is waited for who is not to be.

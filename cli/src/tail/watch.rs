@@ -80,11 +80,11 @@ impl<'a> Watch<'a> {
             return Self::of_variable(name, owner, select, framing);
         }
         let ring = AnyRing::open_existing(name, owner)?;
+        // Nobody else need have it open.
+        ring.keep();
         let choice = Choice::of(name, &ring, select, &DeliveryArgs::default(), None)?;
         let eye = Eye::open(name, &ring, choice.select)?;
         let joiner = joiner(&ring, framing);
-        // Nobody else need have it open.
-        ring.keep();
         Ok((Self { name, ring: Some(ring), eye }, joiner))
     }
 
