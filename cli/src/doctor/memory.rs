@@ -26,12 +26,7 @@ pub fn checks() -> Vec<Check> {
         "named rings cannot be made; rings over memory files still work",
     ));
     if let Ok(file) = &unnamed {
-        checks.push(Check::of(
-            "fallocate",
-            allocates(file),
-            Status::Missing,
-            "a ring's pages cannot be reserved, and a full file system would kill its users",
-        ));
+        checks.push(reserved(fallocate(file, FallocateFlags::empty(), 0, 4096)));
         checks.push(Check::of(
             "linkat",
             publishes(file),
@@ -91,10 +86,19 @@ fn unnamed_file() -> Result<OwnedFd, String> {
     open(DIRECTORY, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| errno.desc().to_owned())
 }
 
-fn allocates(file: &OwnedFd) -> Result<String, String> {
-    fallocate(file, FallocateFlags::empty(), 0, 4096)
-        .map(|()| "pages can be reserved".to_owned())
-        .map_err(|errno| errno.desc().to_owned())
+/// What came of reserving a page.
+fn reserved(result: nix::Result<()>) -> Check {
+    const NAME: &str = "fallocate";
+    match result {
+        Ok(()) => Check::new(NAME, Status::Ok, "pages can be reserved"),
+        Err(Errno::ENOSPC | Errno::EDQUOT) => {
+            Check::new(NAME, Status::Missing, "there is no room for a page")
+                .advise("remove rings (`annulus rm --stale`), or other files there")
+        }
+        Err(errno) => Check::new(NAME, Status::Missing, errno.desc()).advise(
+            "a ring's pages cannot be reserved, and a full file system would kill its users",
+        ),
+    }
 }
 
 /// Gives the file a name, as publishing a ring does, and takes it away again.
@@ -125,5 +129,19 @@ fn huge_pages() -> Check {
             .advise("--huge-pages fails; ordinary pages serve all but very large rings"),
         _ => Check::new(NAME, Status::Note, "the kernel has none")
             .advise("ordinary pages serve all but very large rings"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full file system lacks room, and not the call.
+    #[test]
+    fn a_full_directory_is_told_from_one_that_reserves_nothing() {
+        let of = |errno| reserved(Err(errno)).found;
+        assert_eq!(of(Errno::ENOSPC), "there is no room for a page");
+        assert_eq!(of(Errno::EOPNOTSUPP), Errno::EOPNOTSUPP.desc());
+        assert_eq!(reserved(Ok(())).status, Status::Ok);
     }
 }

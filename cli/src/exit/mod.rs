@@ -93,7 +93,10 @@ impl Failure {
 
     /// The directory of named rings could not be listed.
     pub fn listing(error: &SetupError) -> Self {
-        Self::new(error.code(), format!("{error}; see what `annulus doctor` says of this machine"))
+        Self::new(
+            error.code(),
+            format!("/dev/shm: {error}; see what `annulus doctor` says of this machine"),
+        )
     }
 
     /// The kernel refused `what`.
