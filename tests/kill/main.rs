@@ -14,6 +14,7 @@ mod support;
 mod broadcast;
 mod channel;
 mod company;
+mod converse;
 mod flags;
 mod halves;
 mod harness;

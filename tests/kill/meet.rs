@@ -22,27 +22,42 @@ use crate::support::sweep::{CHILD_LIFE, Case, Points, Verdict, report, sweep};
 /// How long a peer serves: longer than all its tests.
 const SERVICE: Duration = Duration::from_secs(900);
 /// Longer than anything takes that happens.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 /// Points spread over a handshake, beside those at its system calls.
 const POINTS: usize = 250;
 
 /// The process at the other end, which is not killed.
-struct Other {
-    peer: Peer,
-    /// `[connections made, connections ended]`
-    counts: SharedWords,
+pub struct Other {
+    pub peer: Peer,
+    /// `[connections made, connections ended, ...]`; the rest is for what it does with them.
+    pub counts: SharedWords,
     directory: TempDir,
 }
 
 impl Other {
-    fn start(run: impl FnOnce(PathBuf, &SharedWords)) -> Self {
+    pub fn start(run: impl FnOnce(PathBuf, &SharedWords)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (counts, path) = (SharedWords::new(2), directory.path().join("socket"));
+        let (counts, path) = (SharedWords::new(4), directory.path().join("socket"));
         let peer = Peer::spawn(SERVICE, || run(path, &counts));
         Self { peer, counts, directory }
     }
 
-    fn path(&self) -> PathBuf {
+    /// One that listens, and gives each client a thread.
+    pub fn listening(serve: impl Fn(Duplex<u64>, &SharedWords) + Sync) -> Self {
+        let other = Self::start(|path, counts| {
+            let mut listener = bind(path).expect("nobody else listens");
+            thread::scope(|scope| {
+                loop {
+                    let client = listener.accept().expect("this side can go on");
+                    scope.spawn(|| serve(client, counts));
+                }
+            });
+        });
+        assert!(poll(PATIENCE, || other.path().exists()), "it does not listen");
+        other
+    }
+
+    pub fn path(&self) -> PathBuf {
         self.directory.path().join("socket")
     }
 
@@ -58,7 +73,7 @@ impl Other {
     }
 
     /// Waits until all its connections have ended, and it has `most` descriptors at most: how many it has.
-    fn is_at_rest(&self, most: usize) -> Result<usize, String> {
+    pub fn is_at_rest(&self, most: usize) -> Result<usize, String> {
         let mut count = 0;
         let rests = poll(PATIENCE, || {
             let of = |i: usize| self.counts[i].load(Ordering::Acquire);
@@ -83,7 +98,7 @@ fn echo(mut peer: Duplex<u64>, counts: &SharedWords) {
 }
 
 /// Has the other side send a number back.
-fn ask(peer: &mut Duplex<u64>, number: u64) -> Result<(), String> {
+pub fn ask(peer: &mut Duplex<u64>, number: u64) -> Result<(), String> {
     peer.send(number).map_err(|error| format!("send: {error}"))?;
     match peer.recv_timeout(PATIENCE) {
         Ok(answer) if answer == number => Ok(()),
@@ -97,7 +112,7 @@ struct Connecting<'a> {
     most: usize,
 }
 
-fn connect(path: PathBuf) -> Result<Duplex<u64>, String> {
+pub fn connect(path: PathBuf) -> Result<Duplex<u64>, String> {
     let open = Connect::new().capacity(16).timeout(PATIENCE).open(path);
     open.map_err(|error| format!("connect: {error}"))
 }
@@ -143,7 +158,7 @@ fn accept(listener: &mut Listener) -> Result<Duplex<u64>, String> {
     listener.accept_timeout(PATIENCE).map_err(|error| format!("accept: {error}"))
 }
 
-fn bind(path: PathBuf) -> Result<Listener, String> {
+pub fn bind(path: PathBuf) -> Result<Listener, String> {
     let bound = Listener::options().timeout(PATIENCE).bind(path);
     bound.map_err(|error| format!("bind: {error}"))
 }
@@ -188,16 +203,7 @@ impl Case for Listening<'_> {
 
 #[test]
 fn connecting() {
-    let listener = Other::start(|path, counts| {
-        let mut listener = bind(path).expect("nobody else listens");
-        thread::scope(|scope| {
-            loop {
-                let client = listener.accept().expect("this side can go on");
-                scope.spawn(|| echo(client, counts));
-            }
-        });
-    });
-    assert!(poll(PATIENCE, || listener.path().exists()), "it does not listen");
+    let listener = Other::listening(echo);
     // It has all that it keeps once it has had a client that was silent for a while.
     let silent = connect(listener.path()).expect("it listens");
     assert!(listener.hears_of_deaths(), "it does not sleep");

@@ -2,7 +2,9 @@
 
 use std::hint::black_box;
 
-use annulus::{ByteReceiver, ByteSender, Receiver, Sender, UntypedReceiver, UntypedSender};
+use annulus::{
+    ByteReceiver, ByteSender, Pollable, Receiver, Sender, UntypedReceiver, UntypedSender,
+};
 
 use super::message::{LONGEST, Tagged, bytes};
 use crate::support::ptrace::Child;
@@ -22,6 +24,8 @@ pub struct Operation<H> {
     pub blocks: bool,
     /// Whether it copies what it receives straight to the memory that outlives it.
     pub to_hand: bool,
+    /// Whether the handle has a thread of its own.
+    pub has_thread: bool,
     pub run: Run<H>,
 }
 
@@ -30,7 +34,14 @@ pub struct Operation<H> {
 pub type Run<H> = fn(&Child, &mut H, u64, &mut [u64]);
 
 fn operation<H>(name: &'static str, messages: usize, run: Run<H>) -> Operation<H> {
-    Operation { name, messages: messages as u64, blocks: false, to_hand: false, run }
+    Operation {
+        name,
+        messages: messages as u64,
+        blocks: false,
+        to_hand: false,
+        has_thread: false,
+        run,
+    }
 }
 
 /// Those of `operations` that have the name.
@@ -138,6 +149,39 @@ pub fn shared_receives<T: Tagged>() -> Vec<Operation<Receiver<T>>> {
         });
     }));
     operations
+}
+
+/// A receiver with a descriptor, until it has been closed.
+pub type Polled<T> = Option<Pollable<Receiver<T>>>;
+
+/// Gives a receiver a descriptor, and a thread that sleeps for it.
+pub fn polled<T: Tagged>(rx: Receiver<T>) -> Polled<T> {
+    Some(Pollable::new(rx).expect("a descriptor and a thread more"))
+}
+
+/// Operations that receive with a descriptor: one that clears it, and longer ones that end so, or with its thread's end.
+pub fn polled_receives<T: Tagged>() -> [Vec<Operation<Polled<T>>>; 2] {
+    let with_thread =
+        |name, messages, run| Operation { has_thread: true, ..operation(name, messages, run) };
+    let arm = with_thread("arm", 0, |child, rx: &mut Polled<T>, _, _| {
+        let _ = black_box(child.section(|| rx.as_mut().map(Pollable::arm)));
+    });
+    let take = with_thread("try_recv, arm", BATCH, |child, rx: &mut Polled<T>, _, _| {
+        let rx = rx.as_mut().expect("it is open");
+        let _ = child.section(|| {
+            for _ in 0..BATCH {
+                let _ = black_box(rx.try_recv());
+            }
+            black_box(rx.arm())
+        });
+    });
+    let close = with_thread("arm, close", 0, |child, rx: &mut Polled<T>, _, _| {
+        child.section(|| {
+            let _ = black_box(rx.as_mut().map(Pollable::arm));
+            drop(rx.take());
+        });
+    });
+    [vec![arm], vec![take, close]]
 }
 
 /// Operations that send messages whose type the ring does not know.

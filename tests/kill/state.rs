@@ -20,6 +20,8 @@ pub enum Holds {
     Full,
     /// For a sender: it filled the ring itself, and everything was received since.
     Drained,
+    /// For a sender: it sent so many itself, and they are still there.
+    Sent(u64),
     /// For a receiver: it received this many itself, the ring still holds as many as a batch has.
     Rest(u64),
 }
@@ -109,7 +111,7 @@ pub fn fill_in<S: Shape>(holds: Holds, tx: &mut S::Sender, mut next: u64) -> Res
             Ok(next)
         }
         Holds::Full | Holds::Rest(_) => fill_up::<S>(tx, next),
-        Holds::Drained => Ok(next),
+        Holds::Drained | Holds::Sent(_) => Ok(next),
     }
 }
 

@@ -1,16 +1,19 @@
 //! Killed after every instruction of what moves a message: send, receive, reserve and commit, claim and
 //! release, batches.
 
+use std::convert::identity;
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::operation::{
-    HAND, Operation, bare_receives, bare_sends, byte_receives, byte_sends, named, shared_receives,
-    slot_receives, slot_sends,
+    HAND, Operation, bare_receives, bare_sends, byte_receives, byte_sends, named, polled,
+    polled_receives, shared_receives, slot_receives, slot_sends,
 };
 use super::shape::{Bare, Bytes, Lanes, OrderedLanes, Sent, Shape, Shared, Slots};
-use super::state::{Holds, State, fill, fill_up, fresh, receiver, sender, states, to_section};
+use super::state::{
+    CAPACITY, Holds, State, fill, fill_up, fresh, receiver, sender, states, to_section,
+};
 use super::survive::{RESUMED, Sequence, drain, stream};
 use crate::support::ptrace::Tracee;
 use crate::support::shared::SharedWords;
@@ -63,9 +66,15 @@ impl<S: Shape> Case for Sending<'_, S> {
         drop(tx);
         let fd = S::share(&ring);
         let fills = self.state.holds == Holds::Drained;
+        let own = if let Holds::Sent(count) = self.state.holds { count } else { 0 };
+        let own = held.end..held.end + own;
+        held.end = own.end;
         let mut tracee = Tracee::spawn(CHILD_LIFE, |child| {
             let ring = S::from_fd(fd).expect("opens");
             let mut tx = S::sender(&ring).expect("the role is free");
+            for tag in own {
+                assert_eq!(S::try_send(&mut tx, tag), Ok(Sent::Yes));
+            }
             let mut next = held.end;
             if fills {
                 next = fill_up::<S>(&mut tx, next).expect("fills the ring");
@@ -121,8 +130,10 @@ pub fn check_hand<S: Shape>(hand: &SharedWords, taken: Range<u64>) -> Result<(),
 }
 
 /// A receiver killed in an operation.
-pub struct Receiving<'a, S: Shape> {
-    pub operation: &'a Operation<S::Receiver>,
+pub struct Receiving<'a, S: Shape, H = <S as Shape>::Receiver> {
+    pub operation: &'a Operation<H>,
+    /// Makes the handle that it uses.
+    pub handle: fn(S::Receiver) -> H,
     pub state: State,
     pub first: First,
 }
@@ -136,7 +147,7 @@ pub struct ReceivingSurvivor<S: Shape> {
     hand: SharedWords,
 }
 
-impl<S: Shape> Case for Receiving<'_, S> {
+impl<S: Shape, H> Case for Receiving<'_, S, H> {
     type Survivor = ReceivingSurvivor<S>;
 
     fn label(&self) -> String {
@@ -160,9 +171,14 @@ impl<S: Shape> Case for Receiving<'_, S> {
             for _ in self.state.passed..held.start {
                 black_box(S::try_recv(&mut rx).expect("receives"));
             }
+            let mut rx = (self.handle)(rx);
             with_hand(&hand, |hand| (self.operation.run)(child, &mut rx, held.start, hand));
         })?;
         Ok((tracee, ReceivingSurvivor { ring, tx, held, hand }))
+    }
+
+    fn has_threads(&self) -> bool {
+        self.operation.has_thread
     }
 
     fn check(&self, survivor: Self::Survivor) -> Result<Verdict, String> {
@@ -191,9 +207,25 @@ impl<S: Shape> Case for Receiving<'_, S> {
 }
 
 fn sweep_sends<S: Shape>(operations: &[Operation<S::Sender>]) -> Vec<Row> {
+    let states = |_: &_| states::<S>(State::new("drained", Holds::Drained), 1);
+    sweep_sends_in::<S>(operations, states)
+}
+
+/// By a sender that goes on, into an empty ring but for what it has sent itself, and up to its end.
+fn sweep_later_sends<S: Shape>(operations: &[Operation<S::Sender>]) -> Vec<Row> {
+    sweep_sends_in::<S>(operations, |operation| {
+        let most = CAPACITY as u64 - operation.messages;
+        [1, most].map(|sent| State::new(&format!("has sent {sent}"), Holds::Sent(sent))).into()
+    })
+}
+
+fn sweep_sends_in<S: Shape>(
+    operations: &[Operation<S::Sender>],
+    states: impl Fn(&Operation<S::Sender>) -> Vec<State>,
+) -> Vec<Row> {
     let mut rows = Vec::new();
     for operation in operations {
-        for state in states::<S>(State::new("drained", Holds::Drained), 1) {
+        for state in states(operation) {
             if operation.blocks && state.holds == Holds::Full {
                 continue;
             }
@@ -209,6 +241,15 @@ fn sweep_sends<S: Shape>(operations: &[Operation<S::Sender>]) -> Vec<Row> {
 }
 
 fn sweep_receives<S: Shape>(operations: &[Operation<S::Receiver>]) -> Vec<Row> {
+    sweep_receives_by::<S, _>(operations, identity, Points::Every)
+}
+
+/// By a handle that is made of the receiver.
+fn sweep_receives_by<S: Shape, H>(
+    operations: &[Operation<H>],
+    handle: fn(S::Receiver) -> H,
+    points: Points,
+) -> Vec<Row> {
     let mut rows = Vec::new();
     for operation in operations {
         for state in states::<S>(State::new("after three", Holds::Rest(3)), 0) {
@@ -216,8 +257,8 @@ fn sweep_receives<S: Shape>(operations: &[Operation<S::Receiver>]) -> Vec<Row> {
                 continue;
             }
             let [survivor, mut successor] = [First::Survivor, First::Successor].map(|first| {
-                let case = Receiving::<S> { operation, state: state.clone(), first };
-                sweep(&case, Points::Every, 2)
+                let case = Receiving::<S, H> { operation, handle, state: state.clone(), first };
+                sweep(&case, points, 2)
             });
             successor.must_agree(&survivor);
             rows.extend([survivor, successor]);
@@ -234,6 +275,15 @@ fn send_u64() {
 #[test]
 fn send_eight_words() {
     report("send, [u64; 8]", &sweep_sends::<Slots<[u64; 8]>>(&slot_sends()));
+}
+
+#[test]
+fn send_a_line_each() {
+    // A sender of such messages takes the line of the next one back after each.
+    let mut rows = sweep_sends::<Slots<[u64; 7]>>(&named(slot_sends(), "try_send"));
+    rows.extend(sweep_later_sends::<Slots<[u64; 7]>>(&slot_sends()));
+    rows.extend(sweep_later_sends::<Slots<[u64; 3]>>(&named(slot_sends(), "try_send")));
+    report("send, a line each", &rows);
 }
 
 #[test]
@@ -266,6 +316,14 @@ fn receive_eight_words() {
 #[test]
 fn receive_bytes() {
     report("receive, bytes", &sweep_receives::<Bytes>(&byte_receives()));
+}
+
+#[test]
+fn receive_polled() {
+    let [short, long] = polled_receives();
+    let mut rows = sweep_receives_by::<Slots<u64>, _>(&short, polled, Points::Every);
+    rows.extend(sweep_receives_by::<Slots<u64>, _>(&long, polled, Points::Spread(100)));
+    report("receive, with a descriptor", &rows);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! The first child dies at each of many points of an operation, the second while it takes the dead one's
 //! role, and then the survivor and a third must find everything as if only the first had died.
 
+use std::convert::identity;
+
 use super::operation::{byte_receives, byte_sends, named, slot_receives, slot_sends};
 use super::shape::{Bytes, Lanes, OrderedLanes, Shape, Shared, Slots};
 use super::state::{Holds, State};
@@ -140,11 +142,13 @@ fn take_over_receiver() {
     let rows = [
         take_over(&Receiving::<Slots<u64>> {
             operation: &slots[0],
+            handle: identity,
             state,
             first: First::Successor,
         }),
         take_over(&Receiving::<Bytes> {
             operation: &bytes[0],
+            handle: identity,
             state: last_turn::<Bytes>(0),
             first: First::Successor,
         }),
@@ -160,7 +164,12 @@ fn take_over_shared() {
     let full = State::full();
     let rows = [
         take_over(&Sending::<Slots<u64, Shared>> { operation: &sends[0], state, first }),
-        take_over(&Receiving::<Slots<u64, Shared>> { operation: &receives[0], state: full, first }),
+        take_over(&Receiving::<Slots<u64, Shared>> {
+            operation: &receives[0],
+            handle: identity,
+            state: full,
+            first,
+        }),
     ];
     report("take over, shared", &rows);
 }
@@ -175,6 +184,7 @@ fn take_over_lanes() {
         take_over(&Sending::<Bytes<Lanes>> { operation: &sends[0], state, first }),
         take_over(&Receiving::<Bytes<OrderedLanes>> {
             operation: &receives[0],
+            handle: identity,
             state: ordered,
             first,
         }),

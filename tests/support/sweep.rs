@@ -89,6 +89,11 @@ pub trait Case: Sync {
         false
     }
 
+    /// Whether the child has other threads, which are not traced: they would run into a breakpoint of the one that is.
+    fn has_threads(&self) -> bool {
+        false
+    }
+
     /// Wakes the child out of its futex.
     fn wake(&self, _survivor: &mut Self::Survivor) {}
 
@@ -129,11 +134,12 @@ struct Route {
 }
 
 impl Route {
-    /// By way of the last system call before the point, if the walk knows of any.
-    fn to(walk: &Walk, point: usize) -> Self {
+    /// By way of the last system call before the point, if the walk knows of any, and of an anchor, if there may be one.
+    fn to(walk: &Walk, point: usize, anchors: bool) -> Self {
         let calls = walk.calls.iter().take_while(|call| call.after <= point).count();
         let skipped = if calls == 0 { 0 } else { walk.calls[calls - 1].after };
-        let (anchor, steps) = walk.way(skipped, point);
+        let (anchor, steps) =
+            if anchors { walk.way(skipped, point) } else { (None, point - skipped) };
         Self { point, calls, anchor, steps }
     }
 
@@ -175,7 +181,7 @@ pub fn sweep<C: Case>(case: &C, points: Points, workers: usize) -> Row {
         }
     };
     row.walked(&walk);
-    let mut routes = routes(&walk, points);
+    let mut routes = routes(&walk, points, !case.has_threads());
     if let Some(only) = only_point {
         routes.retain(|route| route.point == only);
     }
@@ -278,14 +284,15 @@ fn waking<C: Case, R>(
     step(&mut asleep)
 }
 
-fn routes(walk: &Walk, points: Points) -> Vec<Route> {
+fn routes(walk: &Walk, points: Points, anchors: bool) -> Vec<Route> {
+    let route = |point| Route::to(walk, point, anchors);
     let last = walk.instructions();
     // A build without optimisation has ten times the instructions and takes a tenth of the points.
     let thinned = |count: usize| if cfg!(debug_assertions) { (count / 10).max(1) } else { count };
     match points {
         Points::Every => {
             let stride = if cfg!(debug_assertions) { (last / 60).max(1) } else { 1 };
-            (0..last).step_by(stride).chain([last]).map(|point| Route::to(walk, point)).collect()
+            (0..last).step_by(stride).chain([last]).map(route).collect()
         }
         Points::Spread(count) => {
             let count = thinned(count);
@@ -293,11 +300,11 @@ fn routes(walk: &Walk, points: Points) -> Vec<Route> {
             for call in &walk.calls {
                 chosen.extend([call.after - 1, call.after]);
             }
-            chosen.into_iter().map(|point| Route::to(walk, point)).collect()
+            chosen.into_iter().map(route).collect()
         }
         Points::Comb { count, shift, of } => {
             let count = thinned(count);
-            (0..count).map(|i| Route::to(walk, (i * of + shift) * last / (count * of))).collect()
+            (0..count).map(|i| route((i * of + shift) * last / (count * of))).collect()
         }
     }
 }
@@ -314,7 +321,7 @@ fn kill_at<C: Case>(case: &C, walk: &Walk, route: Route) -> Result<(Verdict, boo
 /// Runs a fresh child of `case` to `point` of its section, which does not sleep, and kills it.
 pub fn die_at<C: Case>(case: &C, walk: &Walk, point: usize) -> Result<C::Survivor, String> {
     let (mut tracee, survivor) = case.start()?;
-    Route::to(walk, point).take(&mut tracee, walk, &mut None)?;
+    Route::to(walk, point, !case.has_threads()).take(&mut tracee, walk, &mut None)?;
     tracee.kill()?;
     Ok(survivor)
 }
