@@ -7,7 +7,8 @@
 //!   of a thread its last. What the thread would have stored afterwards is never stored, which is
 //!   what SIGKILL does to a process.
 //! * **weakened edges**: [`model::weaken`] turns one named edge ([`Edge`]) into a relaxed access, so
-//!   that a test can show that some model notices.
+//!   that a test can show that some model notices; [`model::loosen`] does so with a bound ([`Bound`]), which then
+//!   lets one message more pass.
 //! * **tracked payload**: each payload word carries a loom cell beside its atomic, so that reading a
 //!   word without a happens-before edge from its writer, or overwriting it without one from its
 //!   reader, fails the model at once instead of only when a stale value happens to surface.
@@ -276,6 +277,34 @@ impl Edge {
     }
 }
 
+/// How far a sender stores before it has anything to send: as far as there is room, for beyond it lies what the receiver
+/// may still read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Bound {
+    /// How many messages of slots it makes its own at a time.
+    Owned,
+    /// How many of them it takes back later, one after each message.
+    TakenBack,
+    /// How many there is room for, of which it makes one its own while it waits for an answer.
+    Beside,
+}
+
+impl Bound {
+    /// Every bound, for the mutation check.
+    #[cfg(loom)]
+    pub const ALL: [Bound; 3] = [Bound::Owned, Bound::TakenBack, Bound::Beside];
+
+    /// `messages`, which are within the bound.
+    #[inline(always)]
+    pub fn of(self, messages: u64) -> u64 {
+        #[cfg(not(loom))]
+        return messages;
+        #[cfg(loom)]
+        return messages + u64::from(model::is_loosened(self));
+    }
+}
+
 /// What can be loaded.
 pub trait Load {
     /// What is there.
@@ -416,7 +445,7 @@ pub use model::{
 /// loom's stand-ins, and the handles that the models in `loom-tests/` steer them by.
 #[cfg(loom)]
 pub mod model {
-    use super::{Edge, Ordering};
+    use super::{Bound, Edge, Ordering};
     use loom::cell::UnsafeCell;
     use std::cell::Cell;
     use std::sync::atomic::AtomicU8;
@@ -430,6 +459,17 @@ pub mod model {
 
     pub(super) fn is_weakened(edge: Edge) -> bool {
         WEAKENED.load(Ordering::SeqCst) == edge as u8
+    }
+
+    static LOOSENED: AtomicU8 = AtomicU8::new(u8::MAX);
+
+    /// Makes `bound` one too large in every model that runs from now on.
+    pub fn loosen(bound: Bound) {
+        LOOSENED.store(bound as u8, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_loosened(bound: Bound) -> bool {
+        LOOSENED.load(Ordering::SeqCst) == bound as u8
     }
 
     /// What a thread of a model knows of its own end.

@@ -187,6 +187,14 @@ pub const SLOTS_UNDISTURBED: &[Model] = &[
     ),
     undisturbed("slots: looked at, then skipped, room for 1", Some(2), peek(slots(32, 1, 3))),
     undisturbed("slots: a stream, waiting", Some(2), spin(slots(32, 4, 3))),
+];
+
+/// Slots whose sender makes lines its own before it has anything to send, nobody dies.
+pub const SLOTS_OWNED: &[Model] = &[
+    undisturbed("slots: each line taken back, waiting", Some(1), spin(slots(32, 3, 4))),
+    undisturbed("slots: each line taken back, room for 3", Some(2), tries(4, slots(32, 3, 4))),
+    undisturbed("slots: each line taken back, two a line", Some(2), tries(4, slots(24, 3, 4))),
+    undisturbed("slots: each line taken back, in pairs", Some(2), batches(2, slots(24, 5, 6))),
     undisturbed("slots: next one owned, room for 1", Some(2), own(slots(32, 1, 3))),
     undisturbed("slots: next one owned, 8 bytes", Some(2), own(late(slots(8, 2, 4)))),
     undisturbed("slots: next one owned, 64 bytes", Some(2), own(slots(64, 2, 3))),
@@ -201,6 +209,18 @@ pub const SLOTS_DEATHS: &[Model] = &[
         tries(3, slots(32, 4, 4)),
     ),
     model(Scenario::SenderDies, "slots: sender dies, 8 bytes", Some(1), slots(8, 2, 4)),
+    model(
+        Scenario::SenderDies,
+        "slots: sender that takes each line back dies",
+        Some(1),
+        tries(3, slots(32, 3, 5)),
+    ),
+    model(
+        Scenario::SenderDies,
+        "slots: sender that takes each line back dies, two a line",
+        Some(1),
+        tries(3, slots(24, 3, 5)),
+    ),
     model(
         Scenario::SenderDies,
         "slots: sender dies, next one owned",

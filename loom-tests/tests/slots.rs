@@ -10,6 +10,11 @@ fn undisturbed() {
 }
 
 #[test]
+fn lines_owned_ahead() {
+    models::SLOTS_OWNED.iter().for_each(models::Model::run);
+}
+
+#[test]
 fn deaths() {
     models::SLOTS_DEATHS.iter().for_each(models::Model::run);
 }

@@ -103,8 +103,8 @@ pub fn words_for(shape: impl Shape, capacity: usize) -> Option<usize> {
 
 /// How many lines a sender makes its own at a time.
 const OWNED: usize = 32;
-/// The most lines of one message that it makes its own while it waits for the answer to the last one.
-const OWNED_BESIDE: usize = 4;
+/// The most lines of one message that it makes its own by itself.
+const OWNED_ONCE: usize = 4;
 
 /// Where a position lies, as indices among the words.
 #[derive(Clone, Copy, Debug, Default)]
@@ -212,7 +212,7 @@ impl Geometry {
             // The line has room that nothing else is stored in.
             message_at(mem.words, shape, place.cell + 1)[0].write(0);
         }
-        for line in message_at(mem.words, shape, place.message).chunks(LINE).take(OWNED_BESIDE) {
+        for line in message_at(mem.words, shape, place.message).chunks(LINE).take(OWNED_ONCE) {
             line[0].write(0);
         }
     }

@@ -8,10 +8,10 @@ use crate::payload;
 use crate::protocol::Blocked;
 use crate::protocol::layout::Half;
 use crate::protocol::room::{Look, Room};
-use crate::sync::{Edge, Word, prefetch_for_write};
+use crate::sync::{Bound, Edge, Word, prefetch_for_write};
 use bytemuck::NoUninit;
 
-/// Up to so many messages in a line, each line is made the sender's by itself, too: with more of them most messages begin none.
+/// Up to so many messages in a line, the next one is made the sender's after each of them, too: with more of them most begin none.
 const FEW: usize = 3;
 
 /// The sender's private state.
@@ -93,25 +93,19 @@ impl SendCursor {
     /// let go of it, and keeps all later ones waiting. Between the first stores to two lines lie all the stores of their
     /// messages, so that few lines fit into the store buffer; one word of each, one after the other, and it is one wait for
     /// all of them. (`prefetchw` is not always heeded for a line that this processor has, too.)
+    ///
+    /// Where most messages begin a line, later ones are made its own once more: where messages come one at a time, the other
+    /// processor has taken the next one meanwhile, beside a line that it looked at. The next look takes it again, but a store
+    /// to a line that this side has lent takes half as long as one to a line that it must get back.
     #[inline(always)]
     fn own_ahead(&mut self, mem: Slots<'_>, shape: impl Shape) {
         if self.tail >= self.owned {
-            let room = (self.room.limit - self.tail) as usize;
-            self.owned = self.tail + self.geometry.own(mem.words, shape, self.place, room) as u64;
+            let room = Bound::Owned.of(self.room()) as usize;
+            let messages = self.geometry.own(mem.words, shape, self.place, room) as u64;
+            self.owned = self.tail + Bound::TakenBack.of(messages);
         } else if shape.is_small() && shape.per_cell() <= FEW {
-            self.own_line(mem, shape);
-        }
-    }
-
-    /// Makes the line of the next message, if that begins one, this side's once more: where messages come one at a time, the
-    /// other processor has taken it meanwhile, beside a line that it looked at. The next look takes it again, but a store to a
-    /// line that this side has lent takes half as long as one to a line that it must get back.
-    #[inline(always)]
-    fn own_line(&self, mem: Slots<'_>, shape: impl Shape) {
-        let mut next = self.place;
-        self.geometry.settle(shape, &mut next);
-        if next.message == next.cell + shape.first() && self.tail < self.room.limit {
-            message_at(mem.words, shape, next.message)[0].write(0);
+            // There is room for it: there was up to `owned`, and room is not taken back.
+            self.geometry.own_message(mem, shape, self.place);
         }
     }
 
@@ -119,7 +113,7 @@ impl SendCursor {
     /// one, this may take that away from it.
     #[inline(always)]
     pub fn own_next(&self, mem: Slots<'_>, shape: impl Shape) {
-        if self.has_room() {
+        if Bound::Beside.of(self.room()) > 0 {
             self.geometry.own_message(mem, shape, self.place);
         }
     }
