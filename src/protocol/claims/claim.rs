@@ -1,6 +1,6 @@
 //! Claiming positions: senders claim room and receivers claim messages, in one and the same way.
 
-use super::{BLOCK, Backoff, Claims, FREE, FULL, Geometry, Slots, TOMB, ahead_of, stamped, stride};
+use super::{BLOCK, Backoff, Chunk, Claims, FREE, FULL, Geometry, TOMB, ahead_of, stamped, stride};
 use crate::payload::LINE;
 use crate::protocol::Blocked;
 use crate::protocol::pace::Pace;
@@ -239,9 +239,9 @@ impl<C: Claimed> Claimer<C> {
         &mut self,
         mem: &Claims<'a>,
         shape: impl Shape,
-    ) -> Option<(Claim, Slots<'a>)> {
+    ) -> Option<(Claim, Chunk<'a>)> {
         let first = C::position(mem).load(Ordering::Relaxed);
-        let slot = self.geometry.run(mem, shape, first, 1);
+        let slot = self.geometry.chunk(mem, shape, first, 1);
         let stamp = slot.stamp(shape, 0).load(C::READY.load());
         if !C::is_ready(stamp, first) {
             return None;
@@ -317,10 +317,10 @@ impl<C: Claimed> Claimer<C> {
         let (mut count, mut usual) = (0, true);
         while count < most {
             let position = first.wrapping_add(count as u64);
-            let run = self.geometry.run(mem, shape, position, most - count);
+            let chunk = self.geometry.chunk(mem, shape, position, most - count);
             let at = |i: usize| {
                 let position = position.wrapping_add(i as u64);
-                (run.stamp(shape, i).load(C::READY.load()), position)
+                (chunk.stamp(shape, i).load(C::READY.load()), position)
             };
             let is_usual = |i: usize| {
                 let (stamp, position) = at(i);
@@ -328,10 +328,10 @@ impl<C: Claimed> Claimer<C> {
             };
             let mut i = 0;
             // The first one first: if it is not ready, the other side may be at those behind it.
-            while i + BLOCK <= run.slots && (i..i + BLOCK).all(is_usual) {
+            while i + BLOCK <= chunk.slots && (i..i + BLOCK).all(is_usual) {
                 i += BLOCK;
             }
-            while i < run.slots {
+            while i < chunk.slots {
                 let (stamp, position) = at(i);
                 if !C::is_ready(stamp, position) {
                     return (count + i, usual);
@@ -339,7 +339,7 @@ impl<C: Claimed> Claimer<C> {
                 usual &= stamp == stamped(position, C::USUAL);
                 i += 1;
             }
-            count += run.slots;
+            count += chunk.slots;
         }
         (count, usual)
     }

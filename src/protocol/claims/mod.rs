@@ -187,15 +187,15 @@ impl Geometry {
         unsafe { mem.words.get_unchecked(start..start + shape.words()) }
     }
 
-    /// The slots from that of `position` on, up to `most` of them, that lie one behind the other.
+    /// The slots from that of `position` on, up to `most` of them and no further than the end of the data.
     #[inline(always)]
-    fn run<'a>(
+    fn chunk<'a>(
         &self,
         mem: &Claims<'a>,
         shape: impl Shape,
         position: u64,
         most: usize,
-    ) -> Slots<'a> {
+    ) -> Chunk<'a> {
         let slot = self.slot(position);
         // There always is one.
         let slots = if most == 1 { 1 } else { (self.capacity as usize - slot).min(most) };
@@ -203,7 +203,7 @@ impl Geometry {
         debug_assert!((slot + slots) * stride <= mem.words.len());
         // SAFETY: as for `stamp`: these slots end where those of the ring do, or before.
         let words = unsafe { mem.words.get_unchecked(slot * stride..(slot + slots) * stride) };
-        Slots { words, slots }
+        Chunk { words, slots }
     }
 
     /// Asks for the line of the slot of `position`, and of each `step` slots from there on, among `count` slots that are
@@ -217,13 +217,13 @@ impl Geometry {
         count: usize,
         step: usize,
     ) {
-        let run = self.run(mem, shape, position, count);
-        for i in (0..run.slots).step_by(step) {
-            prefetch_for_write(run.stamp(shape, i));
+        let chunk = self.chunk(mem, shape, position, count);
+        for i in (0..chunk.slots).step_by(step) {
+            prefetch_for_write(chunk.stamp(shape, i));
         }
-        if run.slots < count {
-            let rest =
-                self.run(mem, shape, position.wrapping_add(run.slots as u64), count - run.slots);
+        if chunk.slots < count {
+            let behind = position.wrapping_add(chunk.slots as u64);
+            let rest = self.chunk(mem, shape, behind, count - chunk.slots);
             for i in (0..rest.slots).step_by(step) {
                 prefetch_for_write(rest.stamp(shape, i));
             }
@@ -242,12 +242,12 @@ const BLOCK: usize = 4;
 
 /// Slots that lie one behind the other.
 #[derive(Clone, Copy)]
-struct Slots<'a> {
+struct Chunk<'a> {
     words: &'a [Word],
     slots: usize,
 }
 
-impl<'a> Slots<'a> {
+impl<'a> Chunk<'a> {
     /// The stamp of slot `i`.
     #[inline(always)]
     fn stamp(self, shape: impl Shape, i: usize) -> &'a Word {

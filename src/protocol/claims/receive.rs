@@ -159,25 +159,25 @@ impl RecvCursor {
         let (mut slots, mut messages) = (0, 0);
         while slots < count {
             let position = first.wrapping_add(slots as u64);
-            let run = geometry.run(mem, shape, position, count - slots);
+            let chunk = geometry.chunk(mem, shape, position, count - slots);
             let take = |i: usize, to: *mut u8| {
                 // SAFETY: the caller's promise; these are the words of a message.
-                unsafe { payload::read(run.message(shape, i), to, shape.size()) };
+                unsafe { payload::read(chunk.message(shape, i), to, shape.size()) };
             };
             let release = |i: usize| {
                 let next = position.wrapping_add(i as u64).wrapping_add(geometry.capacity);
                 // C4 empty.
-                run.stamp(shape, i).store(stamped(next, FREE), Edge::EmptyStore.store());
+                chunk.stamp(shape, i).store(stamped(next, FREE), Edge::EmptyStore.store());
             };
             if usual {
                 let to = to.wrapping_add(messages * shape.size());
-                run.each(|i| {
+                chunk.each(|i| {
                     take(i, to.wrapping_add(i * shape.size()));
                     release(i);
                 });
-                messages += run.slots;
+                messages += chunk.slots;
             } else {
-                for i in 0..run.slots {
+                for i in 0..chunk.slots {
                     if !self.is_tomb(mem, shape, position.wrapping_add(i as u64)) {
                         take(i, to.wrapping_add(messages * shape.size()));
                         messages += 1;
@@ -185,7 +185,7 @@ impl RecvCursor {
                     release(i);
                 }
             }
-            slots += run.slots;
+            slots += chunk.slots;
         }
         messages
     }

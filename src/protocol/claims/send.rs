@@ -188,18 +188,18 @@ impl SendCursor {
         let (mut done, size) = (0, shape.size());
         while done < count {
             let position = first.wrapping_add(done as u64);
-            let run = self.claimer.geometry.run(mem, shape, position, count - done);
-            let bytes = &bytes[done * size..(done + run.slots) * size];
-            run.each(|i| {
+            let chunk = self.claimer.geometry.chunk(mem, shape, position, count - done);
+            let bytes = &bytes[done * size..(done + chunk.slots) * size];
+            chunk.each(|i| {
                 debug_assert!((i + 1) * size <= bytes.len());
-                // SAFETY: `bytes` has those of all slots of the run. (To check that would be half of the work.)
+                // SAFETY: `bytes` has those of all slots of the chunk. (To check that would be half of the work.)
                 let message = unsafe { bytes.get_unchecked(i * size..(i + 1) * size) };
-                payload::write(run.message(shape, i), message);
+                payload::write(chunk.message(shape, i), message);
                 // C3 fill.
                 let full = stamped(position.wrapping_add(i as u64), FULL);
-                run.stamp(shape, i).store(full, Edge::FillStore.store());
+                chunk.stamp(shape, i).store(full, Edge::FillStore.store());
             });
-            done += run.slots;
+            done += chunk.slots;
         }
     }
 
