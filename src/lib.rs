@@ -53,7 +53,7 @@
 //! | claims of shared sides, and their journal | `protocol/claims/` |
 //! | permits of a semaphore, flags of an event | `protocol/permits.rs`, `semaphore.rs`; `protocol/flags.rs`, `event.rs` |
 //! | the latest value, its buffers and who reads them | `protocol/latest.rs`, `latest.rs`, `untyped_latest.rs` |
-//! | every message for every receiver, and whom the sender waits for | `protocol/broadcast.rs`, `broadcast.rs`, `byte_broadcast.rs` |
+//! | every message for every receiver, and whom the sender waits for | `protocol/broadcast.rs`, `broadcast/` |
 //! | lanes of many senders, and the doorbell | `protocol/lanes.rs`, `lanes.rs` |
 //! | messages of many types, and who chooses among them | `protocol/mailbox/`, `mailbox/` |
 //! | who is there, who is dead | `participants.rs`, `table.rs` |
@@ -100,8 +100,6 @@ mod broadcast;
 mod budget;
 #[cfg(not(loom))]
 mod builder;
-#[cfg(not(loom))]
-mod byte_broadcast;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod bytes;
@@ -195,9 +193,11 @@ struct Moving;
 
 #[cfg(not(loom))]
 mod api {
-    pub use crate::broadcast::{Broadcast, BroadcastReceiver, BroadcastSender};
+    pub use crate::broadcast::{
+        Broadcast, BroadcastReceiver, BroadcastSender, ByteBroadcast, ByteBroadcastReceiver,
+        ByteBroadcastSender,
+    };
     pub use crate::builder::{Attach, Builder};
-    pub use crate::byte_broadcast::{ByteBroadcast, ByteBroadcastReceiver, ByteBroadcastSender};
     pub use crate::bytes::{ByteReceiver, ByteRing, ByteSender, Grant, Message, Peek};
     pub use crate::claimed::Claimed;
     pub use crate::duplex::{ByteDuplex, Duplex};

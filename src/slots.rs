@@ -61,9 +61,10 @@ impl<Sole, Shared> Cursor<Sole, Shared> {
 
 /// What sends.
 // Lines of its own: a handle changes with every message, and the other side's may lie next to it.
+// `pub` as what a `Pollable` is told by must be.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct SlotSender<S> {
+pub struct SlotSender<S> {
     pub(crate) side: Participant,
     pub(crate) cursor: Cursor<SendCursor, claims::SendCursor>,
     pub(crate) shape: S,
@@ -324,7 +325,7 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
 // Lines of its own, as for the sender.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct SlotReceiver<S: Shape> {
+pub struct SlotReceiver<S: Shape> {
     pub(crate) side: Participant,
     pub(crate) cursor: Cursor<RecvCursor, claims::RecvCursor>,
     rhythm: Rhythm,

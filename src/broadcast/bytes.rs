@@ -11,17 +11,16 @@
 //! loads it once and copies no more than the longest. What it has copied counts only after the look that tells whether the
 //! sender has come round meanwhile, and a length that is too large only then says that the ring is damaged.
 
-use crate::broadcast::{heard_by, memory};
+use super::sides::{Receiving, Sending};
 use crate::builder::{Attach, Builder, Kind, Sealed};
-use crate::error::{BroadcastRecvError, ByteSendError, Failure, Role, SetupError};
-use crate::participants::{Ending, Participant};
+use crate::error::{BroadcastRecvError, ByteSendError, SetupError};
+use crate::participants::Ending;
 use crate::payload::{self, WORD};
 use crate::protocol::Blocked;
-use crate::protocol::broadcast::{self, Delivery, Found, Heard, Start};
+use crate::protocol::broadcast::{Delivery, Start};
 use crate::protocol::slots::Untyped;
 use crate::segment::{Place, RingKind, Segment};
 use crate::stats::Stats;
-use crate::sync::Word;
 use crate::wait::{self, Wait, deadline_in};
 use bytemuck::AnyBitPattern;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -112,13 +111,8 @@ impl ByteBroadcast {
     ///
     /// As for [`Broadcast::sender`](crate::Broadcast::sender).
     pub fn sender(&self) -> Result<ByteBroadcastSender, SetupError> {
-        let mut side = Participant::join(&self.segment, Role::Sender)?;
-        let (mem, shape) = (memory(&side.attached), self.shape());
-        let cursor = broadcast::Sender::recover(mem, shape, self.capacity());
-        let cursor = cursor.map_err(|_| SetupError::Corrupt)?;
-        side.enter();
-        let cell = vec![0; shape.0];
-        Ok(ByteBroadcastSender { side, cursor, cell, patience: None, broadcast: self.clone() })
+        let sending = Sending::join(&self.segment, self.shape())?;
+        Ok(ByteBroadcastSender { sending, cell: vec![0; self.shape().0], broadcast: self.clone() })
     }
 
     /// Becomes a receiver, which gets every message from `start` on, as far as `delivery` says.
@@ -131,14 +125,9 @@ impl ByteBroadcast {
         delivery: Delivery,
         start: Start,
     ) -> Result<ByteBroadcastReceiver, SetupError> {
-        let mut side = Participant::join(&self.segment, Role::Receiver)?;
-        let mem = heard_by(&side);
-        let cursor =
-            broadcast::Receiver::join(&mem, self.shape(), self.capacity(), delivery, start);
-        let cursor = cursor.map_err(|_| SetupError::Corrupt)?;
-        side.enter();
+        let receiving = Receiving::join(&self.segment, self.shape(), delivery, start)?;
         let message = vec![0; self.longest()];
-        Ok(ByteBroadcastReceiver { side, cursor, mem, message, broadcast: self.clone() })
+        Ok(ByteBroadcastReceiver { receiving, message, broadcast: self.clone() })
     }
 
     fn shape(&self) -> Untyped {
@@ -228,11 +217,9 @@ impl ByteBroadcast {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct ByteBroadcastSender {
-    side: Participant,
-    cursor: broadcast::Sender,
+    sending: Sending<Untyped>,
     /// What goes into a cell, put together.
     cell: Vec<u8>,
-    patience: Option<Duration>,
     broadcast: ByteBroadcast,
 }
 
@@ -246,73 +233,15 @@ impl ByteBroadcastSender {
         }
     }
 
-    fn put(&mut self, message: &[u8]) -> Result<(), Failure> {
-        self.side.admit()?;
-        let (mem, shape) = (memory(&self.side.attached), self.broadcast.shape());
-        let sent = if self.broadcast.is_exact() {
-            self.cursor.try_send(mem, shape, message)
-        } else {
-            let whole = WORD + message.len();
-            self.cell[..WORD].copy_from_slice(&(message.len() as u64).to_le_bytes());
-            self.cell[WORD..whole].copy_from_slice(message);
-            self.cursor.try_send(mem, shape, &self.cell[..whole])
-        };
-        match sent {
-            Ok(()) => {
-                // It is for all who sleep.
-                self.side.notify_of(Role::Receiver, usize::MAX);
-                Ok(())
-            }
-            Err(blocked) => Err(self.refused(blocked)),
+    /// The side, and what it sends for `message`.
+    fn parts<'a>(&'a mut self, message: &'a [u8]) -> (&'a mut Sending<Untyped>, &'a [u8]) {
+        if self.broadcast.is_exact() {
+            return (&mut self.sending, message);
         }
-    }
-
-    /// Says why nothing was sent, and asks now and then whether those who are waited for live.
-    #[cold]
-    #[inline(never)]
-    fn refused(&mut self, blocked: Blocked) -> Failure {
-        match blocked {
-            Blocked::Corrupt => {
-                self.side.poison();
-                Failure::Corrupt
-            }
-            Blocked::NotReady => {
-                self.side.seems_gone();
-                self.side.stuck = true;
-                self.side.tend_now_and_then();
-                self.side.stuck = false;
-                Failure::NotReady
-            }
-        }
-    }
-
-    /// Waits for the receivers that are waited for, none of them for longer than the sender's patience.
-    #[cold]
-    #[inline(never)]
-    fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        // Whoever has died before this holds nobody up.
-        self.side.tend();
-        let mut patience = self.patience.and_then(deadline_in);
-        loop {
-            let until = [deadline, patience].into_iter().flatten().min();
-            let cursor = &mut self.cursor;
-            let found = wait::wait(&mut self.side, until, |side, look| {
-                side.admit()?;
-                match cursor.find_room(memory(&side.attached), 1, look) {
-                    Ok(()) => Ok(()),
-                    Err(Blocked::NotReady) => Err(Failure::NotReady),
-                    Err(Blocked::Corrupt) => {
-                        side.poison();
-                        Err(Failure::Corrupt)
-                    }
-                }
-            });
-            if found != Err(Failure::Timeout) || until == deadline {
-                return found;
-            }
-            self.cursor.evict(memory(&self.side.attached));
-            patience = self.patience.and_then(deadline_in);
-        }
+        let whole = WORD + message.len();
+        self.cell[..WORD].copy_from_slice(&(message.len() as u64).to_le_bytes());
+        self.cell[WORD..whole].copy_from_slice(message);
+        (&mut self.sending, &self.cell[..whole])
     }
 
     fn put_until(
@@ -321,19 +250,11 @@ impl ByteBroadcastSender {
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> Result<(), ByteSendError> {
         self.check(message)?;
-        let mut failure = match self.put(message) {
-            Ok(()) => return Ok(()),
-            Err(failure) => failure,
-        };
-        let deadline = deadline();
-        while failure == Failure::NotReady {
-            self.wait_for_room(deadline)?;
-            match self.put(message) {
-                Ok(()) => return Ok(()),
-                Err(again) => failure = again,
-            }
+        let (sending, whole) = self.parts(message);
+        match sending.try_send(whole) {
+            Ok(()) => Ok(()),
+            Err(failure) => Ok(sending.send_again(failure, whole, deadline)?),
         }
-        Err(failure.into())
     }
 
     /// Sends, if no receiver that is waited for has to be waited for now. Never blocks, and evicts nobody.
@@ -345,7 +266,8 @@ impl ByteBroadcastSender {
     /// [`BroadcastSender::try_send`](crate::BroadcastSender::try_send).
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
         self.check(message)?;
-        Ok(self.put(message)?)
+        let (sending, whole) = self.parts(message);
+        Ok(sending.try_send(whole)?)
     }
 
     /// Sends, waiting for those receivers that are to be waited for.
@@ -382,12 +304,12 @@ impl ByteBroadcastSender {
     /// Chooses how long a call that sends waits for receivers before it evicts those it waits for, as
     /// [`BroadcastSender::set_patience`](crate::BroadcastSender::set_patience). Default: for ever.
     pub fn set_patience(&mut self, patience: Option<Duration>) {
-        self.patience = patience;
+        self.sending.patience = patience;
     }
 
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.side.set_wait(wait);
+        self.sending.side.set_wait(wait);
     }
 
     /// Chooses how this side waits, in passing.
@@ -399,7 +321,7 @@ impl ByteBroadcastSender {
 
     /// Waits until there is a receiver, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
-        wait::wait_for_peer(&mut self.side, timeout)
+        wait::wait_for_peer(&mut self.sending.side, timeout)
     }
 
     /// The broadcast.
@@ -414,10 +336,7 @@ impl ByteBroadcastSender {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct ByteBroadcastReceiver {
-    pub(crate) side: Participant,
-    pub(crate) cursor: broadcast::Receiver,
-    /// The memory, at hand for each message.
-    mem: Heard<'static>,
+    pub(crate) receiving: Receiving<Untyped>,
     /// The message that was received last.
     message: Vec<u8>,
     broadcast: ByteBroadcast,
@@ -426,10 +345,9 @@ pub struct ByteBroadcastReceiver {
 impl ByteBroadcastReceiver {
     /// Copies the next message to the start of `message`, and gives its length.
     fn take(&mut self) -> Result<usize, BroadcastRecvError> {
-        self.side.admit()?;
         let (message, is_exact) = (&mut self.message, self.broadcast.is_exact());
         let mut length = message.len() as u64;
-        let copy = |words: &[Word]| {
+        self.receiving.try_recv_by(|words| {
             if is_exact {
                 return payload::read_at(words, 0, message);
             }
@@ -437,101 +355,21 @@ impl ByteBroadcastReceiver {
             length = first.read();
             let most = length.min(message.len() as u64) as usize;
             payload::read_at(rest, 0, &mut message[..most]);
-        };
-        match self.cursor.try_recv_by(&self.mem, self.broadcast.shape(), copy) {
-            Ok(Found::Messages(_)) => {
-                if self.cursor.release_is_due() {
-                    self.release();
-                }
-                if length > self.message.len() as u64 {
-                    return Err(self.stopped(Err(Blocked::Corrupt)));
-                }
-                Ok(length as usize)
-            }
-            other => Err(self.stopped(other)),
+        })?;
+        if length > self.message.len() as u64 {
+            return Err(self.receiving.stopped(Err(Blocked::Corrupt)).into());
         }
+        Ok(length as usize)
     }
 
     fn take_until(&mut self, deadline: Option<Instant>) -> Result<&[u8], BroadcastRecvError> {
         loop {
             match self.take() {
                 Ok(length) => return Ok(&self.message[..length]),
-                Err(BroadcastRecvError::Empty) => self.wait_for_message(deadline)?,
+                Err(BroadcastRecvError::Empty) => self.receiving.wait_for_message(deadline)?,
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn release(&mut self) {
-        if self.cursor.release(&self.mem) {
-            self.side.notify(Role::Sender);
-        }
-    }
-
-    /// Says why nothing came.
-    #[cold]
-    #[inline(never)]
-    fn stopped(&mut self, found: Result<Found, Blocked>) -> BroadcastRecvError {
-        match found {
-            Ok(Found::Lagged(missed)) => BroadcastRecvError::Lagged(missed),
-            Ok(Found::Evicted) => BroadcastRecvError::Evicted,
-            Err(Blocked::Corrupt) => {
-                self.side.poison();
-                BroadcastRecvError::Corrupt
-            }
-            // No message at all is none that is there.
-            Ok(Found::Messages(_)) | Err(Blocked::NotReady) => {
-                self.release();
-                if !self.side.seems_gone() {
-                    return BroadcastRecvError::Empty;
-                }
-                // It may have sent something before it went.
-                match self.cursor.look(&self.mem, self.broadcast.shape()) {
-                    Err(Blocked::NotReady) => BroadcastRecvError::Disconnected,
-                    // A message, or what the next call tells.
-                    Ok(()) | Err(Blocked::Corrupt) => BroadcastRecvError::Empty,
-                }
-            }
-        }
-    }
-
-    /// Whether there is a message now, or something else to be told.
-    pub(crate) fn poll(&mut self) -> Result<(), Failure> {
-        self.side.admit()?;
-        if self.cursor.knows_more() {
-            return Ok(());
-        }
-        let looked = self.cursor.look(&self.mem, self.broadcast.shape());
-        match looked.map_err(|blocked| self.stopped(Err(blocked))) {
-            Err(BroadcastRecvError::Empty) => Err(Failure::NotReady),
-            // What it is the call says.
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits until there is a message, or something else to be told.
-    #[cold]
-    #[inline(never)]
-    fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        let (shape, Self { side, cursor, mem, .. }) = (self.broadcast.shape(), self);
-        wait::wait(side, deadline, |side, _| {
-            side.admit()?;
-            match cursor.look(mem, shape) {
-                Ok(()) => Ok(()),
-                Err(Blocked::NotReady) => {
-                    if cursor.release(mem) {
-                        side.notify(Role::Sender);
-                    }
-                    Err(Failure::NotReady)
-                }
-                Err(Blocked::Corrupt) => {
-                    side.poison();
-                    Err(Failure::Corrupt)
-                }
-            }
-        })
     }
 
     /// Receives, if a message is there now. Never blocks. The message is a copy, which lasts until the next call.
@@ -578,18 +416,18 @@ impl ByteBroadcastReceiver {
     ///
     /// As for [`recv_timeout`](Self::recv_timeout).
     pub fn wait_ready(&mut self, timeout: Duration) -> Result<(), BroadcastRecvError> {
-        Ok(self.wait_for_message(deadline_in(timeout))?)
+        Ok(self.receiving.wait_for_message(deadline_in(timeout))?)
     }
 
     /// Chooses where this receiver goes on when it has missed messages, as
     /// [`BroadcastReceiver::set_resume`](crate::BroadcastReceiver::set_resume). Default: the oldest that is there.
     pub fn set_resume(&mut self, resume: Start) {
-        self.cursor.set_resume(resume);
+        self.receiving.cursor.set_resume(resume);
     }
 
     /// Whether the sender has stopped waiting for this receiver. There may be messages that it can still receive.
     pub fn is_evicted(&self) -> bool {
-        self.side.is_ours() && self.cursor.is_evicted(&self.mem)
+        self.receiving.is_evicted()
     }
 
     /// Has the sender wait for this receiver again; how many messages it has missed. As
@@ -599,22 +437,12 @@ impl ByteBroadcastReceiver {
     ///
     /// [`BroadcastRecvError::Corrupt`] and [`BroadcastRecvError::Forked`].
     pub fn rejoin(&mut self, start: Start) -> Result<u64, BroadcastRecvError> {
-        self.side.admit()?;
-        match self.cursor.rejoin(&self.mem, self.broadcast.shape(), start) {
-            Ok(missed) => {
-                self.side.notify(Role::Sender);
-                Ok(missed)
-            }
-            Err(_) => {
-                self.side.poison();
-                Err(BroadcastRecvError::Corrupt)
-            }
-        }
+        Ok(self.receiving.rejoin(start)?)
     }
 
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.side.set_wait(wait);
+        self.receiving.side.set_wait(wait);
     }
 
     /// Chooses how this side waits, in passing.
@@ -626,12 +454,12 @@ impl ByteBroadcastReceiver {
 
     /// Waits until there is a sender, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
-        wait::wait_for_peer(&mut self.side, timeout)
+        wait::wait_for_peer(&mut self.receiving.side, timeout)
     }
 
     /// Whether there is no sender any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
     pub fn ending(&self) -> Option<Ending> {
-        self.side.ending()
+        self.receiving.side.ending()
     }
 
     /// The broadcast.

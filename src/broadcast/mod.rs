@@ -1,18 +1,24 @@
 //! [`Broadcast`]: every message for every receiver.
 
+mod bytes;
+mod sides;
+
+pub use bytes::{ByteBroadcast, ByteBroadcastReceiver, ByteBroadcastSender};
+pub(crate) use sides::{Receiving, memory};
+
 use crate::builder::{Attach, Builder, Kind, Sealed};
 use crate::error::{
-    BroadcastRecvError, Failure, Role, SendAllError, SendError, SendTimeoutError, SetupError,
+    BroadcastRecvError, Failure, SendAllError, SendError, SendTimeoutError, SetupError,
     TrySendError,
 };
-use crate::participants::{Ending, Participant};
-use crate::protocol::Blocked;
-use crate::protocol::broadcast::{self, Delivery, Found, Heard, Start};
+use crate::participants::Ending;
+use crate::protocol::broadcast::{Delivery, Start};
 use crate::protocol::slots::Typed;
-use crate::segment::{Attached, Place, RingKind, Segment};
+use crate::segment::{Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use bytemuck::{AnyBitPattern, NoUninit};
+use sides::{Sending, Stop};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -65,26 +71,6 @@ impl<T: NoUninit + AnyBitPattern> Kind for Broadcast<T> {
     }
 }
 
-/// What a receiver sees of the memory, for a cursor that lies beside `side`.
-pub(crate) fn heard_by(side: &Participant) -> Heard<'static> {
-    let heard = memory(&side.attached).heard_by(side.entry());
-    // SAFETY: what the references point to is the segment's mapping, which stays where it is as long as `side` has a
-    // part in the segment; they are kept beside `side`, in a struct that has no `drop` of its own.
-    unsafe { std::mem::transmute::<Heard<'_>, Heard<'static>>(heard) }
-}
-
-/// The memory of the ring in a segment.
-#[inline(always)]
-pub(crate) fn memory(attached: &Attached) -> broadcast::Broadcast<'_> {
-    broadcast::Broadcast {
-        sender: attached.half(Role::Sender),
-        meeting: attached.half(Role::Receiver),
-        table: attached.table(),
-        places: attached.places(),
-        words: attached.words(),
-    }
-}
-
 impl<T: NoUninit + AnyBitPattern> Broadcast<T> {
     const MESSAGE: (usize, usize) = (size_of::<T>(), align_of::<T>());
 
@@ -130,13 +116,8 @@ impl<T: NoUninit + AnyBitPattern> Broadcast<T> {
     /// [`SetupError::RoleTaken`] while another handle has the role, after asking for 6 ms; a dead process has none.
     /// [`SetupError::Corrupt`] if the positions in the ring cannot be, [`SetupError::NoProc`] without `/proc`.
     pub fn sender(&self) -> Result<BroadcastSender<T>, SetupError> {
-        let mut side = Participant::join(&self.segment, Role::Sender)?;
-        let capacity = self.segment.spec.capacity;
-        let cursor =
-            broadcast::Sender::recover(memory(&side.attached), Typed::<T>::new(), capacity)
-                .map_err(|_| SetupError::Corrupt)?;
-        side.enter();
-        Ok(BroadcastSender { side, cursor, patience: None, broadcast: self.clone() })
+        let sending = Sending::join(&self.segment, Typed::new())?;
+        Ok(BroadcastSender { sending, broadcast: self.clone() })
     }
 
     /// Becomes a receiver, which gets every message from `start` on, as far as `delivery` says.
@@ -160,13 +141,8 @@ impl<T: NoUninit + AnyBitPattern> Broadcast<T> {
         delivery: Delivery,
         start: Start,
     ) -> Result<BroadcastReceiver<T>, SetupError> {
-        let mut side = Participant::join(&self.segment, Role::Receiver)?;
-        let (capacity, shape) = (self.segment.spec.capacity, Typed::<T>::new());
-        let mem = heard_by(&side);
-        let cursor = broadcast::Receiver::join(&mem, shape, capacity, delivery, start)
-            .map_err(|_| SetupError::Corrupt)?;
-        side.enter();
-        Ok(BroadcastReceiver { side, cursor, mem, broadcast: self.clone() })
+        let receiving = Receiving::join(&self.segment, Typed::new(), delivery, start)?;
+        Ok(BroadcastReceiver { receiving, broadcast: self.clone() })
     }
 
     /// Messages that the broadcast holds: how far a receiver may be behind.
@@ -245,86 +221,31 @@ impl<T: NoUninit + AnyBitPattern> Broadcast<T> {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct BroadcastSender<T> {
-    side: Participant,
-    cursor: broadcast::Sender,
-    patience: Option<Duration>,
+    sending: Sending<Typed<T>>,
     broadcast: Broadcast<T>,
 }
 
 impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
     #[inline(always)]
     fn put(&mut self, message: &T) -> Result<(), Failure> {
-        self.side.admit()?;
-        let mem = memory(&self.side.attached);
-        match self.cursor.try_send(mem, Typed::<T>::new(), bytemuck::bytes_of(message)) {
-            Ok(()) => {
-                // It is for all who sleep.
-                self.side.notify_of(Role::Receiver, usize::MAX);
-                Ok(())
-            }
-            Err(blocked) => Err(self.refused(blocked)),
+        self.sending.try_send(bytemuck::bytes_of(message))
+    }
+
+    /// Sends, waiting for room if there is none.
+    #[inline(always)]
+    fn put_until(
+        &mut self,
+        message: &T,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<(), Failure> {
+        match self.put(message) {
+            Ok(()) => Ok(()),
+            Err(failure) => self.sending.send_again(failure, bytemuck::bytes_of(message), deadline),
         }
     }
 
     fn put_batch(&mut self, messages: &[T]) -> Result<usize, Failure> {
-        self.side.admit()?;
-        let (mem, shape) = (memory(&self.side.attached), Typed::<T>::new());
-        let bytes = bytemuck::cast_slice(messages);
-        match self.cursor.try_send_batch(mem, shape, bytes, messages.len()) {
-            Ok(count) => {
-                self.side.notify_of(Role::Receiver, usize::MAX);
-                Ok(count)
-            }
-            Err(blocked) => Err(self.refused(blocked)),
-        }
-    }
-
-    /// Says why nothing was sent, and asks now and then whether those who are waited for live.
-    #[cold]
-    #[inline(never)]
-    fn refused(&mut self, blocked: Blocked) -> Failure {
-        match blocked {
-            Blocked::Corrupt => {
-                self.side.poison();
-                Failure::Corrupt
-            }
-            Blocked::NotReady => {
-                self.side.seems_gone();
-                self.side.stuck = true;
-                self.side.tend_now_and_then();
-                self.side.stuck = false;
-                Failure::NotReady
-            }
-        }
-    }
-
-    /// Waits for the receivers that are waited for, none of them for longer than the sender's patience.
-    #[cold]
-    #[inline(never)]
-    fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        // Whoever has died before this holds nobody up.
-        self.side.tend();
-        let mut patience = self.patience.and_then(deadline_in);
-        loop {
-            let until = [deadline, patience].into_iter().flatten().min();
-            let cursor = &mut self.cursor;
-            let found = wait::wait(&mut self.side, until, |side, look| {
-                side.admit()?;
-                match cursor.find_room(memory(&side.attached), 1, look) {
-                    Ok(()) => Ok(()),
-                    Err(Blocked::NotReady) => Err(Failure::NotReady),
-                    Err(Blocked::Corrupt) => {
-                        side.poison();
-                        Err(Failure::Corrupt)
-                    }
-                }
-            });
-            if found != Err(Failure::Timeout) || until == deadline {
-                return found;
-            }
-            self.cursor.evict(memory(&self.side.attached));
-            patience = self.patience.and_then(deadline_in);
-        }
+        self.sending.try_send_batch(bytemuck::cast_slice(messages), messages.len())
     }
 
     /// Sends, if no receiver that is waited for has to be waited for now. Never blocks, and evicts nobody.
@@ -357,13 +278,7 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
     /// As for [`try_send`](Self::try_send), without `Full`.
     #[inline]
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        match self.put(&message) {
-            Ok(()) => Ok(()),
-            Err(failure) => {
-                let sent = self.put_until(failure, message, || None);
-                sent.map_err(|failure| SendError::new(failure, message))
-            }
-        }
+        self.put_until(&message, || None).map_err(|failure| SendError::new(failure, message))
     }
 
     /// [`send`](Self::send), waiting for as long as `timeout`.
@@ -376,8 +291,7 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
         message: T,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<T>> {
-        let sent = self.put(&message);
-        sent.or_else(|failure| self.put_until(failure, message, || deadline_in(timeout)))
+        self.put_until(&message, || deadline_in(timeout))
             .map_err(|failure| SendTimeoutError::new(failure, message))
     }
 
@@ -391,28 +305,8 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
         message: T,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<T>> {
-        let sent = self.put(&message);
-        sent.or_else(|failure| self.put_until(failure, message, || Some(deadline)))
+        self.put_until(&message, || Some(deadline))
             .map_err(|failure| SendTimeoutError::new(failure, message))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn put_until(
-        &mut self,
-        mut failure: Failure,
-        message: T,
-        deadline: impl FnOnce() -> Option<Instant>,
-    ) -> Result<(), Failure> {
-        let deadline = deadline();
-        while failure == Failure::NotReady {
-            self.wait_for_room(deadline)?;
-            match self.put(&message) {
-                Ok(()) => return Ok(()),
-                Err(again) => failure = again,
-            }
-        }
-        Err(failure)
     }
 
     /// Sends as many of `messages` as there is room for now, from the first on, and says how many. They appear at once.
@@ -431,7 +325,7 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
         let mut sent = 0;
         while sent < messages.len() {
             let more = match self.put_batch(&messages[sent..]) {
-                Err(Failure::NotReady) => self.wait_for_room(None).map(|()| 0),
+                Err(Failure::NotReady) => self.sending.wait_for_room(None).map(|()| 0),
                 done => done,
             };
             match more {
@@ -464,12 +358,12 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_patience(&mut self, patience: Option<Duration>) {
-        self.patience = patience;
+        self.sending.patience = patience;
     }
 
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.side.set_wait(wait);
+        self.sending.side.set_wait(wait);
     }
 
     /// Chooses how this side waits, in passing.
@@ -481,35 +375,12 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
 
     /// Waits until there is a receiver, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
-        wait::wait_for_peer(&mut self.side, timeout)
+        wait::wait_for_peer(&mut self.sending.side, timeout)
     }
 
     /// The broadcast.
     pub fn broadcast(&self) -> &Broadcast<T> {
         &self.broadcast
-    }
-}
-
-/// Why there is no message for a receiver, before it is turned into the call's error.
-enum Stop {
-    Failure(Failure),
-    Lagged(u64),
-    Evicted,
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
-impl From<Stop> for BroadcastRecvError {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Failure(failure) => failure.into(),
-            Stop::Lagged(missed) => Self::Lagged(missed),
-            Stop::Evicted => Self::Evicted,
-        }
     }
 }
 
@@ -524,30 +395,18 @@ impl From<Stop> for BroadcastRecvError {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct BroadcastReceiver<T> {
-    pub(crate) side: Participant,
-    pub(crate) cursor: broadcast::Receiver,
-    /// The memory, at hand for each message.
-    mem: Heard<'static>,
+    pub(crate) receiving: Receiving<Typed<T>>,
     broadcast: Broadcast<T>,
 }
 
 impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     #[inline(always)]
     fn take(&mut self) -> Result<T, Stop> {
-        self.side.admit()?;
         let mut message = MaybeUninit::<T>::uninit();
-        let to = message.as_mut_ptr().cast();
         // SAFETY: `message` has room for a `T`, which is the shape's size.
-        match unsafe { self.cursor.try_recv(&self.mem, Typed::<T>::new(), to) } {
-            Ok(Found::Messages(_)) => {
-                if self.cursor.release_is_due() {
-                    self.release();
-                }
-                // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
-                Ok(unsafe { message.assume_init() })
-            }
-            other => Err(self.stopped(other)),
-        }
+        unsafe { self.receiving.try_recv(message.as_mut_ptr().cast()) }?;
+        // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+        Ok(unsafe { message.assume_init() })
     }
 
     /// Waits for a message if there is none.
@@ -562,79 +421,8 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
                 Err(Stop::Failure(Failure::NotReady)) => {}
                 done => return Ok(done?),
             }
-            self.wait_for_message(*until.get_or_insert_with(&deadline))?;
+            self.receiving.wait_for_message(*until.get_or_insert_with(&deadline))?;
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn release(&mut self) {
-        if self.cursor.release(&self.mem) {
-            self.side.notify(Role::Sender);
-        }
-    }
-
-    /// Says why nothing came.
-    #[cold]
-    #[inline(never)]
-    fn stopped(&mut self, found: Result<Found, Blocked>) -> Stop {
-        match found {
-            Ok(Found::Lagged(missed)) => Stop::Lagged(missed),
-            Ok(Found::Evicted) => Stop::Evicted,
-            Err(Blocked::Corrupt) => {
-                self.side.poison();
-                Stop::Failure(Failure::Corrupt)
-            }
-            // No message at all is none that is there.
-            Ok(Found::Messages(_)) | Err(Blocked::NotReady) => {
-                self.release();
-                if !self.side.seems_gone() {
-                    return Stop::Failure(Failure::NotReady);
-                }
-                // It may have sent something before it went.
-                Stop::Failure(match self.cursor.look(&self.mem, Typed::<T>::new()) {
-                    Err(Blocked::NotReady) => Failure::Disconnected,
-                    // A message, or what the next call tells.
-                    Ok(()) | Err(Blocked::Corrupt) => Failure::NotReady,
-                })
-            }
-        }
-    }
-
-    /// Whether there is a message now, or something else to be told.
-    pub(crate) fn poll(&mut self) -> Result<(), Failure> {
-        self.side.admit()?;
-        if self.cursor.knows_more() {
-            return Ok(());
-        }
-        let Err(blocked) = self.cursor.look(&self.mem, Typed::<T>::new()) else { return Ok(()) };
-        match self.stopped(Err(blocked)) {
-            Stop::Failure(failure) => Err(failure),
-            Stop::Lagged(_) | Stop::Evicted => Ok(()),
-        }
-    }
-
-    /// Waits until there is a message, or something else to be told.
-    #[cold]
-    #[inline(never)]
-    fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), Failure> {
-        let Self { side, cursor, mem, .. } = self;
-        wait::wait(side, deadline, |side, _| {
-            side.admit()?;
-            match cursor.look(mem, Typed::<T>::new()) {
-                Ok(()) => Ok(()),
-                Err(Blocked::NotReady) => {
-                    if cursor.release(mem) {
-                        side.notify(Role::Sender);
-                    }
-                    Err(Failure::NotReady)
-                }
-                Err(Blocked::Corrupt) => {
-                    side.poison();
-                    Err(Failure::Corrupt)
-                }
-            }
-        })
     }
 
     /// Receives, if a message is there now. Never blocks.
@@ -703,23 +491,9 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     }
 
     fn take_batch(&mut self, messages: &mut [T]) -> Result<usize, Stop> {
-        if messages.is_empty() {
-            return Ok(0);
-        }
-        self.side.admit()?;
         let to = messages.as_mut_ptr().cast();
         // SAFETY: `messages` has room for its own length; any bytes are a `T` (`AnyBitPattern`).
-        match unsafe {
-            self.cursor.try_recv_batch(&self.mem, Typed::<T>::new(), to, messages.len())
-        } {
-            Ok(Found::Messages(count)) => {
-                if self.cursor.release_is_due() {
-                    self.release();
-                }
-                Ok(count)
-            }
-            other => Err(self.stopped(other)),
-        }
+        unsafe { self.receiving.try_recv_batch(to, messages.len()) }
     }
 
     /// [`try_recv_batch`](Self::try_recv_batch), waiting for the first message if there is none.
@@ -730,7 +504,7 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     pub fn recv_batch(&mut self, messages: &mut [T]) -> Result<usize, BroadcastRecvError> {
         loop {
             match self.take_batch(messages) {
-                Err(Stop::Failure(Failure::NotReady)) => self.wait_for_message(None)?,
+                Err(Stop::Failure(Failure::NotReady)) => self.receiving.wait_for_message(None)?,
                 done => return Ok(done?),
             }
         }
@@ -771,12 +545,12 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     /// Chooses where this receiver goes on when it has missed messages: the oldest that is there, or the next one
     /// that is sent. Default: the oldest. Of no consequence for one that is waited for.
     pub fn set_resume(&mut self, resume: Start) {
-        self.cursor.set_resume(resume);
+        self.receiving.cursor.set_resume(resume);
     }
 
     /// Whether the sender has stopped waiting for this receiver. There may be messages that it can still receive.
     pub fn is_evicted(&self) -> bool {
-        self.side.is_ours() && self.cursor.is_evicted(&self.mem)
+        self.receiving.is_evicted()
     }
 
     /// Has the sender wait for this receiver again, which goes on as `start` says; how many messages it has missed. For
@@ -787,22 +561,12 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
     ///
     /// [`BroadcastRecvError::Corrupt`] and [`BroadcastRecvError::Forked`].
     pub fn rejoin(&mut self, start: Start) -> Result<u64, BroadcastRecvError> {
-        self.side.admit()?;
-        match self.cursor.rejoin(&self.mem, Typed::<T>::new(), start) {
-            Ok(missed) => {
-                self.side.notify(Role::Sender);
-                Ok(missed)
-            }
-            Err(_) => {
-                self.side.poison();
-                Err(BroadcastRecvError::Corrupt)
-            }
-        }
+        Ok(self.receiving.rejoin(start)?)
     }
 
     /// Chooses how this side waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.side.set_wait(wait);
+        self.receiving.side.set_wait(wait);
     }
 
     /// Chooses how this side waits, in passing.
@@ -814,12 +578,12 @@ impl<T: NoUninit + AnyBitPattern> BroadcastReceiver<T> {
 
     /// Waits until there is a sender, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
-        wait::wait_for_peer(&mut self.side, timeout)
+        wait::wait_for_peer(&mut self.receiving.side, timeout)
     }
 
     /// Whether there is no sender any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
     pub fn ending(&self) -> Option<Ending> {
-        self.side.ending()
+        self.receiving.side.ending()
     }
 
     /// The broadcast.

@@ -1,7 +1,7 @@
 //! Rings of messages of any length, and streams.
 
 use super::post::{Post, Probe};
-use super::sealed::Handle;
+use super::sealed::{Handle, Polled};
 use super::slots::Room;
 use crate::bytes::{ByteReceiver, ByteSender, memory};
 use crate::error::{ByteSendError, Failure, Role};
@@ -48,7 +48,7 @@ impl Probe for Records {
     }
 }
 
-impl Handle for ByteReceiver {
+impl Polled for ByteReceiver {
     type Interest = ();
     type Probe = Records;
 
@@ -73,28 +73,14 @@ impl Handle for ByteReceiver {
 
 impl Handle for StreamReader {
     type Interest = ();
-    type Probe = Records;
+    type Polled = ByteReceiver;
 
-    fn side(&mut self) -> &mut Participant {
-        &mut self.receiver().side
-    }
-
-    fn probe(&mut self) -> Records {
-        self.receiver().probe()
-    }
-
-    fn mark(&mut self, (): (), _: &mut Records) {}
-
-    fn poll(&mut self, (): ()) -> Result<(), Failure> {
-        self.receiver().poll()
-    }
-
-    fn look(&mut self, (): ()) -> Result<(), Failure> {
-        self.receiver().look_exactly()
+    fn polled(&mut self) -> &mut ByteReceiver {
+        self.receiver()
     }
 }
 
-impl Handle for ByteSender {
+impl Polled for ByteSender {
     /// The length of the message.
     type Interest = usize;
     type Probe = Room;

@@ -15,6 +15,7 @@ use crate::error::{Failure, SetupError};
 use crate::participants::Participant;
 use lookout::Lookout;
 use post::Probe;
+use sealed::Polled;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::task::Poll;
@@ -22,8 +23,20 @@ use std::task::Poll;
 mod sealed {
     use super::{Failure, Participant, Probe};
 
-    /// What a [`Pollable`](super::Pollable) needs of a handle.
+    /// What a [`Pollable`](super::Pollable) can be made of.
     pub trait Handle {
+        /// What is waited for.
+        type Interest: Copy;
+
+        /// What of the handle is asked: itself, or what it is a face of.
+        type Polled: Polled<Interest = Self::Interest>;
+
+        /// It.
+        fn polled(&mut self) -> &mut Self::Polled;
+    }
+
+    /// What a [`Pollable`](super::Pollable) needs of it.
+    pub trait Polled {
         /// What is waited for.
         type Interest: Copy;
 
@@ -47,7 +60,19 @@ mod sealed {
             self.poll(interest)
         }
     }
+
+    impl<P: Polled> Handle for P {
+        type Interest = P::Interest;
+        type Polled = P;
+
+        fn polled(&mut self) -> &mut P {
+            self
+        }
+    }
 }
+
+/// What the thread of a handle looks at.
+type ProbeOf<H> = <<H as sealed::Handle>::Polled as Polled>::Probe;
 
 /// Handles of which a [`Pollable`] can be made.
 ///
@@ -135,7 +160,7 @@ impl<H: sealed::Handle> Source for H {}
 #[derive(Debug)]
 pub struct Pollable<H: Source> {
     // Dropped first: the thread looks at what the handle is part of.
-    lookout: Lookout<H::Probe>,
+    lookout: Lookout<ProbeOf<H>>,
     handle: H,
 }
 
@@ -146,10 +171,11 @@ impl<H: Source> Pollable<H> {
     ///
     /// [`SetupError::Os`] if the process has no descriptor or thread left, [`SetupError::Forked`] in a forked child.
     pub fn new(mut handle: H) -> Result<Self, SetupError> {
-        if !handle.side().is_ours() {
+        let polled = handle.polled();
+        if !polled.side().is_ours() {
             return Err(SetupError::Forked);
         }
-        Ok(Self { lookout: Lookout::start(handle.probe())?, handle })
+        Ok(Self { lookout: Lookout::start(polled.probe())?, handle })
     }
 
     /// [`arm`](Pollable::arm) for a handle of which one says what is waited for: see [`Source`].
@@ -167,6 +193,7 @@ impl<H: Source> Pollable<H> {
     /// ```
     pub fn arm_for(&mut self, interest: H::Interest) -> Poll<()> {
         let Self { lookout, handle } = self;
+        let handle = handle.polled();
         if !handle.side().is_ours() {
             return Poll::Ready(());
         }

@@ -1,12 +1,12 @@
 //! Rings of messages of a fixed size: whether there is one, and whether there is room for one.
 
 use super::post::{Post, Probe};
-use super::sealed::Handle;
+use super::sealed::{Handle, Polled};
 use crate::error::Failure;
 use crate::participants::Participant;
 use crate::protocol::Blocked;
 use crate::protocol::claims;
-use crate::protocol::slots::{RecvCursor, Shape, Untyped};
+use crate::protocol::slots::{RecvCursor, Shape, Typed, Untyped};
 use crate::ring::{Receiver, Sender};
 use crate::slots::{Cursor, SlotReceiver, SlotSender, memory};
 use crate::table;
@@ -55,16 +55,45 @@ impl Probe for Messages {
     }
 }
 
-impl<S: Shape> SlotReceiver<S> {
-    fn messages(&self) -> Messages {
+impl<S: Shape> Polled for SlotReceiver<S> {
+    type Interest = ();
+    type Probe = Messages;
+
+    fn side(&mut self) -> &mut Participant {
+        &mut self.side
+    }
+
+    fn probe(&mut self) -> Messages {
         Messages { post: self.side.post(), shape: Untyped(self.shape.size()), next: None }
     }
 
-    fn mark(&self, probe: &mut Messages) {
+    fn mark(&mut self, (): (), probe: &mut Messages) {
         probe.next = Some(match &self.cursor {
             Cursor::Cells(cursor) => Next::Cell(cursor.clone()),
             Cursor::Claims(cursor, mem) => Next::Slot(cursor.geometry(), mem.changes()),
         });
+    }
+
+    fn poll(&mut self, (): ()) -> Result<(), Failure> {
+        SlotReceiver::poll(self)
+    }
+}
+
+impl<T: NoUninit + AnyBitPattern> Handle for Receiver<T> {
+    type Interest = ();
+    type Polled = SlotReceiver<Typed<T>>;
+
+    fn polled(&mut self) -> &mut Self::Polled {
+        &mut self.slots
+    }
+}
+
+impl Handle for UntypedReceiver {
+    type Interest = ();
+    type Polled = SlotReceiver<Untyped>;
+
+    fn polled(&mut self) -> &mut Self::Polled {
+        &mut self.slots
     }
 }
 
@@ -113,96 +142,45 @@ impl Probe for Room {
     }
 }
 
-impl<S: Shape> SlotSender<S> {
-    fn room(&self) -> Room {
+impl<S: Shape> Polled for SlotSender<S> {
+    type Interest = ();
+    type Probe = Room;
+
+    fn side(&mut self) -> &mut Participant {
+        &mut self.side
+    }
+
+    fn probe(&mut self) -> Room {
         let mut room = Room::of(&self.side, Untyped(self.shape.size()));
         if let Cursor::Claims(cursor, _) = &self.cursor {
             room.geometry = Some(cursor.geometry());
         }
         room
     }
-}
 
-impl<T: NoUninit + AnyBitPattern> Handle for Receiver<T> {
-    type Interest = ();
-    type Probe = Messages;
-
-    fn side(&mut self) -> &mut Participant {
-        &mut self.slots.side
-    }
-
-    fn probe(&mut self) -> Messages {
-        self.slots.messages()
-    }
-
-    fn mark(&mut self, (): (), probe: &mut Messages) {
-        self.slots.mark(probe);
+    fn mark(&mut self, (): (), probe: &mut Room) {
+        probe.mark();
     }
 
     fn poll(&mut self, (): ()) -> Result<(), Failure> {
-        self.slots.poll()
-    }
-}
-
-impl Handle for UntypedReceiver {
-    type Interest = ();
-    type Probe = Messages;
-
-    fn side(&mut self) -> &mut Participant {
-        &mut self.slots.side
-    }
-
-    fn probe(&mut self) -> Messages {
-        self.slots.messages()
-    }
-
-    fn mark(&mut self, (): (), probe: &mut Messages) {
-        self.slots.mark(probe);
-    }
-
-    fn poll(&mut self, (): ()) -> Result<(), Failure> {
-        self.slots.poll()
+        self.poll_room()
     }
 }
 
 impl<T: NoUninit + AnyBitPattern> Handle for Sender<T> {
     type Interest = ();
-    type Probe = Room;
+    type Polled = SlotSender<Typed<T>>;
 
-    fn side(&mut self) -> &mut Participant {
-        &mut self.slots.side
-    }
-
-    fn probe(&mut self) -> Room {
-        self.slots.room()
-    }
-
-    fn mark(&mut self, (): (), probe: &mut Room) {
-        probe.mark();
-    }
-
-    fn poll(&mut self, (): ()) -> Result<(), Failure> {
-        self.slots.poll_room()
+    fn polled(&mut self) -> &mut Self::Polled {
+        &mut self.slots
     }
 }
 
 impl Handle for UntypedSender {
     type Interest = ();
-    type Probe = Room;
+    type Polled = SlotSender<Untyped>;
 
-    fn side(&mut self) -> &mut Participant {
-        &mut self.slots.side
-    }
-
-    fn probe(&mut self) -> Room {
-        self.slots.room()
-    }
-
-    fn mark(&mut self, (): (), probe: &mut Room) {
-        probe.mark();
-    }
-
-    fn poll(&mut self, (): ()) -> Result<(), Failure> {
-        self.slots.poll_room()
+    fn polled(&mut self) -> &mut Self::Polled {
+        &mut self.slots
     }
 }

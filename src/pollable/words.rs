@@ -1,9 +1,8 @@
 //! What is not taken from a queue of one's own: broadcasts, latest values, events; and mailboxes, by their listeners.
 
 use super::post::{Post, Probe};
-use super::sealed::Handle;
-use crate::broadcast::{self as typed, BroadcastReceiver};
-use crate::byte_broadcast::ByteBroadcastReceiver;
+use super::sealed::{Handle, Polled};
+use crate::broadcast::{self, BroadcastReceiver, ByteBroadcastReceiver, Receiving};
 use crate::error::{Failure, Role};
 use crate::event::{self, EventHandle};
 use crate::latest::{self, LatestReader};
@@ -13,6 +12,7 @@ use crate::protocol::Blocked;
 use crate::protocol::broadcast::Receiver;
 use crate::protocol::flags::Wanted;
 use crate::protocol::mailbox::Select;
+use crate::protocol::slots::{Shape, Typed, Untyped};
 use crate::sync::Ordering;
 use crate::table;
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -31,13 +31,13 @@ impl Probe for Heard {
     fn has_news(&mut self) -> bool {
         let Self { post, cursor } = self;
         let Some(cursor) = cursor else { return true };
-        let heard = typed::memory(&post.attached).heard_by(post.entry.into());
+        let heard = broadcast::memory(&post.attached).heard_by(post.entry.into());
         let shape = post.attached.segment().spec.cell_shape();
         cursor.look(&heard, shape) != Err(Blocked::NotReady)
     }
 }
 
-impl<T: NoUninit + AnyBitPattern> Handle for BroadcastReceiver<T> {
+impl<S: Shape> Polled for Receiving<S> {
     type Interest = ();
     type Probe = Heard;
 
@@ -54,28 +54,25 @@ impl<T: NoUninit + AnyBitPattern> Handle for BroadcastReceiver<T> {
     }
 
     fn poll(&mut self, (): ()) -> Result<(), Failure> {
-        BroadcastReceiver::poll(self)
+        Receiving::poll(self)
+    }
+}
+
+impl<T: NoUninit + AnyBitPattern> Handle for BroadcastReceiver<T> {
+    type Interest = ();
+    type Polled = Receiving<Typed<T>>;
+
+    fn polled(&mut self) -> &mut Self::Polled {
+        &mut self.receiving
     }
 }
 
 impl Handle for ByteBroadcastReceiver {
     type Interest = ();
-    type Probe = Heard;
+    type Polled = Receiving<Untyped>;
 
-    fn side(&mut self) -> &mut Participant {
-        &mut self.side
-    }
-
-    fn probe(&mut self) -> Heard {
-        Heard { post: self.side.post(), cursor: None }
-    }
-
-    fn mark(&mut self, (): (), probe: &mut Heard) {
-        probe.cursor = Some(self.cursor.clone());
-    }
-
-    fn poll(&mut self, (): ()) -> Result<(), Failure> {
-        ByteBroadcastReceiver::poll(self)
+    fn polled(&mut self) -> &mut Self::Polled {
+        &mut self.receiving
     }
 }
 
@@ -95,7 +92,7 @@ impl Probe for Version {
     }
 }
 
-impl<T: NoUninit + AnyBitPattern> Handle for LatestReader<T> {
+impl<T: NoUninit + AnyBitPattern> Polled for LatestReader<T> {
     type Interest = ();
     type Probe = Version;
 
@@ -132,7 +129,7 @@ impl Probe for Flags {
     }
 }
 
-impl Handle for EventHandle {
+impl Polled for EventHandle {
     /// Flags, one of which is to be raised.
     type Interest = u64;
     type Probe = Flags;
@@ -190,7 +187,7 @@ impl Probe for Arrivals {
     }
 }
 
-impl Handle for MailReceiver {
+impl Polled for MailReceiver {
     type Interest = Select;
     type Probe = Arrivals;
 
