@@ -556,47 +556,58 @@ pub struct Receiver<T> {
 }
 
 impl<T: NoUninit + AnyBitPattern> Receiver<T> {
+    /// Receives a message, if one is there now.
     #[inline(always)]
-    fn take(&mut self) -> Result<T, Failure> {
-        if !self.slots.side.is_express() {
-            let mut message = MaybeUninit::<T>::uninit();
-            // SAFETY: `message` has room for a `T`, which is the shape's size.
-            if unsafe { self.slots.try_recv_at_once(message.as_mut_ptr().cast()) } {
-                // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
-                return Ok(unsafe { message.assume_init() });
-            }
-            return self.take_closely();
-        }
-        let mut message = MaybeUninit::<T>::uninit();
-        // SAFETY: `message` has room for a `T`, which is the shape's size; express was just seen.
-        unsafe { self.slots.try_recv_express(message.as_mut_ptr().cast()) }?;
+    fn take<E: From<Failure>>(&mut self) -> Result<T, E> {
+        let mut message = MaybeUninit::uninit();
+        self.take_into(&mut message)?;
         // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
         Ok(unsafe { message.assume_init() })
+    }
+
+    /// Receives into `message`, all of which is written unless this fails. Not in its result: a message that is handed from
+    /// one result to another is copied each time, in pieces that the compiler chooses, and whoever waits for it waits for
+    /// those.
+    #[inline(always)]
+    fn take_into(&mut self, message: &mut MaybeUninit<T>) -> Result<(), Failure> {
+        if !self.slots.side.is_express() {
+            // SAFETY: `message` has room for a `T`, which is the shape's size.
+            if unsafe { self.slots.try_recv_at_once(message.as_mut_ptr().cast()) } {
+                return Ok(());
+            }
+            // Another one, so that only this path needs it to have an address.
+            let mut other = MaybeUninit::uninit();
+            self.take_closely(&mut other)?;
+            *message = other;
+            return Ok(());
+        }
+        // SAFETY: `message` has room for a `T`, which is the shape's size; express was just seen.
+        unsafe { self.slots.try_recv_express(message.as_mut_ptr().cast()) }
     }
 
     #[cold]
     #[inline(never)]
-    fn take_closely(&mut self) -> Result<T, Failure> {
-        let mut message = MaybeUninit::<T>::uninit();
+    fn take_closely(&mut self, message: &mut MaybeUninit<T>) -> Result<(), Failure> {
         // SAFETY: `message` has room for a `T`, which is the shape's size.
-        unsafe { self.slots.try_recv(message.as_mut_ptr().cast()) }?;
-        // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
-        Ok(unsafe { message.assume_init() })
+        unsafe { self.slots.try_recv(message.as_mut_ptr().cast()) }
     }
 
     /// Waits for a message if there is none. In one piece with the caller, who then gets it without a copy.
     #[inline(always)]
-    fn take_until(
+    fn take_until<E: From<Failure>>(
         &mut self,
         beside: Option<&Sender<T>>,
         deadline: impl Fn() -> Option<Instant>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, E> {
         let mut until = None;
+        let mut message = MaybeUninit::uninit();
         self.slots.linger(beside.map(|sender| &sender.slots));
         loop {
-            match self.take() {
+            match self.take_into(&mut message) {
+                // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+                Ok(()) => return Ok(unsafe { message.assume_init() }),
                 Err(Failure::NotReady) => {}
-                done => return done,
+                Err(failure) => return Err(failure.into()),
             }
             self.slots.wait_for_message(*until.get_or_insert_with(&deadline))?;
         }
@@ -620,7 +631,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// ```
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        Ok(self.take()?)
+        self.take()
     }
 
     /// Receives, waiting for a message if there is none, in the way that [`set_wait`](Self::set_wait)
@@ -633,13 +644,13 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// [`RecvError::Corrupt`] and [`RecvError::Forked`] as for [`try_recv`](Self::try_recv).
     #[inline(always)]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        Ok(self.take_until(None, || None)?)
+        self.take_until(None, || None)
     }
 
     /// [`recv`](Self::recv) by one who waits for the answer to what it has sent by `sender`, if it still sends.
     #[inline(always)]
     pub(crate) fn recv_beside(&mut self, sender: Option<&Sender<T>>) -> Result<T, RecvError> {
-        Ok(self.take_until(sender, || None)?)
+        self.take_until(sender, || None)
     }
 
     /// The same for as long as `timeout`.
@@ -649,7 +660,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
         sender: Option<&Sender<T>>,
         timeout: Duration,
     ) -> Result<T, RecvTimeoutError> {
-        Ok(self.take_until(sender, || deadline_in(timeout))?)
+        self.take_until(sender, || deadline_in(timeout))
     }
 
     /// Receives, waiting for a message for as long as `timeout`.
@@ -669,7 +680,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        Ok(self.take_until(None, || deadline_in(timeout))?)
+        self.take_until(None, || deadline_in(timeout))
     }
 
     /// Receives, waiting for a message until `deadline`.
@@ -679,7 +690,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// As for [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`].
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        Ok(self.take_until(None, || Some(deadline))?)
+        self.take_until(None, || Some(deadline))
     }
 
     /// Receives as many messages as are there now and fit into `messages`, from its start on, and says
