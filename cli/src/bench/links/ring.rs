@@ -109,7 +109,11 @@ impl<const N: usize> Link for Ends<N> {
 
     #[inline(always)]
     fn recv(&mut self, message: &mut [u64; N]) -> Result<(), Failure> {
-        *message = self.from_peer.recv().map_err(|error| Failure::call("recv", error))?;
+        // A result of another size would be put together in pieces, and the message be copied from those.
+        match self.from_peer.recv() {
+            Ok(received) => *message = received,
+            Err(error) => return Err(Failure::call("recv", error)),
+        }
         Ok(())
     }
 }
