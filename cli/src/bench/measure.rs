@@ -8,6 +8,7 @@
 //! **One way.** The near side fills and sends as fast as it can, the far side receives and checks. The clock runs from the
 //! near side's first send to the moment the far side holds the last message ([`phases`]).
 
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use super::clock::Clock;
@@ -84,7 +85,9 @@ pub fn near<L: Link>(
         )?;
         request.fill(STOP);
         link.send(&request)?;
-        round_trips_ns.extend(samples[..taken].iter().map(|&ticks| clock.ns(ticks).round() as u64));
+        let times = samples[..taken].iter().enumerate();
+        round_trips_ns
+            .extend(times.map(|(i, &ticks)| clock.ns_within_step(ticks, i).round() as u64));
     }
 
     link.one_way();
@@ -144,6 +147,8 @@ fn round_trips<L: Link>(
     for (taken, sample) in samples.iter_mut().enumerate() {
         *sequence += 1;
         request.fill(*sequence);
+        // What was filled is in the cache when the clock starts, not on its way there.
+        fence(Ordering::SeqCst);
         let sent = clock.now();
         link.send(request)?;
         link.recv(answer)?;
