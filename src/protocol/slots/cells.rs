@@ -123,10 +123,11 @@ impl Place {
         self.cell + shape.first() + shape.per_cell() * shape.words()
     }
 
-    /// Messages in the cell from this one on.
+    /// Messages in the cell from this one on, of a place that is settled.
     #[inline(always)]
     pub(super) fn left(self, shape: impl Shape) -> usize {
-        (self.end(shape) - self.message) / shape.words()
+        // The compiler does not see that.
+        if shape.per_cell() == 1 { 1 } else { (self.end(shape) - self.message) / shape.words() }
     }
 }
 

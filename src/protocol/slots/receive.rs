@@ -3,7 +3,7 @@
 use super::cells::{
     Geometry, Place, Shape, ahead, ask_ahead, ask_for_cell_ahead, catch_up, message_at,
 };
-use super::{FREE, FULL, PERIOD, ROOM, STATE, Slots, committed, stamp};
+use super::{FREE, FULL, PERIOD, ROOM, STATE, Slots, committed, full, stamp};
 use crate::payload;
 use crate::protocol::layout::Half;
 use crate::protocol::pace::Pace;
@@ -385,7 +385,16 @@ impl RecvCursor {
             return false;
         }
         self.streaming = false;
-        self.pace.linger(self.head, || stamp.load(Ordering::Relaxed) != before)
+        if !self.pace.linger(self.head, || stamp.load(Ordering::Relaxed) != before) {
+            return false;
+        }
+        // S1 commit. Most likely one message has come, and then that is all that there is to be found out.
+        if Edge::CommitLoad.acquire(stamp) == full(self.head) {
+            self.ready = self.head + 1;
+            self.end = self.place.message + shape.words();
+            (self.ahead, self.streaming) = (0, true);
+        }
+        true
     }
 
     /// Whether a message is there, without taking it.
