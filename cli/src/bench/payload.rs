@@ -104,8 +104,11 @@ pub fn fill(message: &mut [u8], sequence: u64) {
         word = word.wrapping_add(step(sequence));
     }
     let tail = words.into_remainder();
-    let tail_len = tail.len();
-    tail.copy_from_slice(&word.to_le_bytes()[..tail_len]);
+    // Not a call for nothing.
+    if !tail.is_empty() {
+        let tail_len = tail.len();
+        tail.copy_from_slice(&word.to_le_bytes()[..tail_len]);
+    }
 }
 
 /// Reads every byte of `message` and compares it with what `fill` writes for `sequence`.
@@ -118,7 +121,7 @@ pub fn matches(message: &[u8], sequence: u64) -> bool {
         difference |= u64_of(slot) ^ word;
         word = word.wrapping_add(step(sequence));
     }
-    difference == 0 && tail == &word.to_le_bytes()[..tail.len()]
+    difference == 0 && (tail.is_empty() || tail == &word.to_le_bytes()[..tail.len()])
 }
 
 /// The number that `message` says it was filled for.
