@@ -363,10 +363,13 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     /// Holds the latest value.
     #[inline(always)]
     fn refresh(&mut self) -> Result<(), Failure> {
-        if self.side.is_admitted() && self.cursor.is_latest() {
-            return Ok(());
-        }
-        self.choose()
+        if self.is_latest() { Ok(()) } else { self.choose() }
+    }
+
+    /// Whether the handle may be used, and holds the latest value.
+    #[inline(always)]
+    fn is_latest(&self) -> bool {
+        self.side.is_admitted() && self.cursor.is_latest()
     }
 
     #[cold]
@@ -436,7 +439,10 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     #[inline(always)]
     pub unsafe fn get_ref(&mut self) -> Result<&T, LatestError> {
         const { assert!(align_of::<T>() <= latest::ALIGN, "a value is aligned to 128 bytes at most") };
-        self.refresh()?;
+        if !self.is_latest() {
+            self.choose()?;
+            self.cursor.ask_for_content(Typed::<T>::new());
+        }
         let content = self.cursor.content(Typed::<T>::new());
         // SAFETY: these are the bytes of a `T`, of which any are one (`AnyBitPattern`), aligned as was just asserted,
         // in the mapping that `side` keeps; the caller keeps writers away until the next read, which needs `self`.

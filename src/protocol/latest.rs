@@ -46,7 +46,7 @@ use super::Blocked;
 use super::layout::{Entry, Half, MAX_PARTICIPANTS};
 use super::slots::Shape;
 use crate::payload::{self, LINE};
-use crate::sync::{AtomicU64, Edge, Ordering, Word};
+use crate::sync::{AtomicU64, Edge, Ordering, Word, prefetch_for_read};
 
 /// A reader that chooses: the writer may do it for it. No value's word, for no version gets that far.
 const CHOOSING: u64 = u64::MAX;
@@ -61,6 +61,8 @@ pub const ALIGN: usize = APART * payload::WORD;
 /// memory that is in no cache would cost more than another look.
 const REMEMBERED: usize = 32;
 const REMEMBERED_WORDS: usize = 512;
+/// The most lines of a value that are asked for at once: the processor sees the pattern in longer ones.
+const MOST_LINES: usize = 64;
 /// Sets of 64 buffers, as bits.
 const SETS: usize = (1 << BUFFER_BITS) / 64;
 
@@ -332,6 +334,13 @@ impl<'a> ReadCursor<'a> {
         debug_assert!(shape.words() <= self.content.len());
         // SAFETY: `choose` has found the words of a value of this shape; the compiler is spared their number.
         unsafe { self.content.get_unchecked(..shape.words()) }
+    }
+
+    /// Asks for the lines of what is held, for a caller who reads it where it lies, and perhaps waits for each word
+    /// before it goes on to the next one. A copy asks by itself.
+    pub fn ask_for_content(&self, shape: impl Shape) {
+        let lines = shape.words().div_ceil(LINE).min(MOST_LINES);
+        payload::ask_for(self.content, 0, lines, prefetch_for_read);
     }
 
     /// Copies what is held to `to`.
