@@ -4,7 +4,7 @@ use crate::error::Role;
 use crate::protocol::broadcast::{Gate, gate_of};
 use crate::protocol::flags::Flags;
 use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
-use crate::protocol::permits::Permits;
+use crate::protocol::permits::{self, Permits};
 use crate::protocol::{claims, latest};
 use crate::segment::{Part, RingKind, Spec, role_of, waiting};
 use crate::sync::{AtomicU64, Ordering, acquire};
@@ -110,12 +110,12 @@ impl Stats {
         let length = halves.clone().map(waiting).fold(0, u64::saturating_add);
         let is_mailbox = spec.kind == RingKind::Mailbox;
         let by_type = if is_mailbox { halves.clone().map(waiting).collect() } else { Vec::new() };
-        let word = &sender.cursor.position;
+        let word = permits::word(sender);
         let permits = Permits { word, table, maximum: spec.capacity as u32 };
         let is_semaphore = spec.kind == RingKind::Semaphore;
         let value = match spec.kind {
             RingKind::Semaphore => permits.look().map_or(0, |state| state.free().into()),
-            RingKind::Event => Flags { word }.value(),
+            RingKind::Event => Flags { word: &sender.cursor.position }.value(),
             _ => 0,
         };
         let received =

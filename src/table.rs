@@ -35,7 +35,7 @@ pub(crate) fn memory(attached: &Attached, own: u16) -> Claims<'_> {
 #[inline(always)]
 pub(crate) fn permits(attached: &Attached) -> Permits<'_> {
     Permits {
-        word: &attached.half(Role::Sender).cursor.position,
+        word: permits::word(attached.half(Role::Sender)),
         table: attached.table(),
         maximum: attached.segment().spec.capacity as u32,
     }

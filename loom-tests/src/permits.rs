@@ -81,7 +81,7 @@ impl Place {
             futex: Futex::default(),
             kernel: Mutex::new(Kernel { alive: vec![true; entries], repairer: None }),
         };
-        Permits::initialise(&place.sender.cursor.position, trade.permits);
+        Permits::initialise(permits::word(&place.sender), trade.permits);
         for entry in &place.table {
             entry.card.state.store(RECEIVES | ACTIVE, Ordering::Release);
         }
@@ -89,7 +89,7 @@ impl Place {
     }
 
     fn memory(&self) -> Permits<'_> {
-        let word = &self.sender.cursor.position;
+        let word = permits::word(&self.sender);
         Permits { word, table: &self.table, maximum: self.trade.permits }
     }
 

@@ -190,7 +190,7 @@ pub struct Half {
     /// How far this side is: exact at every instruction, so that a successor can go on from it.
     pub cursor: Cursor,
     /// The receiver's lazily published position; unused in a sender's half, but for that of a broadcast, whose `aim` it
-    /// is. Receivers that share: a number that changes when messages are there to be delivered again. Where those of a
+    /// is, and of a semaphore, whose word it is. Receivers that share: a number that changes when messages are there to be delivered again. Where those of a
     /// mailbox meet: a bit for each lane that is used (sender's half), not 0 if it was removed (receiver's half).
     pub released: Released,
     /// Who this side is and whether it sleeps: read often, written seldom.
@@ -214,9 +214,9 @@ pub struct Doorbell {
 #[repr(C, align(128))]
 pub struct Cursor {
     /// Slots: messages sent or received. Bytes: bytes of records sent or received. Where the senders of a ring
-    /// with lanes, or of a mailbox, meet: messages that were given a number, if they are. The sender's half of a
-    /// semaphore: its word; of an event: its flags; the writer's of a variable: the word of the latest value. Where the
-    /// receivers of a broadcast meet: `floor`.
+    /// with lanes, or of a mailbox, meet: messages that were given a number, if they are. The sender's half of an
+    /// event: its flags; the writer's of a variable: the word of the latest value. Where the receivers of a broadcast
+    /// meet: `floor`.
     pub position: AtomicU64,
     /// Bytes: messages sent or received. Slots: unused.
     pub messages: AtomicU64,

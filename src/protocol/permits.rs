@@ -33,7 +33,7 @@
 //! and it was killed in the few instructions after that: then it could be taken for one whose swap was not made.
 
 use super::claims::Backoff;
-use super::layout::{Entry, MAX_PARTICIPANTS};
+use super::layout::{Entry, Half, MAX_PARTICIPANTS};
 use super::pace::Deference;
 use crate::sync::{AtomicU64, Edge, Ordering};
 
@@ -169,6 +169,16 @@ fn bear_witness(author: &Entry, change: u32) {
             Err(other) => said = other,
         }
     }
+}
+
+/// The word of the semaphore whose sender's half is `half`.
+///
+/// Not at the start of the page, where the first ledger is in another page, and often what the semaphore protects in a
+/// third: of two pages some have addresses that a processor takes for the same one until it has looked at all of them,
+/// and a load then waits for the other page's store, a locked one.
+#[inline(always)]
+pub fn word(half: &Half) -> &AtomicU64 {
+    &half.released.position
 }
 
 /// The shared memory of a semaphore.

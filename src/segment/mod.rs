@@ -31,7 +31,7 @@ use crate::protocol::layout::{
     ACTIVE, DATA, Entry, Half, Header, OWN_DATA, OWN_HALF, PAGE, RECEIVER, RECEIVES, SENDER,
 };
 use crate::protocol::mailbox;
-use crate::protocol::permits::Permits;
+use crate::protocol::permits::{self, Permits};
 use crate::protocol::slots::Slots;
 use crate::stats::{Stats, furthest_behind};
 use crate::sync::{Word, acquire};
@@ -137,7 +137,7 @@ impl Segment {
             }
         }
         if segment.spec.kind == RingKind::Semaphore {
-            let word = &segment.half(Role::Sender).cursor.position;
+            let word = permits::word(segment.half(Role::Sender));
             // Checked with the spec: at most 65535.
             Permits::initialise(word, segment.spec.message_size as u32);
         }
