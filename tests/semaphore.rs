@@ -523,7 +523,7 @@ fn names_live_as_those_of_rings() {
 #[test]
 fn damage_is_found_and_said() {
     use std::os::unix::fs::FileExt;
-    const WORD: u64 = 8192;
+    const WORD: u64 = 8192 + 128;
     let semaphore = counting(3);
     let file = std::fs::File::from(semaphore.inheritable_fd().unwrap());
     let set = |value: u64| file.write_all_at(&value.to_le_bytes(), WORD).unwrap();

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 // From DESIGN.md, "Semaphores".
-const WORD: u64 = 8192;
+const WORD: u64 = 8192 + 128;
 const TABLE: u64 = 12288;
 const ENTRY: u64 = 256;
 const CARD: u64 = 128;
