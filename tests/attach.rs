@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use processes::{eventually, fork, skip, unique};
+use processes::{PATIENCE, eventually, fork, skip, unique};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -462,7 +462,7 @@ fn without_descriptors_nothing_is_lost() {
         mine.sender().unwrap().send(7).unwrap();
     })
     .finish();
-    assert_eq!(ring.receiver().unwrap().recv().unwrap(), 7);
+    assert_eq!(ring.receiver().unwrap().recv_timeout(PATIENCE).unwrap(), 7);
 }
 
 #[test]
@@ -594,7 +594,7 @@ fn an_anonymous_ring_lives_as_long_as_its_handles() {
     ring.sender().unwrap().send(5).unwrap();
     drop(ring);
     let ring = Ring::<u64>::from_fd(fd).unwrap();
-    assert_eq!(ring.receiver().unwrap().recv().unwrap(), 5);
+    assert_eq!(ring.receiver().unwrap().recv_timeout(PATIENCE).unwrap(), 5);
     ring.remove().unwrap();
 }
 
@@ -763,7 +763,7 @@ fn a_name_that_is_kept_stays() {
     assert!(annulus::inspect::list().unwrap().contains(&name));
     // Its next user is an ordinary one.
     let ring = Ring::<u64>::open(named(&name)).unwrap();
-    assert_eq!(ring.receiver().unwrap().recv().unwrap(), 3);
+    assert_eq!(ring.receiver().unwrap().recv_timeout(PATIENCE).unwrap(), 3);
     drop(ring);
     assert!(!file_of(&name).exists());
 }
@@ -813,7 +813,7 @@ fn the_name_of_a_killed_user_goes_with_the_next() {
     child.kill();
     assert_eq!(Snapshot::open(&named(&name)).unwrap().state, State::Stale);
     let ring = Ring::<u64>::builder(4).open_or_create(named(&name)).unwrap();
-    assert_eq!(ring.receiver().unwrap().recv().unwrap(), 9);
+    assert_eq!(ring.receiver().unwrap().recv_timeout(PATIENCE).unwrap(), 9);
     drop(ring);
     assert!(!file_of(&name).exists());
 }
@@ -965,7 +965,7 @@ fn a_thousand_rings_leave_nothing_behind() {
                 refused!(ring.sender(), SetupError::RoleTaken { .. });
             }
             tx.send(1).unwrap();
-            assert_eq!(rx.recv().unwrap(), 1);
+            assert_eq!(rx.recv_timeout(PATIENCE).unwrap(), 1);
             drop((ring, again, tx, rx));
             assert!(!file_of(&name).exists());
         };

@@ -228,7 +228,7 @@ fn send_all_and_iter_wait_for_each_other() {
                 let mut rx = gate(&broadcast).with_wait(wait);
                 scope.spawn(move || {
                     assert!(rx.iter().map(|m| number(&m)).eq(0..3000));
-                    assert_eq!(rx.recv(), Err(BroadcastRecvError::Disconnected));
+                    assert_eq!(rx.recv_timeout(PATIENCE), Err(BroadcastRecvError::Disconnected));
                 });
             }
             let all: Vec<[u64; 2]> = (0..2000).map(message).collect();
@@ -249,12 +249,15 @@ fn the_conversation_ends_with_the_sender_and_goes_on_with_the_next() {
     tx.send(1).unwrap();
     drop(tx);
     for rx in [&mut rx, &mut screen] {
-        assert_eq!(rx.recv(), Ok(1));
-        assert_eq!(rx.recv(), Err(BroadcastRecvError::Disconnected));
+        assert_eq!(rx.recv_timeout(PATIENCE), Ok(1));
+        assert_eq!(rx.recv_timeout(PATIENCE), Err(BroadcastRecvError::Disconnected));
         assert_eq!(rx.try_recv(), Err(BroadcastRecvError::Disconnected));
     }
     broadcast.sender().unwrap().send(2).unwrap();
-    assert_eq!((rx.recv(), screen.recv_deadline(Instant::now() + PATIENCE)), (Ok(2), Ok(2)));
+    assert_eq!(
+        (rx.recv_timeout(PATIENCE), screen.recv_deadline(Instant::now() + PATIENCE)),
+        (Ok(2), Ok(2))
+    );
 }
 
 #[test]
@@ -276,7 +279,7 @@ fn a_sender_goes_on_whether_anybody_listens_or_not() {
         }
         let mut rx = gate(&broadcast);
         tx.send(7).unwrap();
-        assert_eq!(rx.recv(), Ok(7));
+        assert_eq!(rx.recv_timeout(PATIENCE), Ok(7));
     }
 }
 
@@ -317,14 +320,14 @@ fn a_slow_gate_is_evicted_and_told_and_rejoins() {
     }
     for _ in 0..2 {
         assert_eq!(slow.try_recv(), Err(BroadcastRecvError::Evicted));
-        assert_eq!(slow.recv(), Err(BroadcastRecvError::Evicted));
+        assert_eq!(slow.recv_timeout(PATIENCE), Err(BroadcastRecvError::Evicted));
     }
     // What is there still is not missed.
     let missed = slow.rejoin(Start::Oldest).unwrap();
     assert!((22..30).contains(&missed), "{missed}");
     assert!(slow.try_iter().eq(missed..30));
     tx.send(30).unwrap();
-    assert_eq!((slow.recv(), fast.recv()), (Ok(30), Ok(30)));
+    assert_eq!((slow.recv_timeout(PATIENCE), fast.recv_timeout(PATIENCE)), (Ok(30), Ok(30)));
     assert_eq!(slow.rejoin(Start::Now), Ok(0));
 }
 
@@ -377,7 +380,7 @@ fn inspection_names_it_and_other_kinds_refuse_it() {
     let (mut tx, mut rx) = (broadcast.sender().unwrap(), gate(&broadcast));
     let _screen = lossy(&broadcast);
     (0..10).for_each(|i| tx.send(i).unwrap());
-    (0..4).for_each(|i| assert_eq!(rx.recv(), Ok(i)));
+    (0..4).for_each(|i| assert_eq!(rx.recv_timeout(PATIENCE), Ok(i)));
     let seen = Snapshot::open(&place).unwrap();
     assert_eq!(
         (seen.kind, seen.kind.name(), seen.state),
@@ -408,7 +411,7 @@ fn a_forked_child_has_nothing_of_its_parents() {
         let anew = again::<u64>(fd);
         assert!(matches!(anew.sender(), Err(SetupError::RoleTaken { .. })));
         let mut late = anew.receiver(Delivery::Gate, Start::Oldest).unwrap();
-        assert_eq!(late.recv(), Ok(1));
+        assert_eq!(late.recv_timeout(PATIENCE), Ok(1));
         drop((tx, rx, broadcast));
     });
     child.finish();
@@ -578,7 +581,7 @@ fn nothing_is_torn_or_lost_where_senders_and_receivers_are_killed() {
             loop {
                 let start = [Start::Now, Start::Oldest][usize::from(line.hear() > 1)];
                 let mut rx = broadcast.receiver(Delivery::Gate, start).unwrap();
-                let first = number(&rx.recv().unwrap());
+                let first = number(&rx.recv_timeout(PATIENCE).unwrap());
                 hammer(&mut rx, first + 1, u64::MAX);
             }
         });
@@ -610,7 +613,7 @@ fn nothing_is_torn_or_lost_where_senders_and_receivers_are_killed() {
         }
         tx.send(message(next)).unwrap();
         next += 1;
-        assert_eq!(rx.recv().map(|m| number(&m)), Ok(next - 1));
-        assert_eq!(screen.recv().map(|m| number(&m)), Ok(next - 1));
+        assert_eq!(rx.recv_timeout(PATIENCE).map(|m| number(&m)), Ok(next - 1));
+        assert_eq!(screen.recv_timeout(PATIENCE).map(|m| number(&m)), Ok(next - 1));
     }
 }

@@ -73,7 +73,7 @@ fn messages_pass_both_ways_between_processes() {
             server.set_wait(wait);
             for i in 0..3000 {
                 server.send([i, !i]).unwrap();
-                assert_eq!(server.recv().unwrap(), [!i, i]);
+                assert_eq!(server.recv_timeout(PATIENCE).unwrap(), [!i, i]);
             }
         });
         let mut client: Duplex<[u64; 2]> = listener.accept_timeout(LONG).unwrap();
@@ -154,19 +154,22 @@ fn a_closed_side_is_told_from_a_dead_peer() {
     client.send(1).unwrap();
     client.shutdown(Shutdown::Write);
     assert!(matches!(client.send(2), Err(SendError::Disconnected(2))));
-    assert_eq!((server.recv(), server.recv()), (Ok(1), Err(RecvError::Disconnected)));
+    assert_eq!(
+        (server.recv_timeout(PATIENCE), server.recv_timeout(PATIENCE)),
+        (Ok(1), Err(RecvTimeoutError::Disconnected))
+    );
     assert_eq!(server.ending(), Some(Ending::Closed));
     // The other direction goes on.
     assert_eq!(client.ending(), None);
     for i in 0..3000 {
         server.send(i).unwrap();
-        assert_eq!(client.recv(), Ok(i));
+        assert_eq!(client.recv_timeout(PATIENCE), Ok(i));
     }
     drop(server);
-    assert_eq!(client.recv(), Err(RecvError::Disconnected));
+    assert_eq!(client.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
     assert_eq!(client.ending(), Some(Ending::Closed));
     client.shutdown(Shutdown::Both);
-    assert_eq!(client.recv(), Err(RecvError::Disconnected));
+    assert_eq!(client.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
 }
 
 #[test]
@@ -175,8 +178,8 @@ fn a_sender_learns_that_nobody_receives() {
     server.shutdown(Shutdown::Read);
     assert!((0..3).any(|i| client.send(i).is_err()));
     server.send(7).unwrap();
-    assert_eq!(client.recv(), Ok(7));
-    assert_eq!(server.recv(), Err(RecvError::Disconnected));
+    assert_eq!(client.recv_timeout(PATIENCE), Ok(7));
+    assert_eq!(server.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
 }
 
 /// Whether a thread of this process sleeps in a futex now.
@@ -205,11 +208,11 @@ fn a_killed_peer_is_noticed_at_once() {
         });
         let mut client: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
         client.set_wait(wait);
-        assert_eq!(client.recv(), Ok(1));
+        assert_eq!(client.recv_timeout(PATIENCE), Ok(1));
         let (tell, told) = mpsc::channel();
         let waiter = thread::spawn(move || {
             tell.send(gettid()).unwrap();
-            assert_eq!(client.recv(), Err(RecvError::Disconnected));
+            assert_eq!(client.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
             (Instant::now(), client.ending())
         });
         let thread = told.recv().unwrap();
@@ -574,13 +577,13 @@ fn a_forked_child_has_neither_listener_nor_connection() {
         // Its own are its own.
         let (mut one, mut other) = pair::<Duplex<u64>>("forked");
         one.send(3).unwrap();
-        assert_eq!(other.recv(), Ok(3));
+        assert_eq!(other.recv_timeout(PATIENCE), Ok(3));
         drop(listener.take());
     });
     child.finish();
     assert!(path.exists() && listener.is_some());
     server.send(2).unwrap();
-    assert_eq!(client.recv(), Ok(2));
+    assert_eq!(client.recv_timeout(PATIENCE), Ok(2));
 }
 
 #[test]
@@ -621,7 +624,7 @@ fn connections_leave_nothing_behind() {
             let mut server: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
             let mut client = client.join().unwrap();
             client.send(1).unwrap();
-            assert_eq!(server.recv(), Ok(1));
+            assert_eq!(server.recv_timeout(PATIENCE), Ok(1));
         };
         (0..10).for_each(|_| round());
         thread::sleep(Duration::from_millis(100));
@@ -779,7 +782,7 @@ fn honest(listener: &mut Listener, name: &str) {
     let client = thread::spawn(move || connected::<Duplex<u64>>(name));
     let mut server: Duplex<u64> = listener.accept_timeout(LONG).unwrap();
     client.join().unwrap().send(5).unwrap();
-    assert_eq!(server.recv(), Ok(5));
+    assert_eq!(server.recv_timeout(PATIENCE), Ok(5));
 }
 
 #[test]

@@ -4,8 +4,7 @@
 mod processes;
 
 use annulus::{
-    Address, Connect, ConnectError, Duplex, Ending, Listener, RecvError, RecvTimeoutError, Ring,
-    Role, Wait,
+    Address, Connect, ConnectError, Duplex, Ending, Listener, RecvTimeoutError, Ring, Role, Wait,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -90,7 +89,7 @@ fn wakes_for_nothing_and_stolen_wakes_only_cost_time() {
         done.store(true, Ordering::Relaxed);
     });
     drop(tx);
-    assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+    assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
 }
 
 #[test]
@@ -119,7 +118,7 @@ fn a_dead_peer_whose_descriptors_live_on_is_one_that_is_silent() {
         line.wait_for_end();
     });
     let mut client: Duplex<u64> = listener.accept_timeout(PATIENCE).unwrap();
-    assert_eq!(client.recv(), Ok(1));
+    assert_eq!(client.recv_timeout(PATIENCE), Ok(1));
     let mut heir = [0; 4];
     std::io::Read::read_exact(&mut (&tell), &mut heir).unwrap();
     child.kill();
@@ -177,7 +176,10 @@ fn a_listener_without_descriptors_says_so_and_goes_on_when_it_has_some() {
                     let connect = Connect::new().timeout(PATIENCE);
                     if let Ok(mut server) = connect.open::<Duplex<u64>>(address.clone()) {
                         let _ = server.send(2);
-                        assert_eq!(server.recv(), Err(RecvError::Disconnected));
+                        assert_eq!(
+                            server.recv_timeout(PATIENCE),
+                            Err(RecvTimeoutError::Disconnected)
+                        );
                     }
                     thread::sleep(Duration::from_millis(1));
                 }

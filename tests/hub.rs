@@ -275,8 +275,8 @@ fn who_closes_its_side_can_still_be_answered() {
         }
         event => panic!("{event:?}"),
     }
-    assert_eq!(client.recv(), Ok(10));
-    assert!(client.recv().is_err(), "the connection is closed");
+    assert_eq!(client.recv_timeout(PATIENCE), Ok(10));
+    assert!(client.recv_timeout(PATIENCE).is_err(), "the connection is closed");
 }
 
 #[test]

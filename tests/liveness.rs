@@ -90,7 +90,7 @@ fn a_killed_senders_role_is_taken_over_where_it_stopped() {
         let stats = ring.stats();
         assert_eq!((stats.sent, stats.received, stats.length), (expected + 1, expected, 1));
         assert_eq!(stats.repairs, round);
-        assert_eq!(rx.recv(), Ok(expected));
+        assert_eq!(rx.recv_timeout(PATIENCE), Ok(expected));
         expected += 1;
     }
 }
@@ -102,7 +102,7 @@ fn a_killed_receivers_role_is_taken_over_where_it_stopped() {
     let mut child = fork(|line| {
         let mut rx = open(&name).receiver().unwrap();
         for i in 0..5 {
-            assert_eq!(rx.recv(), Ok(i));
+            assert_eq!(rx.recv_timeout(PATIENCE), Ok(i));
         }
         line.say(1);
         line.hear();
@@ -113,7 +113,7 @@ fn a_killed_receivers_role_is_taken_over_where_it_stopped() {
     let mut rx = ring.receiver().unwrap();
     assert_eq!(rx.try_iter().collect::<Vec<_>>(), [5, 6]);
     tx.try_send(7).unwrap();
-    assert_eq!(rx.recv(), Ok(7));
+    assert_eq!(rx.recv_timeout(PATIENCE), Ok(7));
 }
 
 #[test]
@@ -140,9 +140,12 @@ fn a_sender_that_left_disconnects_after_the_last_message() {
         let mut tx = ring.sender().unwrap();
         tx.send_all(&[1, 2, 3]).unwrap();
         drop(tx);
-        assert_eq!((rx.recv(), rx.try_recv(), rx.recv_timeout(SHORT)), (Ok(1), Ok(2), Ok(3)));
+        assert_eq!(
+            (rx.recv_timeout(PATIENCE), rx.try_recv(), rx.recv_timeout(SHORT)),
+            (Ok(1), Ok(2), Ok(3))
+        );
         assert_eq!(rx.try_recv(), Err(TryRecvError::Disconnected));
-        assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+        assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
         assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
         assert_eq!(rx.recv_batch(&mut [0; 4]), Err(RecvError::Disconnected));
         assert_eq!(rx.iter().next(), None);
@@ -150,7 +153,7 @@ fn a_sender_that_left_disconnects_after_the_last_message() {
         let mut tx = ring.sender().unwrap();
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         tx.send(4).unwrap();
-        assert_eq!(rx.recv(), Ok(4));
+        assert_eq!(rx.recv_timeout(PATIENCE), Ok(4));
     }
 }
 
@@ -170,7 +173,7 @@ fn a_receiver_that_left_disconnects() {
         let mut rx = ring.receiver().unwrap();
         while rx.try_recv().is_ok() {}
         tx.send(5).unwrap();
-        assert_eq!(rx.recv(), Ok(5));
+        assert_eq!(rx.recv_timeout(PATIENCE), Ok(5));
     }
     let ring = ByteRing::builder(64).create(memfd()).unwrap();
     let mut tx = ring.sender().unwrap();
@@ -198,8 +201,8 @@ fn a_killed_peer_disconnects_whoever_waits() {
             thread::sleep(SHORT);
             child.kill();
         });
-        assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
-        assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+        assert_eq!((rx.recv_timeout(PATIENCE), rx.recv_timeout(PATIENCE)), (Ok(1), Ok(2)));
+        assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
         assert!(start.elapsed() >= SHORT);
         killer.join().unwrap();
         let mut polls = 0..;
@@ -232,7 +235,7 @@ fn a_persistent_ring_never_disconnects() {
         let mut tx = ring.sender().unwrap();
         tx.send(1).unwrap();
         drop(tx);
-        assert_eq!(rx.recv(), Ok(1));
+        assert_eq!(rx.recv_timeout(PATIENCE), Ok(1));
         assert!((0..5000).all(|_| rx.try_recv() == Err(TryRecvError::Empty)));
         assert_eq!(rx.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
         drop(rx);
@@ -333,7 +336,7 @@ fn signals_do_not_hide_a_death() {
             let mut rx = open(&name).receiver().unwrap().with_wait(wait);
             storm();
             line.say(1);
-            assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+            assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
         });
         receiver.line.expect(1);
         thread::sleep(SHORT);
@@ -398,7 +401,7 @@ fn a_forked_child_has_no_use_of_its_parents_handles() {
         assert_eq!(own.stats().length, 1);
         let new = Ring::<u64>::builder(4).create(memfd()).unwrap();
         new.sender().unwrap().send(5).unwrap();
-        assert_eq!(new.receiver().unwrap().recv(), Ok(5));
+        assert_eq!(new.receiver().unwrap().recv_timeout(PATIENCE), Ok(5));
         // SAFETY: the process ends before anybody uses these again.
         unsafe { drop(((&raw const tx).read(), (&raw const rx).read())) };
         assert!(open(&name).stats().participants.iter().all(|side| side.alive));
@@ -407,7 +410,7 @@ fn a_forked_child_has_no_use_of_its_parents_handles() {
     // Nothing has happened to the parent's.
     assert!(matches!(open(&name).sender(), Err(SetupError::RoleTaken { .. })));
     tx.send(2).unwrap();
-    assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
+    assert_eq!((rx.recv_timeout(PATIENCE), rx.recv_timeout(PATIENCE)), (Ok(1), Ok(2)));
     ring.inheritable_fd().unwrap();
 }
 
@@ -545,9 +548,9 @@ fn a_forked_child_does_not_keep_a_dead_parents_role() {
     assert!(matches!(ring.sender(), Err(SetupError::RoleTaken { .. })));
     parent.kill();
     let mut tx = ring.sender().unwrap();
-    assert_eq!(rx.recv(), Ok(1));
+    assert_eq!(rx.recv_timeout(PATIENCE), Ok(1));
     tx.send(2).unwrap();
-    assert_eq!(rx.recv(), Ok(2));
+    assert_eq!(rx.recv_timeout(PATIENCE), Ok(2));
 }
 
 #[test]
@@ -563,7 +566,7 @@ fn handles_move_between_threads() {
         });
         let receiver = thread::spawn(move || {
             for i in 0..100 {
-                assert_eq!(rx.recv(), Ok(round * 100 + i));
+                assert_eq!(rx.recv_timeout(PATIENCE), Ok(round * 100 + i));
             }
             rx
         });
@@ -571,7 +574,7 @@ fn handles_move_between_threads() {
     }
     // A role ends where its handle is, whatever thread made it.
     thread::spawn(move || drop(tx)).join().unwrap();
-    assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+    assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
     ring.sender().unwrap();
 }
 
@@ -590,7 +593,7 @@ fn many_rings_are_apart() {
     drop(sides.split_off(100));
     for (tx, rx) in &mut sides {
         tx.send(1).unwrap();
-        assert_eq!(rx.recv(), Ok(1));
+        assert_eq!(rx.recv_timeout(PATIENCE), Ok(1));
     }
 }
 
@@ -604,7 +607,7 @@ fn the_figures_are_right() {
     let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
     for i in 0..20 {
         tx.send(i).unwrap();
-        rx.recv().unwrap();
+        rx.recv_timeout(PATIENCE).unwrap();
     }
     assert_eq!(tx.try_send_batch(&[0; 100]), 8);
     let stats = ring.stats();

@@ -76,8 +76,8 @@ fn stream<const N: usize>(capacity: usize, wait: Wait, count: u64) {
     let mut rx = receiver.receiver().unwrap().with_wait(wait);
     thread::scope(|scope| {
         scope.spawn(move || (0..count).for_each(|i| tx.send([i; N]).unwrap()));
-        (0..count).for_each(|i| assert_eq!(rx.recv().unwrap(), [i; N]));
-        assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+        (0..count).for_each(|i| assert_eq!(rx.recv_timeout(PATIENCE).unwrap(), [i; N]));
+        assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
     });
 }
 
@@ -147,10 +147,13 @@ fn each_process_has_its_own_role_only() {
     tx.send(1).unwrap();
     drop(tx);
     // The handle goes and comes back; the half stays.
-    assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Disconnected)));
+    assert_eq!(
+        (rx.recv_timeout(PATIENCE), rx.recv_timeout(PATIENCE)),
+        (Ok(1), Err(RecvTimeoutError::Disconnected))
+    );
     let mut tx = sender.sender().unwrap();
     tx.send(2).unwrap();
-    assert_eq!(rx.recv(), Ok(2));
+    assert_eq!(rx.recv_timeout(PATIENCE), Ok(2));
     drop(rx);
     assert!((0..).take(10).any(|i| tx.send(i).is_err()), "the receiver has left");
     let mut rx = receiver.receiver().unwrap();
@@ -166,14 +169,17 @@ fn the_ring_ends_with_its_owner() {
     let mut rx = receiver.receiver().unwrap();
     tx.send(1).unwrap();
     drop((tx, sender));
-    assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Disconnected)));
+    assert_eq!(
+        (rx.recv_timeout(PATIENCE), rx.recv_timeout(PATIENCE)),
+        (Ok(1), Err(RecvTimeoutError::Disconnected))
+    );
     // Also if no handle ever came: nobody can make one any more.
     let (sender, receiver) = both::<u64>(4);
     let mut rx = receiver.receiver().unwrap();
     let short = Duration::from_millis(1);
     assert_eq!(rx.recv_timeout(short), Err(RecvTimeoutError::Timeout));
     drop(sender);
-    assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+    assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
 }
 
 /// A sender in a process of its own, which sends `count` numbers and waits to be killed.
@@ -197,10 +203,10 @@ fn besides(count: u64) -> (processes::Child, Ring<u64>) {
 fn messages_pass_between_processes_and_outlive_a_killed_sender() {
     let (mut child, ring) = besides(50_000);
     let mut rx = ring.receiver().unwrap();
-    (0..49_990).for_each(|i| assert_eq!(rx.recv(), Ok(i)));
+    (0..49_990).for_each(|i| assert_eq!(rx.recv_timeout(PATIENCE), Ok(i)));
     child.line.expect(1);
     child.kill();
-    (49_990..50_000).for_each(|i| assert_eq!(rx.recv(), Ok(i)));
+    (49_990..50_000).for_each(|i| assert_eq!(rx.recv_timeout(PATIENCE), Ok(i)));
     assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
     assert!(ring.stats().participants.iter().any(|side| !side.alive && !side.left));
 }
@@ -214,7 +220,7 @@ fn a_stopped_sender_is_alive() {
     let while_it_sleeps = Duration::from_millis(350);
     assert_eq!(rx.recv_timeout(while_it_sleeps), Err(RecvTimeoutError::Timeout));
     child.kill();
-    assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+    assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
 }
 
 /// Opens the file behind `fd` anew, to read and write.
@@ -282,12 +288,12 @@ fn a_peer_can_take_no_lock_that_matters() {
         let mut tx = sender.sender().unwrap();
         assert_eq!(lock(&given, LOCKS[0], libc::F_RDLCK), Err(Errno::EAGAIN));
         tx.send(i).unwrap();
-        assert_eq!(rx.recv(), Ok(i));
+        assert_eq!(rx.recv_timeout(PATIENCE), Ok(i));
     }
     drop(sender);
     // Whoever can read the file can take this when the owner is gone; it makes nobody look alive.
     assert_eq!(lock(&given, LOCKS[0], libc::F_RDLCK), Ok(()));
-    assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+    assert_eq!(rx.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
 }
 
 /// A memory file of `size` bytes with the first `bytes`, mapped by nobody, with `seals`.
@@ -458,5 +464,5 @@ fn a_forked_child_has_no_half() {
     });
     child.finish();
     tx.send(2).unwrap();
-    assert_eq!(rx.recv(), Ok(2));
+    assert_eq!(rx.recv_timeout(PATIENCE), Ok(2));
 }

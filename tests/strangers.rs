@@ -80,7 +80,7 @@ fn serve(mut client: Duplex<u64>) -> Option<Ending> {
 fn talk(server: &mut Duplex<u64>) {
     for i in 0..3000 {
         server.send(i).unwrap();
-        assert_eq!(server.recv(), Ok(i));
+        assert_eq!(server.recv_timeout(PATIENCE), Ok(i));
     }
 }
 

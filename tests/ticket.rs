@@ -55,7 +55,7 @@ fn a_child_program_has_the_role_and_no_other() {
     for i in 0..5000 {
         assert_eq!(receiver.recv_timeout(PATIENCE), Ok(i));
     }
-    assert!(receiver.recv().is_err(), "it has left");
+    assert!(receiver.recv_timeout(PATIENCE).is_err(), "it has left");
     assert!(child.wait().unwrap().success());
 }
 

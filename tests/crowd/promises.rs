@@ -116,10 +116,10 @@ fn it_holds_what_was_asked_for_rounded_up() {
             }
             assert_eq!(tx.try_send(0), Err(TrySendError::Full(0)));
             assert_eq!((ring.stats().length, tx.len()), (holds as u64, holds));
-            assert_eq!(rx.recv(), Ok(lap * 1000));
+            assert_eq!(rx.recv_timeout(LIMIT), Ok(lap * 1000));
             tx.try_send(lap * 1000 + holds as u64).unwrap();
             for i in 1..=holds as u64 {
-                assert_eq!(rx.recv(), Ok(lap * 1000 + i));
+                assert_eq!(rx.recv_timeout(LIMIT), Ok(lap * 1000 + i));
             }
             assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         }
@@ -177,7 +177,7 @@ fn an_iterator_that_panics_blocks_nobody() {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tx.try_send_from(panics)));
     assert!(caught.is_err());
     tx.send(9).unwrap();
-    assert_eq!((rx.recv(), rx.recv()), (Ok(0), Ok(9)));
+    assert_eq!((rx.recv_timeout(LIMIT), rx.recv_timeout(LIMIT)), (Ok(0), Ok(9)));
 }
 
 #[test]
@@ -188,14 +188,14 @@ fn the_end_comes_when_the_last_of_a_side_has_gone() {
     let second = ring.sender().unwrap();
     tx.send(1).unwrap();
     drop(tx);
-    assert_eq!(rx.recv(), Ok(1));
+    assert_eq!(rx.recv_timeout(LIMIT), Ok(1));
     assert_eq!(rx.recv_timeout(Duration::from_millis(20)), Err(RecvTimeoutError::Timeout));
     drop(second);
-    assert_eq!(rx.recv(), Err(RecvError::Disconnected));
-    assert_eq!(other.recv(), Err(RecvError::Disconnected));
+    assert_eq!(rx.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
+    assert_eq!(other.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
     let mut tx = ring.sender().unwrap();
     tx.send(2).unwrap();
-    assert_eq!(other.recv(), Ok(2));
+    assert_eq!(other.recv_timeout(LIMIT), Ok(2));
     drop((rx, other));
     // Noticed by the second send after that at the latest.
     let _ = tx.try_send(3);
@@ -217,7 +217,7 @@ fn one_of_many_is_waited_for() {
     let tx = ring.sender().unwrap();
     assert!(rx.wait_for_peer(LIMIT));
     drop(tx);
-    assert_eq!(rx.recv(), Err(RecvError::Disconnected));
+    assert_eq!(rx.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_sole_receiver_claims_too() {
     let claimed = rx.claim().unwrap();
     assert_eq!(*claimed, 1);
     claimed.release();
-    assert_eq!(rx.recv(), Ok(2));
+    assert_eq!(rx.recv_timeout(LIMIT), Ok(2));
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn what_was_looked_at_goes_back_when_its_receiver_leaves() {
     tx.send_all(&[4, 5]).unwrap();
     assert_eq!(looks.try_peek_batch(&mut bytes), Ok(2));
     drop(looks);
-    assert_eq!((rx.recv(), rx.recv()), (Ok(4), Ok(5)));
+    assert_eq!((rx.recv_timeout(LIMIT), rx.recv_timeout(LIMIT)), (Ok(4), Ok(5)));
 }
 
 /// Everything arrives once, and what one sender sends in its order.
