@@ -118,10 +118,11 @@ fn text(ring: &Report) -> String {
         ring.participants.iter().for_each(|member| line("holder", participant(member)));
         return text;
     }
-    for role in ["sender", "receiver"] {
+    for (role, passed) in [("sender", ring.sent), ("receiver", ring.received)] {
         let mut members = ring.participants.iter().filter(|member| member.role == role).peekable();
         if members.peek().is_none() {
-            line(role, "nobody yet".to_owned());
+            // Where there are many, one's place is given to the next one.
+            line(role, if passed > 0 { "nobody now" } else { "nobody yet" }.to_owned());
         }
         members.for_each(|member| line(role, participant(member)));
     }

@@ -161,3 +161,14 @@ fn ctrl_c_is_130_and_a_reader_that_leaves_a_quiet_end() {
     start(head).wait().assert_done();
     assert_eq!(inspect(&name)["used"], 2);
 }
+
+#[test]
+fn who_has_sent_and_gone_is_not_still_to_come() {
+    let name = mailbox(&[]);
+    assert!(run(&["inspect", &name]).text().contains("nobody yet"));
+    run_with_input(&["send", &name], b"one\n").assert_done();
+    // It takes the place in the table that the sender had.
+    run(&["recv", &name, "-n", "1"]).assert_done();
+    let text = run(&["inspect", &name]);
+    assert!(text.text().contains("sender:       nobody now"), "{text:?}");
+}
