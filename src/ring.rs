@@ -9,7 +9,7 @@ use crate::participants::Ending;
 use crate::protocol::room::Look;
 use crate::protocol::slots::{Run, Typed};
 use crate::segment::{Place, RingKind, Segment, Topology};
-use crate::slots::{SlotReceiver, SlotSender};
+use crate::slots::{SlotReceiver, SlotSender, Source};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -747,7 +747,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     #[inline(always)]
     pub fn drain(&mut self, most: usize) -> Drain<'_, T> {
         let (run, shared) = (self.slots.no_messages(), self.slots.is_shared());
-        Drain { receiver: self, run, left: most, shared }
+        Drain { receiver: self, run, left: most, shared, source: Source::empty() }
     }
 
     /// The messages as they come, until the sender has left or died and all are read (or the ring is
@@ -882,6 +882,8 @@ pub struct Drain<'a, T: NoUninit + AnyBitPattern> {
     left: usize,
     /// Whether others send or receive, too: then each message is taken when it is given out.
     shared: bool,
+    /// Where they are.
+    source: Source,
 }
 
 impl<T: NoUninit + AnyBitPattern> Drain<'_, T> {
@@ -890,16 +892,21 @@ impl<T: NoUninit + AnyBitPattern> Drain<'_, T> {
     /// Goes on to the next messages that are there.
     #[inline(always)]
     fn go_on(&mut self) -> Option<()> {
-        let slots = &mut self.receiver.slots;
-        if slots.go_on(&mut self.run) {
+        if self.source.go_on(Self::SHAPE, &mut self.run) {
             return Some(());
         }
+        if self.left == 0 {
+            return None;
+        }
+        let slots = &mut self.receiver.slots;
         let Some(run) = slots.next_messages(self.run, self.left) else {
             (self.run, self.left) = (slots.no_messages(), 0);
             return None;
         };
         self.run = run;
         self.left -= run.len(Self::SHAPE);
+        // SAFETY: a fork child finds no messages, and the iterator borrows the receiver.
+        self.source = unsafe { slots.source() };
         Some(())
     }
 }
@@ -922,7 +929,7 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
         }
         let mut message = MaybeUninit::<T>::uninit();
         // SAFETY: `message` has room for a `T`, which is the shape's size; `run` is the receiver's last.
-        if !unsafe { self.receiver.slots.read(&mut self.run, message.as_mut_ptr().cast()) } {
+        if !unsafe { self.source.read(Self::SHAPE, &mut self.run, message.as_mut_ptr().cast()) } {
             return None;
         }
         // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).

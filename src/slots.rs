@@ -9,10 +9,11 @@ use crate::protocol::room::Look;
 use crate::protocol::slots::{RecvCursor, Run, SendCursor, Shape, Slots, Typed};
 use crate::rhythm::Rhythm;
 use crate::segment::{Attached, Segment};
-use crate::sync::spin_hint;
-use crate::sys::fork;
+use crate::sync::{Word, spin_hint};
+use crate::sys::fork::Here;
 use crate::wait;
 use bytemuck::NoUninit;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -298,8 +299,8 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
         messages: impl Iterator<Item = T>,
     ) -> Result<usize, Failure> {
         self.side.admit()?;
-        let generation = fork::generation();
-        let is_mapped = || fork::generation() == generation;
+        let here = Here::new();
+        let is_mapped = || here.is_here();
         let sent = match &mut self.cursor {
             Cursor::Cells(cursor) => {
                 let mem = memory(&self.side.attached);
@@ -318,6 +319,51 @@ impl<T: NoUninit> SlotSender<Typed<T>> {
             }
             Err(blocked) => Err(self.refused(blocked)),
         }
+    }
+}
+
+/// The words of a ring, and the process that has them. An iterator has them in itself, and so in registers: to put them together for
+/// each message would be loads that no compiler may leave out, as a load of shared memory lies between any two of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Source {
+    words: &'static [Word],
+    here: Here,
+}
+
+impl fmt::Debug for Source {
+    /// Nothing of it: a fork child has no words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// One without messages.
+    #[inline(always)]
+    pub(crate) fn empty() -> Self {
+        Self { words: &[], here: Here::new() }
+    }
+
+    /// Goes on with `run`, all of which in its cell was read; `false` if there is no more.
+    #[inline(always)]
+    pub(crate) fn go_on(self, shape: impl Shape, run: &mut Run) -> bool {
+        run.go_on(self.words, shape)
+    }
+
+    /// Reads the next message of `run`, which is not over, to `to`; `false` in a fork child.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes, and `run` be what
+    /// [`next_messages`](SlotReceiver::next_messages) gave last.
+    #[inline(always)]
+    pub(crate) unsafe fn read(self, shape: impl Shape, run: &mut Run, to: *mut u8) -> bool {
+        if !self.here.is_here() {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { run.read(self.words, shape, to) };
+        true
     }
 }
 
@@ -573,29 +619,17 @@ impl<S: Shape> SlotReceiver<S> {
         }
     }
 
-    /// Reads the next message of `run`, which is not over, to `to`; `false` in a fork child.
+    /// Where the messages of [`next_messages`](Self::next_messages) are read.
     ///
     /// # Safety
     ///
-    /// `to` must be valid for writes of [`Shape::size`] bytes, and `run` be what
-    /// [`next_messages`](Self::next_messages) gave last.
+    /// This is not a fork child, and it must be dropped before the receiver.
     #[inline(always)]
-    pub(crate) unsafe fn read(&self, run: &mut Run, to: *mut u8) -> bool {
-        if !self.side.is_admitted() {
-            return false;
-        }
-        // SAFETY: the caller's promise.
-        unsafe { run.read(memory(&self.side.attached), self.shape, to) };
-        true
-    }
-
-    /// Goes on with `run`, all of which in its cell was read; `false` if there is no more.
-    #[inline(always)]
-    pub(crate) fn go_on(&self, run: &mut Run) -> bool {
-        match &self.cursor {
-            Cursor::Cells(cursor) => cursor.go_on(memory(&self.side.attached), self.shape, run),
-            Cursor::Claims(..) => false,
-        }
+    pub(crate) unsafe fn source(&self) -> Source {
+        let words = self.side.attached.words();
+        // SAFETY: the caller's promise: they are mapped for as long as the receiver lives.
+        let words = unsafe { core::slice::from_raw_parts(words.as_ptr(), words.len()) };
+        Source { words, here: Here::new() }
     }
 
     /// Notes what was read up to `run`.

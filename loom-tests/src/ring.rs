@@ -519,7 +519,7 @@ impl Receiver {
                     if ring.verbs == Verbs::Iterate {
                         let (mut run, mut count) = (cursor.no_messages(), 0);
                         while count < most as usize {
-                            if run.is_over() && !cursor.go_on(ring.slots(), shape, &mut run) {
+                            if run.is_over() && !run.go_on(ring.slots().words, shape) {
                                 cursor.take_to(shape, run);
                                 let left = most as usize - count;
                                 let next = cursor.next_messages(ring.slots(), shape, left);
@@ -528,7 +528,7 @@ impl Receiver {
                                     break;
                                 }
                             }
-                            run.read(ring.slots(), shape, to.add(count * size));
+                            run.read(ring.slots().words, shape, to.add(count * size));
                             count += 1;
                         }
                         cursor.take_to(shape, run);

@@ -54,6 +54,28 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// The generation that something was made in, for a loop to compare: where the number lies is at hand, and is not looked up
+/// each time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Here {
+    generation: u32,
+    now: &'static AtomicU32,
+}
+
+impl Here {
+    /// This process.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self { generation: generation(), now: &GENERATION }
+    }
+
+    /// Whether this is still the process in which it was made.
+    #[inline(always)]
+    pub(crate) fn is_here(self) -> bool {
+        self.now.load(Ordering::Relaxed) == self.generation
+    }
+}
+
 /// A descriptor that a forked child does not keep.
 #[derive(Debug)]
 pub(crate) struct PrivateFd {

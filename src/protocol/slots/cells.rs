@@ -123,6 +123,23 @@ impl Place {
         self.cell + shape.first() + shape.per_cell() * shape.words()
     }
 
+    /// Goes on to the next cell, of `words` words of them, from the end of one.
+    ///
+    /// Written with branches, not selects: a mispredicted one is rare, and a select would put the
+    /// comparison into the chain from one message to the next.
+    #[inline(always)]
+    pub(super) fn settle(&mut self, shape: impl Shape, words: usize) {
+        if self.message != self.end(shape) {
+            return;
+        }
+        self.cell += shape.stride();
+        if self.cell == words {
+            seldom();
+            self.cell = 0;
+        }
+        self.message = self.cell + shape.first();
+    }
+
     /// Messages in the cell from this one on, of a place that is settled.
     #[inline(always)]
     pub(super) fn left(self, shape: impl Shape) -> usize {
@@ -160,21 +177,16 @@ impl Geometry {
         Place { cell, message }
     }
 
+    /// Words of all cells.
+    #[inline(always)]
+    pub(super) fn lap_words(&self) -> usize {
+        self.words
+    }
+
     /// Goes on to the next cell if `place` is at the end of one.
-    ///
-    /// Written with branches, not selects: a mispredicted one is rare, and a select would put the
-    /// comparison into the chain from one message to the next.
     #[inline(always)]
     pub(super) fn settle(&self, shape: impl Shape, place: &mut Place) {
-        if place.message != place.end(shape) {
-            return;
-        }
-        place.cell += shape.stride();
-        if place.cell == self.words {
-            seldom();
-            place.cell = 0;
-        }
-        place.message = place.cell + shape.first();
+        place.settle(shape, self.words);
     }
 
     /// Writes a word to each line of the messages from `place` on, where there is room for `room` messages: as if they were
@@ -365,7 +377,7 @@ pub(super) fn ahead(shape: impl Shape, known: usize) -> usize {
 /// a line, and whoever enters that asks once for all of them.
 #[inline(always)]
 pub(super) fn ask_ahead(
-    mem: Slots<'_>,
+    words: &[Word],
     shape: impl Shape,
     start: usize,
     ahead: usize,
@@ -374,20 +386,20 @@ pub(super) fn ask_ahead(
     if shape.is_small() {
         return;
     }
-    payload::ask_for_message(mem.words, start + ahead, shape.words(), ask);
+    payload::ask_for_message(words, start + ahead, shape.words(), ask);
 }
 
 /// The same for the small messages of the cell at `place`, which has just been entered.
 #[inline(always)]
 pub(super) fn ask_for_cell_ahead(
-    mem: Slots<'_>,
+    words: &[Word],
     shape: impl Shape,
     place: Place,
     ahead: usize,
     ask: impl Fn(*const Word),
 ) {
     if shape.is_small() {
-        ask(mem.words.as_ptr().wrapping_add(place.cell + ahead));
+        ask(words.as_ptr().wrapping_add(place.cell + ahead));
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Run {
     /// How many there were at first.
     total: usize,
     ahead: usize,
+    /// Words of all cells.
+    lap: usize,
 }
 
 impl Run {
@@ -53,10 +55,25 @@ impl Run {
         (self.end - self.place.message) / shape.words() + self.more
     }
 
-    /// Whether all in this cell have been read: then [`RecvCursor::go_on`] finds more, if there are any.
+    /// Whether all in this cell have been read: then [`go_on`](Self::go_on) finds more, if there are any.
     #[inline(always)]
     pub fn is_over(&self) -> bool {
         self.place.message == self.end
+    }
+
+    /// Goes on to the next cell of the run, if all in this one have been read; `false` if there is none.
+    #[inline(always)]
+    pub fn go_on(&mut self, words: &[Word], shape: impl Shape) -> bool {
+        if self.more == 0 {
+            return false;
+        }
+        self.place.settle(shape, self.lap);
+        self.ahead = ahead(shape, self.more + self.beyond);
+        ask_for_cell_ahead(words, shape, self.place, self.ahead, prefetch_for_read);
+        let count = self.more.min(self.place.left(shape));
+        self.more -= count;
+        self.end = self.place.message + count * shape.words();
+        true
     }
 
     /// Reads the next message to `to`.
@@ -66,11 +83,11 @@ impl Run {
     /// `to` must be valid for writes of [`Shape::size`] bytes. The run must be one of the cursor of this
     /// memory and shape, and not over.
     #[inline(always)]
-    pub unsafe fn read(&mut self, mem: Slots<'_>, shape: impl Shape, to: *mut u8) {
+    pub unsafe fn read(&mut self, words: &[Word], shape: impl Shape, to: *mut u8) {
         let at = self.place.message;
-        ask_ahead(mem, shape, at, self.ahead, prefetch_for_read);
+        ask_ahead(words, shape, at, self.ahead, prefetch_for_read);
         // SAFETY: the caller's promise; `message_at` gives the words of one message.
-        unsafe { payload::read(message_at(mem.words, shape, at), to, shape.size()) };
+        unsafe { payload::read(message_at(words, shape, at), to, shape.size()) };
         self.place.message = at + shape.words();
     }
 }
@@ -139,7 +156,7 @@ impl RecvCursor {
             self.next_run(mem, shape)?;
         }
         let (head, at) = (self.head, self.place.message);
-        ask_ahead(mem, shape, at, self.ahead, prefetch_for_read);
+        ask_ahead(mem.words, shape, at, self.ahead, prefetch_for_read);
         // SAFETY: the caller's promise; `message_at` gives the words of one message.
         unsafe { payload::read(message_at(mem.words, shape, at), to, shape.size()) };
         self.head = head + 1;
@@ -175,7 +192,7 @@ impl RecvCursor {
         }
         let known = (self.ready - self.head) as usize;
         self.ahead = ahead(shape, known);
-        ask_for_cell_ahead(mem, shape, self.place, self.ahead, prefetch_for_read);
+        ask_for_cell_ahead(mem.words, shape, self.place, self.ahead, prefetch_for_read);
         self.end += known.min(self.place.left(shape)) * shape.words();
         Ok(())
     }
@@ -310,24 +327,11 @@ impl RecvCursor {
         }
         let known = (self.ready - self.head) as usize;
         let total = known.min(most);
-        let mut run = Run { more: total, beyond: known - total, total, ..self.no_messages() };
-        self.go_on(mem, shape, &mut run);
+        let lap = self.geometry.lap_words();
+        let beyond = known - total;
+        let mut run = Run { more: total, beyond, total, lap, ..self.no_messages() };
+        run.go_on(mem.words, shape);
         Ok(run)
-    }
-
-    /// Goes on to the next cell of `run`, which is over; `false` if there is none.
-    #[inline(always)]
-    pub fn go_on(&self, mem: Slots<'_>, shape: impl Shape, run: &mut Run) -> bool {
-        if run.more == 0 {
-            return false;
-        }
-        self.geometry.settle(shape, &mut run.place);
-        run.ahead = ahead(shape, run.more + run.beyond);
-        ask_for_cell_ahead(mem, shape, run.place, run.ahead, prefetch_for_read);
-        let count = run.more.min(run.place.left(shape));
-        run.more -= count;
-        run.end = run.place.message + count * shape.words();
-        true
     }
 
     /// Takes the messages of `run`, which [`next_messages`](Self::next_messages) gave last, that have been

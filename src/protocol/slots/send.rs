@@ -54,7 +54,7 @@ impl SendCursor {
             self.next_run(mem, shape)?;
         }
         let (tail, at) = (self.tail, self.place.message);
-        ask_ahead(mem, shape, at, self.ahead, prefetch_for_write);
+        ask_ahead(mem.words, shape, at, self.ahead, prefetch_for_write);
         payload::write(message_at(mem.words, shape, at), message);
         self.commit(mem, self.place, tail + 1);
         self.place.message = at + shape.words();
@@ -81,7 +81,7 @@ impl SendCursor {
         }
         let room = (self.room.limit - self.tail) as usize;
         self.ahead = ahead(shape, room);
-        ask_for_cell_ahead(mem, shape, self.place, self.ahead, prefetch_for_write);
+        ask_for_cell_ahead(mem.words, shape, self.place, self.ahead, prefetch_for_write);
         self.end += room.min(self.place.left(shape)) * shape.words();
         Ok(())
     }
@@ -205,7 +205,7 @@ impl SendCursor {
             self.geometry.settle(shape, &mut place);
             let room = (limit - tail) as usize;
             let ahead = ahead(shape, room);
-            ask_for_cell_ahead(mem, shape, place, ahead, prefetch_for_write);
+            ask_for_cell_ahead(mem.words, shape, place, ahead, prefetch_for_write);
             let run = room.min(place.left(shape));
             let end = place.message + run * shape.words();
             while place.message < end {
@@ -214,7 +214,7 @@ impl SendCursor {
                     return Ok(0);
                 }
                 let Some(message) = next else { break 'runs };
-                ask_ahead(mem, shape, place.message, ahead, prefetch_for_write);
+                ask_ahead(mem.words, shape, place.message, ahead, prefetch_for_write);
                 let words = message_at(mem.words, shape, place.message);
                 payload::write(words, bytemuck::bytes_of(&message));
                 place.message += shape.words();
