@@ -207,6 +207,26 @@ impl SendCursor {
             let ahead = ahead(shape, room);
             ask_for_cell_ahead(mem.words, shape, place, ahead, prefetch_for_write);
             let run = room.min(place.left(shape));
+            // A whole line: as many times as the compiler knows, so it needs no count and no place for each.
+            if shape.is_small() && run == shape.per_cell() {
+                let mut done = 0;
+                while done < shape.per_cell() {
+                    let next = messages.next();
+                    if !is_mapped() {
+                        return Ok(0);
+                    }
+                    let Some(message) = next else { break };
+                    let at = place.message + done * shape.words();
+                    payload::write(message_at(mem.words, shape, at), bytemuck::bytes_of(&message));
+                    done += 1;
+                }
+                place.message += done * shape.words();
+                tail += done as u64;
+                if done < shape.per_cell() {
+                    break;
+                }
+                continue;
+            }
             let end = place.message + run * shape.words();
             while place.message < end {
                 let next = messages.next();
