@@ -1,6 +1,9 @@
 //! The bars of the project, each a ratio against a peer in the same run: medians of interleaved rounds,
 //! both sides pinned, payload written and checked. `cargo bench --bench bars [-- ROUNDS [ROW]]`.
 //!
+//! Rows of chunks and of slices are compared with the fastest that rtrb has for 64 messages, round by round: chunks in place,
+//! checked in one loop over both parts or in a loop for each, or copies of slices. Slices also with its slices.
+//!
 //! One way: rtrb runs in one process, because it cannot do otherwise; the ring runs in one process
 //! ("threads") and across two ("processes").
 
@@ -116,22 +119,43 @@ fn ours<const N: usize>(capacity: usize, count: u64, chunk: usize, in_place: boo
     })
 }
 
-fn rtrb<const N: usize>(capacity: usize, count: u64, chunk: usize) -> f64 {
-    let (mut tx, mut rx) = ::rtrb::RingBuffer::<[u64; N]>::new(capacity);
-    let start = Start(AtomicU64::new(0));
-    let start = &start;
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            pin(0);
-            start.meet();
+/// How messages go through rtrb.
+#[derive(Clone, Copy)]
+enum Way {
+    /// One a call.
+    Single,
+    /// Chunks, in place, checked in one loop.
+    Chunks,
+    /// Chunks, in place, checked in a loop for each of the two parts.
+    Parts,
+    /// Copies of slices.
+    Slices,
+}
+
+fn rtrb_send<const N: usize>(tx: &mut ::rtrb::Producer<[u64; N]>, count: u64, way: Way) {
+    match way {
+        Way::Single => {
+            for i in 0..count {
+                while tx.push(message(i)).is_err() {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        Way::Slices => {
+            let mut batch = [[0; N]; CHUNK];
+            for start in (0..count).step_by(CHUNK) {
+                for (i, m) in batch.iter_mut().enumerate() {
+                    *m = message(start + i as u64);
+                }
+                while tx.push_entire_slice(&batch).is_err() {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        Way::Chunks | Way::Parts => {
             let mut i = 0;
             while i < count {
-                if chunk == 1 {
-                    while tx.push(message(i)).is_err() {
-                        std::hint::spin_loop();
-                    }
-                    i += 1;
-                } else if let Ok(room) = tx.write_chunk_uninit(CHUNK) {
+                if let Ok(room) = tx.write_chunk_uninit(CHUNK) {
                     let from = i;
                     room.fill_from_iter((from..).map(message));
                     i += CHUNK as u64;
@@ -139,21 +163,39 @@ fn rtrb<const N: usize>(capacity: usize, count: u64, chunk: usize) -> f64 {
                     std::hint::spin_loop();
                 }
             }
-        });
-        let receiver = scope.spawn(move || {
-            pin(1);
-            start.meet();
-            let begin = Instant::now();
-            let mut i = 0;
+        }
+    }
+}
+
+fn rtrb_recv<const N: usize>(rx: &mut ::rtrb::Consumer<[u64; N]>, count: u64, way: Way) {
+    let mut i = 0;
+    match way {
+        Way::Single => {
             while i < count {
-                if chunk == 1 {
-                    if let Ok(m) = rx.pop() {
-                        check(&m, i);
-                        i += 1;
-                    } else {
-                        std::hint::spin_loop();
-                    }
-                } else if let Ok(there) = rx.read_chunk(CHUNK) {
+                if let Ok(m) = rx.pop() {
+                    check(&m, i);
+                    i += 1;
+                } else {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        Way::Slices => {
+            let mut batch = [[0; N]; CHUNK];
+            while i < count {
+                let (got, _) = rx.pop_partial_slice(&mut batch);
+                if got.is_empty() {
+                    std::hint::spin_loop();
+                }
+                for m in got {
+                    check(m, i);
+                    i += 1;
+                }
+            }
+        }
+        Way::Chunks => {
+            while i < count {
+                if let Ok(there) = rx.read_chunk(CHUNK) {
                     let (a, b) = there.as_slices();
                     for m in a.iter().chain(b) {
                         check(m, i);
@@ -164,6 +206,41 @@ fn rtrb<const N: usize>(capacity: usize, count: u64, chunk: usize) -> f64 {
                     std::hint::spin_loop();
                 }
             }
+        }
+        Way::Parts => {
+            while i < count {
+                if let Ok(there) = rx.read_chunk(CHUNK) {
+                    let (a, b) = there.as_slices();
+                    for part in [a, b] {
+                        for m in part {
+                            check(m, i);
+                            i += 1;
+                        }
+                    }
+                    there.commit_all();
+                } else {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+    }
+}
+
+fn rtrb<const N: usize>(capacity: usize, count: u64, way: Way) -> f64 {
+    let (mut tx, mut rx) = ::rtrb::RingBuffer::<[u64; N]>::new(capacity);
+    let start = Start(AtomicU64::new(0));
+    let start = &start;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            pin(0);
+            start.meet();
+            rtrb_send(&mut tx, count, way);
+        });
+        let receiver = scope.spawn(move || {
+            pin(1);
+            start.meet();
+            let begin = Instant::now();
+            rtrb_recv(&mut rx, count, way);
             count as f64 / begin.elapsed().as_secs_f64() / 1e6
         });
         receiver.join().unwrap()
@@ -191,20 +268,30 @@ fn compare<const N: usize>(
         return;
     }
     let count = count / CHUNK as u64 * CHUNK as u64;
-    let (mut theirs, mut mine, mut ratios) = (vec![], vec![], vec![]);
+    let (mut theirs, mut mine, mut ratios, mut copies) = (vec![], vec![], vec![], vec![]);
     for _ in 0..rounds {
-        let peer = rtrb::<N>(capacity, count, chunk);
+        let ways: &[Way] = match chunk {
+            1 => &[Way::Single],
+            _ => &[Way::Chunks, Way::Parts, Way::Slices],
+        };
+        let peers: Vec<f64> = ways.iter().map(|&way| rtrb::<N>(capacity, count, way)).collect();
+        let peer = peers.iter().copied().fold(0.0, f64::max);
         let own = ours::<N>(capacity, count, chunk, in_place);
         theirs.push(peer);
         mine.push(own);
         ratios.push(own / peer);
+        copies.push(own / peers[peers.len() - 1]);
     }
     let (low, median, high) = spread(ratios);
-    println!(
+    print!(
         "{what:<14} capacity {capacity:>6}: rtrb {:7.1} M/s, ring {:7.1} M/s, ratio {median:.2} ({low:.2}..{high:.2}), bar {bar}",
         spread(theirs).1,
         spread(mine).1,
     );
+    match chunk > 1 && !in_place {
+        true => println!(", of its slices {:.2}", spread(copies).1),
+        false => println!(),
+    }
 }
 
 fn main() {
