@@ -231,17 +231,17 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
         self.sending.try_send(bytemuck::bytes_of(message))
     }
 
-    /// Sends, waiting for room if there is none.
-    #[inline(always)]
-    fn put_until(
+    /// Sends after [`put`](Self::put) said `failure`, waiting for room. It gets the message itself: with a reference, the
+    /// message would be in memory whether it had to wait or not.
+    #[cold]
+    #[inline(never)]
+    fn put_again(
         &mut self,
-        message: &T,
+        failure: Failure,
+        message: T,
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> Result<(), Failure> {
-        match self.put(message) {
-            Ok(()) => Ok(()),
-            Err(failure) => self.sending.send_again(failure, bytemuck::bytes_of(message), deadline),
-        }
+        self.sending.send_again(failure, bytemuck::bytes_of(&message), deadline)
     }
 
     fn put_batch(&mut self, messages: &[T]) -> Result<usize, Failure> {
@@ -278,7 +278,9 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
     /// As for [`try_send`](Self::try_send), without `Full`.
     #[inline]
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        self.put_until(&message, || None).map_err(|failure| SendError::new(failure, message))
+        let sent = self.put(&message);
+        sent.or_else(|failure| self.put_again(failure, message, || None))
+            .map_err(|failure| SendError::new(failure, message))
     }
 
     /// [`send`](Self::send), waiting for as long as `timeout`.
@@ -291,7 +293,8 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
         message: T,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<T>> {
-        self.put_until(&message, || deadline_in(timeout))
+        let sent = self.put(&message);
+        sent.or_else(|failure| self.put_again(failure, message, || deadline_in(timeout)))
             .map_err(|failure| SendTimeoutError::new(failure, message))
     }
 
@@ -305,7 +308,8 @@ impl<T: NoUninit + AnyBitPattern> BroadcastSender<T> {
         message: T,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<T>> {
-        self.put_until(&message, || Some(deadline))
+        let sent = self.put(&message);
+        sent.or_else(|failure| self.put_again(failure, message, || Some(deadline)))
             .map_err(|failure| SendTimeoutError::new(failure, message))
     }
 
