@@ -56,7 +56,7 @@
 //! | every message for every receiver, and whom the sender waits for | `protocol/broadcast.rs`, `broadcast/` |
 //! | lanes of many senders, and the doorbell | `protocol/lanes.rs`, `lanes.rs` |
 //! | messages of many types, and who chooses among them | `protocol/mailbox/`, `mailbox/` |
-//! | who is there, who is dead | `participants.rs`, `table.rs` |
+//! | who is there, who is dead | `participants/`, `table.rs` |
 //! | creating, publishing, checking segments | `segment/` |
 //! | a ring in two halves that only their owners write | `segment/split.rs`, `split.rs` |
 //! | how processes meet by a socket | `handshake/` |
