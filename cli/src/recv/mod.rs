@@ -63,7 +63,9 @@ pub struct RecvArgs {
 }
 
 const AFTER_HELP: &str = "\
-Waits until there is a sender, as opening a FIFO does. When it has left and all is printed, that is exit code 0; when it was killed instead, or ended without leaving, 7: what came may be part of what it had to send. A message is taken from the ring after it was written: with \
+Waits until there is a sender, as opening a FIFO does. When it has left and all is printed, that is exit code 0; when it \
+was killed instead, or ended without leaving, 7: what came may be part of what it had to send. (Of many senders the last ones count: one that was killed \
+while others go on may be forgotten by then.) A message is taken from the ring after it was written: with \
 `annulus recv q | head` the rest stays there, and if this process is killed, the next one prints once more what it \
 had written and not taken yet: 32 KiB at most, or a message that is longer. A persistent ring never says that its sender has left, and a mailbox neither; there \
 give -n, --timeout or --no-wait. Of a mailbox one message at a time is taken and written. If it is removed while we \
