@@ -242,22 +242,54 @@ impl ByteReceiver {
         Ok(done)
     }
 
-    /// The same, waiting for a message.
+    /// The same, waiting for a message. There is one place that reads, in one piece with the caller: it is each message.
     #[inline(always)]
     fn take_until<E>(
         &mut self,
-        deadline: impl FnOnce() -> Option<Instant>,
-        mut read: impl FnMut(&[Word], usize) -> Result<usize, E>,
+        deadline: impl Fn() -> Option<Instant>,
+        read: impl FnOnce(&[Word], usize) -> Result<usize, E>,
     ) -> Result<Result<usize, E>, Failure> {
         self.linger();
-        match self.try_take(&mut read) {
-            Err(Failure::NotReady) => {
-                self.wait_for_message(deadline())?;
-                // There is one, and nobody but this receiver takes it.
-                self.try_take(read)
+        let mut until = None;
+        loop {
+            let Cursor::Sole(cursor) = &mut self.cursor else {
+                return self.take_of_lanes_until(deadline, read);
+            };
+            self.side.admit()?;
+            let mem = memory(&self.side.attached);
+            match cursor.try_claim(mem) {
+                Ok(span) => {
+                    let done = read(span.words(mem), span.len());
+                    if done.is_ok() {
+                        cursor.release(mem, span);
+                        if cursor.release_is_due() {
+                            self.publish();
+                        }
+                    }
+                    return Ok(done);
+                }
+                Err(blocked) => match self.refused(blocked) {
+                    Failure::NotReady => {
+                        self.wait_for_message(*until.get_or_insert_with(&deadline))?;
+                    }
+                    failure => return Err(failure),
+                },
             }
-            done => done,
         }
+    }
+
+    #[inline(never)]
+    fn take_of_lanes_until<E>(
+        &mut self,
+        deadline: impl Fn() -> Option<Instant>,
+        read: impl FnOnce(&[Word], usize) -> Result<usize, E>,
+    ) -> Result<Result<usize, E>, Failure> {
+        let span = self.span_until(deadline)?;
+        let done = read(self.words(span), span.len());
+        if done.is_ok() {
+            self.release(span);
+        }
+        Ok(done)
     }
 
     /// Receives into `message`, whose contents are replaced, if one is there now; gives its length.
