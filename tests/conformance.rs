@@ -204,6 +204,38 @@ fn a_timeout_is_a_timeout() {
     }
 }
 
+/// Wherever in a line it starts and ends, an iterator gives as many messages as there is room for and none more; one that
+/// panics has sent nothing.
+#[test]
+fn an_iterator_is_asked_for_what_there_is_room_for() {
+    fn of<const N: usize>() {
+        let message = |number: u64| [number; N];
+        for (before, given) in (0..9).flat_map(|before| (0..24).map(move |given| (before, given))) {
+            let ring = Ring::<[u64; N]>::builder(20).create(memfd()).unwrap();
+            let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+            assert_eq!(tx.try_send_from((0..before).map(message)) as u64, before);
+            let panics = (before..before + given).map(message).chain(std::iter::once_with(|| {
+                std::panic::resume_unwind(Box::new("the iterator"));
+            }));
+            let call = std::panic::AssertUnwindSafe(|| tx.try_send_from(panics));
+            let room = 20 - before;
+            let is_asked_too_often = given < room;
+            assert_eq!(std::panic::catch_unwind(call).is_err(), is_asked_too_often);
+            if is_asked_too_often {
+                let mut rest = (before..).map(message).take(given as usize);
+                assert_eq!(tx.try_send_from(rest.by_ref()) as u64, given);
+            }
+            let sent = before + given.min(room);
+            let all: Vec<_> = rx.drain(20).collect();
+            assert_eq!(all, (0..sent).map(message).collect::<Vec<_>>());
+        }
+    }
+    of::<1>();
+    of::<2>();
+    of::<7>();
+    of::<8>();
+}
+
 /// An iterator over what is there ends when nothing is, though something comes afterwards, and says how much there may be.
 #[test]
 fn a_drain_that_has_ended_stays_so() {
