@@ -6,7 +6,8 @@ mod processes;
 mod scribble;
 
 use annulus::{
-    ByteBroadcast, ByteRing, Delivery, Place, Ring, Start, Topology, UntypedLatest, UntypedRing,
+    ByteBroadcast, ByteRing, Delivery, Place, Ring, Start, Topology, TryRecvError, TrySendError,
+    UntypedLatest, UntypedRing,
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use processes::{Line, fork};
@@ -194,6 +195,38 @@ fn receive<T: bytemuck::Pod>(hostile: Hostile) {
             let _ = timed(|| rx.wait_for_peer(Duration::ZERO));
         }
     });
+}
+
+/// The first word of a half is how far its side is; the receiver's word here is what the sender is told of that.
+const RELEASED: usize = 128;
+
+/// One position that cannot be, and nothing else that is wrong: it is not believed, though to believe it would lead
+/// nowhere but to other messages of the same ring.
+#[test]
+fn a_position_that_cannot_be_is_not_believed() {
+    let ring = Ring::<u64>::builder(64).create(Place::memfd("forged").unwrap()).unwrap();
+    let capacity = ring.capacity() as u64;
+    let words = map(ring.inheritable_fd().unwrap());
+    let store = |offset: usize, position| words[offset / 8].store(position, Ordering::Relaxed);
+    let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    // In a stream, where one line after the other is full, the sender's note says how far it goes on.
+    (0..21).for_each(|number| tx.try_send(number).unwrap());
+    (0..7).for_each(|number| assert_eq!(rx.try_recv(), Ok(number)));
+    store(SENDER, 7 + capacity + 1);
+    assert_eq!(rx.try_recv(), Err(TryRecvError::Corrupt));
+
+    for claimed in [capacity + 1, u64::MAX] {
+        let ring = Ring::<u64>::builder(64).create(Place::memfd("forged").unwrap()).unwrap();
+        let words = map(ring.inheritable_fd().unwrap());
+        let _receiver = ring.receiver().unwrap();
+        let mut tx = ring.sender().unwrap();
+        (0..capacity).for_each(|number| tx.try_send(number).unwrap());
+        assert_eq!(tx.try_send(0), Err(TrySendError::Full(0)));
+        for offset in [RECEIVER, RECEIVER + RELEASED] {
+            words[offset / 8].store(claimed, Ordering::Relaxed);
+        }
+        assert_eq!(tx.try_send(0), Err(TrySendError::Corrupt(0)), "{claimed}");
+    }
 }
 
 #[test]
