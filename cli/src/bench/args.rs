@@ -50,7 +50,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub wait: Vec<Waiting>,
 
-    /// Rounds over all rows; rates are medians of the rounds (default: 3, with --split 11)
+    /// Rounds over all rows; rates are medians of the rounds, and goals are judged by that of their figures (default: 3,
+    /// with --bars 7, with --split 11)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: Option<u16>,
 
@@ -136,7 +137,14 @@ impl BenchArgs {
         }
         let seconds = self.seconds.unwrap_or(long);
         // The goals of the split form are small differences.
-        let rounds = self.rounds.unwrap_or(if self.own().contains(&Own::Split) { 11 } else { 3 });
+        let usual = if self.own().contains(&Own::Split) {
+            11
+        } else if self.bars {
+            7
+        } else {
+            3
+        };
+        let rounds = self.rounds.unwrap_or(usual);
         Schedule { rounds: rounds.into(), total: Duration::from_secs(seconds.into()) }
     }
 }

@@ -1,11 +1,11 @@
-//! The project's goals, judged from figures of the same run (`--bars`).
+//! The project's goals, judged round by round: by figures of the same run, and of the same round of it (`--bars`).
 
 use serde::Serialize;
 
 use super::link::Waiting::{self, Adaptive, Block, Spin};
 use super::report::Measured;
 use super::rows::{Carrier, Kernel, Own, Row};
-use super::tally::Tally;
+use super::tally::{Round, Tally, median};
 use super::units;
 
 /// A goal with its figure.
@@ -18,6 +18,53 @@ pub struct Bar {
     pub met: bool,
     /// Where the figure comes from.
     pub from: String,
+}
+
+impl Bar {
+    /// The median of the rounds' figures, in `×`, with the lowest and the highest; `None` of no rounds.
+    pub fn of_rounds(what: String, goal: Goal, rounds: Vec<f64>) -> Option<Self> {
+        let lowest = rounds.iter().copied().min_by(f64::total_cmp)?;
+        let highest = rounds.iter().copied().max_by(f64::total_cmp)?;
+        let from = match rounds.len() {
+            1 => units::rounds(1),
+            count => format!("median of {}, {lowest:.2} to {highest:.2}", units::rounds(count)),
+        };
+        let measured = median(rounds)?;
+        Some(Self { what, measured, unit: "×", goal, met: goal.met_by(measured), from })
+    }
+}
+
+fn round_trip(round: &Round) -> Option<f64> {
+    round.p50_ns().map(|ns| ns as f64)
+}
+
+/// A row's round trips, in those of another one in the same round: where the machine changes between two rounds, both do.
+fn times(ours: &Tally, theirs: &Tally) -> Vec<f64> {
+    let rounds = ours.rounds.iter().zip(&theirs.rounds);
+    rounds.filter_map(|(ours, theirs)| Some(round_trip(ours)? / round_trip(theirs)?)).collect()
+}
+
+/// The same of its rates.
+pub fn rates(ours: &Tally, theirs: &Tally) -> Vec<f64> {
+    let rounds = ours.rounds.iter().zip(&theirs.rounds);
+    rounds.filter_map(|(ours, theirs)| Some(ours.msgs_per_s? / theirs.msgs_per_s?)).collect()
+}
+
+/// The floor of each round.
+pub struct Floors(Vec<Option<f64>>);
+
+impl Floors {
+    /// Of a floor that was measured `times` times in each round.
+    pub fn of(floor: &Tally, times: usize) -> Self {
+        let rounds = floor.rounds.chunks(times.max(1));
+        Self(rounds.map(|round| median(round.iter().filter_map(round_trip).collect())).collect())
+    }
+
+    /// A row's round trips in those of the floor of the same round.
+    pub fn times(&self, row: &Tally) -> Vec<f64> {
+        let rounds = row.rounds.iter().zip(&self.0);
+        rounds.filter_map(|(round, floor)| Some(round_trip(round)? / (*floor)?)).collect()
+    }
 }
 
 /// What a figure should be.
@@ -104,93 +151,55 @@ fn on_one_cpu(row: Row) -> Row {
 }
 
 /// Judges every goal for which there are figures. `idle_percent` is what a waiter used of a processor.
-pub fn judge<'a>(
-    measured: &[(&'a Row, &'a Tally)],
-    floor_ns: f64,
-    idle_percent: Option<f64>,
-) -> Vec<Bar> {
+pub fn judge(measured: &[(&Row, &Tally)], floors: &Floors, idle_percent: Option<f64>) -> Vec<Bar> {
     let tally = |row: Row| {
         measured.iter().find(|(candidate, _)| **candidate == row).map(|(_, tally)| *tally)
     };
-    let rtt = |row: Row| tally(row).and_then(Tally::p50_ns).map(|ns| ns as f64);
-    let rate = |row: Row| tally(row).and_then(Tally::msgs_per_s);
+    let both = |ours: Row, theirs: Row, ratios: fn(&Tally, &Tally) -> Vec<f64>| {
+        tally(ours).zip(tally(theirs)).map_or(Vec::new(), |(ours, theirs)| ratios(ours, theirs))
+    };
     let mut bars = Vec::new();
-    let mut push = |what: String, measured: Option<f64>, unit, goal: Goal, from: String| {
-        if let Some(measured) = measured {
-            bars.push(Bar { what, measured, unit, goal, met: goal.met_by(measured), from });
-        }
-    };
-    let quotient = |ours: Option<f64>, theirs: Option<f64>| Some(ours? / theirs?);
-    let times = |ours: Option<f64>, theirs: Option<f64>| match (ours, theirs) {
-        (Some(ours), Some(theirs)) => {
-            format!("{} against {}", units::time(ours), units::time(theirs))
-        }
-        _ => String::new(),
-    };
-    let rates = |ours: Option<f64>, theirs: Option<f64>| match (ours, theirs) {
-        (Some(ours), Some(theirs)) => {
-            format!("{} against {}", units::rate(ours), units::rate(theirs))
-        }
-        _ => String::new(),
+    let mut push = |what: String, goal: Goal, rounds: Vec<f64>| {
+        bars.extend(Bar::of_rounds(what, goal, rounds));
     };
 
     for size in [8, 56] {
-        let ours = rtt(own(Own::Ring, Spin, size));
+        let rounds = tally(own(Own::Ring, Spin, size)).map(|ours| floors.times(ours));
         let what = format!("ring spin {size} B, round trip over the floor");
-        push(
-            what,
-            quotient(ours, Some(floor_ns)),
-            "×",
-            Goal::AtMost(1.10),
-            times(ours, Some(floor_ns)),
-        );
+        push(what, Goal::AtMost(1.10), rounds.unwrap_or_default());
     }
-    let (ours, limit) = (rate(own(Own::Bytes, Spin, 65_536)), rate(copy_limit()));
     let what = "bytes spin 64 KiB, one way over copying out of the other core's cache".to_owned();
-    push(what, quotient(ours, limit), "×", Goal::AtLeast(0.8), rates(ours, limit));
-    let (ours, theirs) = (rate(own(Own::Bytes, Spin, 64)), rate(pipe(64)));
-    push(
-        "bytes spin 64 B, one way over pipe".into(),
-        quotient(ours, theirs),
-        "×",
-        Goal::AtLeast(20.0),
-        rates(ours, theirs),
-    );
+    let rounds = both(own(Own::Bytes, Spin, 65_536), copy_limit(), rates);
+    push(what, Goal::AtLeast(0.8), rounds);
+    let rounds = both(own(Own::Bytes, Spin, 64), pipe(64), rates);
+    push("bytes spin 64 B, one way over pipe".into(), Goal::AtLeast(20.0), rounds);
     for one_cpu in [false, true] {
         let place = if one_cpu { "one processor" } else { "two processors" };
         for row in blocking() {
             let (ours, theirs) = (Row { one_cpu, ..row }, Row { one_cpu, ..pipe(row.size) });
             let name = row.describe();
-            let (a, b) = (rtt(ours), rtt(theirs));
-            push(
-                format!("{name}, round trip over pipe, {place}"),
-                quotient(a, b),
-                "×",
-                Goal::AtMost(1.0),
-                times(a, b),
-            );
-            let (a, b) = (rate(ours), rate(theirs));
-            push(
-                format!("{name}, one way over pipe, {place}"),
-                quotient(a, b),
-                "×",
-                Goal::AtLeast(1.0),
-                rates(a, b),
-            );
+            let what = format!("{name}, round trip over pipe, {place}");
+            push(what, Goal::AtMost(1.0), both(ours, theirs, times));
+            let what = format!("{name}, one way over pipe, {place}");
+            push(what, Goal::AtLeast(1.0), both(ours, theirs, rates));
         }
     }
     for (kind, size) in answering() {
-        let (adaptive, spin) = (rtt(own(kind, Adaptive, size)), rtt(own(kind, Spin, size)));
-        let what = format!("{}, round trip over spin", own(kind, Adaptive, size).describe());
-        push(what, quotient(adaptive, spin), "×", Goal::AtMost(1.10), times(adaptive, spin));
+        let (adaptive, spin) = (own(kind, Adaptive, size), own(kind, Spin, size));
+        let what = format!("{}, round trip over spin", adaptive.describe());
+        push(what, Goal::AtMost(1.10), both(adaptive, spin, times));
     }
-    push(
-        "adaptive waiter, idle for one second".into(),
-        idle_percent,
-        "% of a processor",
-        Goal::AtMost(1.0),
-        String::new(),
-    );
+    bars.extend(idle_percent.map(|measured| {
+        let goal = Goal::AtMost(1.0);
+        Bar {
+            what: "adaptive waiter, idle for one second".into(),
+            measured,
+            unit: "% of a processor",
+            goal,
+            met: goal.met_by(measured),
+            from: String::new(),
+        }
+    }));
     bars
 }
 
@@ -198,7 +207,6 @@ pub fn judge<'a>(
 mod tests {
     use super::*;
     use crate::bench::measure::Figures;
-    use crate::bench::tally::Round;
 
     fn tally(ns: u64, rate: f64) -> Tally {
         let figures = Figures { round_trips_ns: vec![ns], msgs_per_s: Some(rate) };
@@ -210,7 +218,7 @@ mod tests {
         let rows = rows(true);
         let same = tally(200, 1e6);
         let measured: Vec<_> = rows.iter().map(|row| (row, &same)).collect();
-        let bars = judge(&measured, 200.0, Some(0.1));
+        let bars = judge(&measured, &Floors::of(&same, 1), Some(0.1));
         assert_eq!(bars.len(), 2 + 1 + 1 + 2 * 2 * 5 + 3 + 1);
         for bar in &bars {
             assert_eq!(bar.met, !bar.what.starts_with("bytes spin 64 B"), "{}", bar.what);
@@ -223,6 +231,6 @@ mod tests {
         assert!(rows.iter().all(|row| row.one_cpu));
         let same = tally(200, 1e6);
         let measured: Vec<_> = rows.iter().map(|row| (row, &same)).collect();
-        assert_eq!(judge(&measured, 200.0, None).len(), 10);
+        assert_eq!(judge(&measured, &Floors::of(&same, 1), None).len(), 10);
     }
 }

@@ -1,10 +1,9 @@
 //! The goals of the split form, judged round by round beside the shared form and the floor of the same round (`--split`).
 
-use super::bars::{Bar, Goal};
+use super::bars::{self, Bar, Floors, Goal};
 use super::link::Waiting;
 use super::rows::{Carrier, Own, Row};
-use super::tally::{Round, Tally, median};
-use super::units;
+use super::tally::Tally;
 
 /// A round trip of the split form, in those of the floor.
 const ROUND_TRIP: Goal = Goal::AtMost(1.15);
@@ -13,44 +12,20 @@ const ONE_LINE: usize = 56;
 /// Its rate, in that of the shared form.
 const RATE: Goal = Goal::AtLeast(0.95);
 
-/// The median of the rounds' figures, with the lowest and the highest.
-fn judge(what: String, goal: Goal, rounds: Vec<f64>) -> Option<Bar> {
-    let lowest = rounds.iter().copied().min_by(f64::total_cmp)?;
-    let highest = rounds.iter().copied().max_by(f64::total_cmp)?;
-    let from = match rounds.len() {
-        1 => units::rounds(1),
-        count => format!("median of {}, {lowest:.2} to {highest:.2}", units::rounds(count)),
-    };
-    let measured = median(rounds)?;
-    Some(Bar { what, measured, unit: "×", goal, met: goal.met_by(measured), from })
-}
-
-/// Judges each row of the split form for which there is what it is compared with. In each round the floor was measured
-/// `floors` times.
-pub fn goals(measured: &[(&Row, &Tally)], floor: &Tally, floors: usize) -> Vec<Bar> {
-    let floors: Vec<_> = floor
-        .rounds
-        .chunks(floors.max(1))
-        .map(|round| median(round.iter().filter_map(Round::p50_ns).map(|ns| ns as f64).collect()))
-        .collect();
+/// Judges each row of the split form for which there is what it is compared with.
+pub fn goals(measured: &[(&Row, &Tally)], floors: &Floors) -> Vec<Bar> {
     let mut bars = Vec::new();
     for &(row, split) in measured {
         let Carrier::Own(Own::Split, wait) = row.carrier else { continue };
         let shared = Row { carrier: Carrier::Own(Own::Ring, wait), ..*row };
-        let rounds = || split.rounds.iter();
         // On one processor nobody spins, and the floor is that of two; it is one line each way.
         if wait == Waiting::Spin && !row.one_cpu && row.size <= ONE_LINE {
-            let times = rounds().zip(&floors);
-            let times = times.filter_map(|(round, floor)| Some(round.p50_ns()? as f64 / (*floor)?));
             let what = format!("{}, round trip over the floor", row.describe());
-            bars.extend(judge(what, ROUND_TRIP, times.collect()));
+            bars.extend(Bar::of_rounds(what, ROUND_TRIP, floors.times(split)));
         }
         if let Some((_, shared)) = measured.iter().find(|(other, _)| **other == shared) {
-            let rates = rounds().zip(&shared.rounds);
-            let rates =
-                rates.filter_map(|(round, shared)| Some(round.msgs_per_s? / shared.msgs_per_s?));
             let what = format!("{}, one way over the shared form", row.describe());
-            bars.extend(judge(what, RATE, rates.collect()));
+            bars.extend(Bar::of_rounds(what, RATE, bars::rates(split, shared)));
         }
     }
     bars
@@ -60,6 +35,7 @@ pub fn goals(measured: &[(&Row, &Tally)], floor: &Tally, floors: usize) -> Vec<B
 mod tests {
     use super::*;
     use crate::bench::measure::Figures;
+    use crate::bench::tally::Round;
 
     fn tally(rounds: &[(u64, f64)]) -> Tally {
         let round = |&(ns, rate)| {
@@ -80,12 +56,12 @@ mod tests {
         let floor =
             tally(&[(100, 0.0), (100, 0.0), (200, 0.0), (200, 0.0), (100, 0.0), (100, 0.0)]);
         let measured = [(&rows[0], &shared), (&rows[1], &split), (&adaptive, &split)];
-        let bars = goals(&measured, &floor, 2);
+        let bars = goals(&measured, &Floors::of(&floor, 2));
         assert_eq!(bars.len(), 2);
         assert!((bars[0].measured - 1.1).abs() < 1e-6 && bars[0].met);
         assert_eq!(bars[0].from, "median of 3 rounds, 1.10 to 1.30");
         assert!((bars[1].measured - 0.9).abs() < 1e-6 && !bars[1].met);
         assert_eq!(bars[1].from, "median of 3 rounds, 0.90 to 1.00");
-        assert!(goals(&measured[..1], &floor, 2).is_empty());
+        assert!(goals(&measured[..1], &Floors::of(&floor, 2)).is_empty());
     }
 }

@@ -53,7 +53,7 @@ use serde::Serialize;
 
 pub use args::BenchArgs;
 
-use bars::Bars;
+use bars::{Bars, Floors};
 use clock::Clock;
 use crew::{Abort, Crew};
 use machine::Machine;
@@ -142,10 +142,11 @@ fn bench(args: &BenchArgs) -> Result<(), Abort> {
         rows.iter().zip(&tallies).map(|(row, tally)| Measured::of(row, tally, floor.p50)).collect();
     let extra = all.split_off(shown);
     let measured: Vec<_> = rows.iter().zip(&tallies).collect();
-    let mut goals = halves::goals(&measured, &floor_tally, run::floors(&rows));
+    let floors = Floors::of(&floor_tally, run::floors(&rows));
+    let mut goals = halves::goals(&measured, &floors);
     if args.bars {
         let idle = idle::adaptive_waiter(&bench, one_cpu)?;
-        goals.extend(bars::judge(&measured, floor.p50 as f64, Some(idle)));
+        goals.extend(bars::judge(&measured, &floors, Some(idle)));
     }
     let bars = (!goals.is_empty()).then_some(Bars { goals, rows: extra });
     let report = Report {
