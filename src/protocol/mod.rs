@@ -44,8 +44,9 @@
 //!
 //! # Edges
 //!
-//! Every access that is not relaxed belongs to one of these. Each end cites its edge by the name in
-//! [`crate::sync::Edge`]; `loom-tests` weakens each end in turn and shows which model fails.
+//! Every access that is not relaxed, and on which a message, a claim or a wake depends, belongs to one of these. Each
+//! end cites its edge by the name in [`crate::sync::Edge`]; `loom-tests` weakens each end in turn and shows which model
+//! fails.
 //!
 //! | edge | store end | load end | carries |
 //! | --- | --- | --- | --- |
