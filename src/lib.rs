@@ -17,7 +17,7 @@
 //! | [`Semaphore`] | none, but permits, which come back from the dead | System V and POSIX semaphores, robust mutexes |
 //! | [`Event`] | none, but 64 flags | `eventfd`, signals |
 //! | [`Mailbox`] | of up to 64 types or priorities, among which receivers choose | System V and POSIX message queues |
-//! | [`Pollable`] | a descriptor for any of these handles | pipes and queues in `epoll` loops |
+//! | [`Pollable`] | a descriptor for a handle of any of these but semaphores and connections | pipes and queues in `epoll` loops |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
 //! | [`UntypedLatest`] | one value of a size that this process learns at run time | tools that look into a `Latest<T>` |
 //!
@@ -60,7 +60,7 @@
 //! | creating, publishing, checking segments | `segment/` |
 //! | a ring in two halves that only their owners write | `segment/split.rs`, `split.rs` |
 //! | how processes meet by a socket | `handshake/` |
-//! | a connection; descriptors along with its messages | `duplex.rs`; `passing.rs` |
+//! | a connection; when it looks for an answer; descriptors along with its messages | `duplex.rs`; `rhythm.rs`; `passing.rs` |
 //! | many connections | `hub/` |
 //! | a descriptor for poll loops | `pollable/` |
 //! | bytes without boundaries, one way and both ways | `stream/` |
