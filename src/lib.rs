@@ -17,7 +17,7 @@
 //! | [`Semaphore`] | none, but permits, which come back from the dead | System V and POSIX semaphores, robust mutexes |
 //! | [`Event`] | none, but 64 flags | `eventfd`, signals |
 //! | [`Mailbox`] | of up to 64 types or priorities, among which receivers choose | System V and POSIX message queues |
-//! | [`Pollable`] | a descriptor for a handle of any of these but semaphores and connections | pipes and queues in `epoll` loops |
+//! | [`Pollable`] | a descriptor for a handle of any of these but `Semaphore` and `ByteStream` | pipes and queues in `epoll` loops |
 //! | [`UntypedRing`] | of one size that this process learns at run time | tools that look into a `Ring<T>` |
 //! | [`UntypedLatest`] | one value of a size that this process learns at run time | tools that look into a `Latest<T>` |
 //!
