@@ -49,11 +49,11 @@ fn send_all<const N: usize>(tx: &mut Sender<[u64; N]>, count: u64, chunk: usize,
         return;
     }
     if in_place {
-        let mut messages = (0..count).map(message).peekable();
         let mut sent = 0;
         while sent < count {
-            match tx.try_send_from(messages.by_ref().take(chunk)) {
-                0 => tx.send(messages.next().unwrap()).map(|()| sent += 1).unwrap(),
+            let end = count.min(sent + chunk as u64);
+            match tx.try_send_from((sent..end).map(message)) {
+                0 => tx.send(message(sent)).map(|()| sent += 1).unwrap(),
                 n => sent += n as u64,
             }
         }
@@ -80,10 +80,10 @@ fn recv_all<const N: usize>(rx: &mut Receiver<[u64; N]>, count: u64, chunk: usiz
         while next < count {
             check(&rx.recv().unwrap(), next);
             next += 1;
-            for m in rx.drain(chunk) {
+            rx.drain(chunk).for_each(|m| {
                 check(&m, next);
                 next += 1;
-            }
+            });
         }
         return;
     }

@@ -559,8 +559,11 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// Receives a message, if one is there now.
     #[inline(always)]
     fn take<E: From<Failure>>(&mut self) -> Result<T, E> {
-        let mut message = MaybeUninit::uninit();
-        self.take_into(&mut message)?;
+        let mut message = MaybeUninit::<T>::uninit();
+        // SAFETY: `message` has room for a `T`, which is the shape's size.
+        if !unsafe { self.slots.recv_known(message.as_mut_ptr().cast()) } {
+            self.take_into(&mut message)?;
+        }
         // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
         Ok(unsafe { message.assume_init() })
     }
@@ -599,8 +602,13 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
         beside: Option<&Sender<T>>,
         deadline: impl Fn() -> Option<Instant>,
     ) -> Result<T, E> {
+        let mut message = MaybeUninit::<T>::uninit();
+        // SAFETY: `message` has room for a `T`, which is the shape's size.
+        if unsafe { self.slots.recv_known(message.as_mut_ptr().cast()) } {
+            // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+            return Ok(unsafe { message.assume_init() });
+        }
         let mut until = None;
-        let mut message = MaybeUninit::uninit();
         self.slots.linger(beside.map(|sender| &sender.slots));
         loop {
             match self.take_into(&mut message) {
@@ -927,13 +935,32 @@ impl<T: NoUninit + AnyBitPattern> Iterator for Drain<'_, T> {
             }
             self.go_on()?;
         }
-        let mut message = MaybeUninit::<T>::uninit();
-        // SAFETY: `message` has room for a `T`, which is the shape's size; `run` is the receiver's last.
-        if !unsafe { self.source.read(Self::SHAPE, &mut self.run, message.as_mut_ptr().cast()) } {
-            return None;
+        // SAFETY: `run` is the receiver's last, and not over.
+        unsafe { self.source.take(Self::SHAPE, &mut self.run.cell()) }
+    }
+
+    /// Without most of the questions that [`next`](Self::next) must ask between two messages: `for_each`, `sum` and `collect`
+    /// come here.
+    #[inline(always)]
+    fn fold<B, F: FnMut(B, T) -> B>(mut self, first: B, mut f: F) -> B {
+        let mut so_far = first;
+        if self.shared {
+            for message in self.by_ref() {
+                so_far = f(so_far, message);
+            }
+            return so_far;
         }
-        // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
-        Some(unsafe { message.assume_init() })
+        while !self.run.is_over() || self.go_on().is_some() {
+            let mut cell = self.run.cell();
+            while cell.is_left() {
+                // SAFETY: the cell is that of the receiver's last run.
+                let Some(message) = (unsafe { self.source.take(Self::SHAPE, &mut cell) }) else {
+                    return so_far;
+                };
+                so_far = f(so_far, message);
+            }
+        }
+        so_far
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -6,14 +6,15 @@ use crate::participants::Participant;
 use crate::protocol::Blocked;
 use crate::protocol::claims::{self, Claims, Held};
 use crate::protocol::room::Look;
-use crate::protocol::slots::{RecvCursor, Run, SendCursor, Shape, Slots, Typed};
+use crate::protocol::slots::{Cell, RecvCursor, Run, SendCursor, Shape, Slots, Typed};
 use crate::rhythm::Rhythm;
 use crate::segment::{Attached, Segment};
 use crate::sync::{Word, spin_hint};
 use crate::sys::fork::Here;
 use crate::wait;
-use bytemuck::NoUninit;
+use bytemuck::{AnyBitPattern, NoUninit};
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -350,20 +351,25 @@ impl Source {
         run.go_on(self.words, shape)
     }
 
-    /// Reads the next message of `run`, which is not over, to `to`; `false` in a fork child.
+    /// Takes the next message of `cell`, in which some are left; `None` in a fork child.
     ///
     /// # Safety
     ///
-    /// `to` must be valid for writes of [`Shape::size`] bytes, and `run` be what
-    /// [`next_messages`](SlotReceiver::next_messages) gave last.
+    /// The cell's run must be what [`next_messages`](SlotReceiver::next_messages) gave last.
     #[inline(always)]
-    pub(crate) unsafe fn read(self, shape: impl Shape, run: &mut Run, to: *mut u8) -> bool {
+    pub(crate) unsafe fn take<T: AnyBitPattern>(
+        self,
+        shape: Typed<T>,
+        cell: &mut Cell<'_>,
+    ) -> Option<T> {
         if !self.here.is_here() {
-            return false;
+            return None;
         }
-        // SAFETY: the caller's promise.
-        unsafe { run.read(self.words, shape, to) };
-        true
+        let mut message = MaybeUninit::<T>::uninit();
+        // SAFETY: the caller's promise; `message` has room for a `T`, which is the shape's size.
+        unsafe { cell.read(self.words, shape, message.as_mut_ptr().cast()) };
+        // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+        Some(unsafe { message.assume_init() })
     }
 }
 
@@ -415,6 +421,27 @@ impl<S: Shape> SlotReceiver<S> {
             }
             Err(blocked) => Err(self.refused(blocked)),
         }
+    }
+
+    /// Receives a message into `to` if it is known to be there already, in a ring without a shared side.
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv`](Self::try_recv).
+    #[inline(always)]
+    pub(crate) unsafe fn recv_known(&mut self, to: *mut u8) -> bool {
+        if !self.side.is_express() {
+            return false;
+        }
+        // SAFETY: just seen.
+        let cursor = unsafe { self.cursor.sole(&self.side) };
+        if cursor.is_in_run(self.shape) {
+            // SAFETY: the caller's promise; the run is not over.
+            unsafe { cursor.recv_known(memory(&self.side.attached), self.shape, to) };
+            return true;
+        }
+        // SAFETY: the caller's promise; express was just seen.
+        !cursor.is_run_over() && unsafe { self.try_recv_express(to) }.is_ok()
     }
 
     /// Stays for a moment where no message is, for one who waits. If it waits for the answer to what it has sent by

@@ -253,3 +253,30 @@ fn a_drain_that_has_ended_stays_so() {
         assert_eq!(rx.drain(usize::MAX).collect::<Vec<_>>(), [4]);
     }
 }
+
+/// What was given out before a panic is taken, and nothing else, wherever in a line that is.
+#[test]
+fn a_panic_within_a_drain_leaves_the_rest() {
+    for topology in [Topology::Spsc, Topology::Mpmc] {
+        for (from, last) in (0..8).flat_map(|from| (from..from + 20).map(move |last| (from, last)))
+        {
+            let ring = Ring::<u64>::builder(32).topology(topology).create(memfd()).unwrap();
+            let (mut tx, mut rx) = (ring.sender().unwrap(), ring.receiver().unwrap());
+            assert_eq!(tx.try_send_from(0..28), 28);
+            assert_eq!(rx.drain(from).count(), from);
+            let mut given = from;
+            let drain = std::panic::AssertUnwindSafe(|| {
+                rx.drain(20).for_each(|message| {
+                    assert_eq!(message as usize, given);
+                    given += 1;
+                    if message as usize == last {
+                        std::panic::resume_unwind(Box::new("on purpose"));
+                    }
+                });
+            });
+            assert!(std::panic::catch_unwind(drain).is_err());
+            assert_eq!(given, last + 1);
+            assert!(rx.drain(28).map(|message| message as usize).eq(last + 1..28));
+        }
+    }
+}

@@ -528,8 +528,11 @@ impl Receiver {
                                     break;
                                 }
                             }
-                            run.read(ring.slots().words, shape, to.add(count * size));
-                            count += 1;
+                            let mut cell = run.cell();
+                            while cell.is_left() && count < most as usize {
+                                cell.read(ring.slots().words, shape, to.add(count * size));
+                                count += 1;
+                            }
                         }
                         cursor.take_to(shape, run);
                         cursor.note(ring.slots());

@@ -182,6 +182,12 @@ impl Releases {
         head >= self.due
     }
 
+    /// Messages until then, of a receiver at `head`; at least one.
+    #[inline(always)]
+    pub fn left(&self, head: u64) -> usize {
+        self.due.saturating_sub(head).max(1) as usize
+    }
+
     /// Tells the sender; `false` if it had been told already.
     #[inline]
     pub fn publish(&mut self, receiver: &Half, head: u64) -> bool {

@@ -66,7 +66,8 @@ impl Here {
     /// This process.
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self { generation: generation(), now: &GENERATION }
+        // An address that the compiler does not know, or it looks that up each time.
+        Self { generation: generation(), now: core::hint::black_box(&GENERATION) }
     }
 
     /// Whether this is still the process in which it was made.

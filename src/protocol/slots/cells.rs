@@ -148,6 +148,14 @@ impl Place {
     }
 }
 
+/// Cells of small messages, one after the other.
+pub(super) struct Lines {
+    /// How many.
+    pub(super) count: usize,
+    /// From those that start below this word, lines may be asked for ahead.
+    pub(super) known_end: usize,
+}
+
 /// What neither side changes: the geometry, read once and checked at attach.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Geometry {
@@ -256,7 +264,7 @@ impl Geometry {
             } else {
                 payload::write_runs(&words[place.message..], runs, bytes);
             }
-            return self.pass(shape, place, runs);
+            return self.pass(shape, place, runs.count);
         }
         let count = most.min(place.left(shape));
         for (i, message) in bytes.chunks_exact(shape.size()).take(count).enumerate() {
@@ -300,7 +308,7 @@ impl Geometry {
                 // SAFETY: as above.
                 unsafe { payload::read_runs(&words[place.message..], runs, to) };
             }
-            return self.pass(shape, place, runs);
+            return self.pass(shape, place, runs.count);
         }
         let count = most.min(place.left(shape));
         for i in 0..count {
@@ -330,15 +338,32 @@ impl Geometry {
         Some(Runs { count, words: per_cell * shape.words(), stride, known })
     }
 
+    /// The whole cells of small messages from `place` on, up to the end of the lap, that `room` messages fill, if there are any.
+    #[inline(always)]
+    pub(super) fn whole_lines(
+        &self,
+        shape: impl Shape,
+        place: Place,
+        room: usize,
+    ) -> Option<Lines> {
+        let (per_cell, stride) = (shape.per_cell(), shape.stride());
+        if !shape.is_small() || room < per_cell || place.message != place.cell + shape.first() {
+            return None;
+        }
+        let count = (room / per_cell).min((self.words - place.cell) / stride);
+        let known_end = (place.message + room / per_cell * stride).saturating_sub(AHEAD);
+        Some(Lines { count, known_end })
+    }
+
     /// Moves `place` behind whole cells, and says how many messages they hold.
     #[inline(always)]
-    fn pass(&self, shape: impl Shape, place: &mut Place, runs: Runs) -> usize {
-        place.cell += runs.count * runs.stride;
+    pub(super) fn pass(&self, shape: impl Shape, place: &mut Place, cells: usize) -> usize {
+        place.cell += cells * shape.stride();
         if place.cell == self.words {
             place.cell = 0;
         }
         place.message = place.cell + shape.first();
-        runs.count * shape.per_cell()
+        cells * shape.per_cell()
     }
 
     /// Moves `place`, which is settled, on by up to `most` messages, not beyond its cell.
@@ -359,10 +384,22 @@ fn seldom() {}
 /// The words of the message that starts at word `start`.
 #[inline(always)]
 pub(super) fn message_at(words: &[Word], shape: impl Shape, start: usize) -> &[Word] {
-    debug_assert!(start + shape.words() <= words.len());
-    // SAFETY: `start` comes from a `Place` that `Geometry` made, before the end of its cell, and
+    messages_at(words, shape, start, 1)
+}
+
+/// The words of `count` messages of one cell, of which the first starts at word `start`.
+#[inline(always)]
+pub(super) fn messages_at(
+    words: &[Word],
+    shape: impl Shape,
+    start: usize,
+    count: usize,
+) -> &[Word] {
+    let end = start + count * shape.words();
+    debug_assert!(end <= words.len());
+    // SAFETY: `start` comes from a `Place` that `Geometry` made, `count` messages before the end of its cell or more, and
     // `Geometry::new` has checked that all cells are inside the ring's words. Both are private to this process.
-    unsafe { words.get_unchecked(start..start + shape.words()) }
+    unsafe { words.get_unchecked(start..end) }
 }
 
 /// How far ahead lines may be asked for, in words, when `known` messages may be touched from here on:

@@ -41,7 +41,7 @@ mod receive;
 mod send;
 
 pub use cells::{Shape, Typed, Untyped, cells_for, words_for};
-pub use receive::{RecvCursor, Run};
+pub use receive::{Cell, RecvCursor, Run};
 pub use send::SendCursor;
 
 use super::Blocked;

@@ -76,19 +76,50 @@ impl Run {
         true
     }
 
+    /// Those of this cell that are left.
+    #[inline(always)]
+    pub fn cell(&mut self) -> Cell<'_> {
+        let (at, end, ahead) = (self.place.message, self.end, self.ahead);
+        Cell { at, end, ahead, run: self }
+    }
+}
+
+/// The messages of a [`Run`] in one cell. The run learns how many were read when this is dropped, after a panic, too: until then
+/// a register has it.
+#[derive(Debug)]
+pub struct Cell<'a> {
+    run: &'a mut Run,
+    at: usize,
+    end: usize,
+    ahead: usize,
+}
+
+impl Cell<'_> {
+    /// Whether there are more.
+    #[inline(always)]
+    pub fn is_left(&self) -> bool {
+        self.at < self.end
+    }
+
     /// Reads the next message to `to`.
     ///
     /// # Safety
     ///
-    /// `to` must be valid for writes of [`Shape::size`] bytes. The run must be one of the cursor of this
-    /// memory and shape, and not over.
+    /// `to` must be valid for writes of [`Shape::size`] bytes. Some must be left, and the run be one of the cursor of this memory
+    /// and shape.
     #[inline(always)]
     pub unsafe fn read(&mut self, words: &[Word], shape: impl Shape, to: *mut u8) {
-        let at = self.place.message;
-        ask_ahead(words, shape, at, self.ahead, prefetch_for_read);
+        ask_ahead(words, shape, self.at, self.ahead, prefetch_for_read);
         // SAFETY: the caller's promise; `message_at` gives the words of one message.
-        unsafe { payload::read(message_at(words, shape, at), to, shape.size()) };
-        self.place.message = at + shape.words();
+        unsafe { payload::read(message_at(words, shape, self.at), to, shape.size()) };
+        self.at += shape.words();
+    }
+}
+
+impl Drop for Cell<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.run.place.message = self.at;
     }
 }
 
@@ -152,9 +183,37 @@ impl RecvCursor {
         shape: impl Shape,
         to: *mut u8,
     ) -> Result<(), Blocked> {
-        if self.place.message == self.end {
+        if self.is_run_over() {
             self.next_run(mem, shape)?;
         }
+        // SAFETY: the caller's promise; if the run was over there is one now.
+        unsafe { self.recv_known(mem, shape, to) };
+        if self.is_run_over() && self.knows_more() {
+            self.open_run(mem.words, shape);
+        }
+        Ok(())
+    }
+
+    /// Whether the next message is in no run yet.
+    #[inline(always)]
+    pub fn is_run_over(&self) -> bool {
+        self.place.message == self.end
+    }
+
+    /// Whether the next message is known to be there, and another one behind it in the same run. Then nothing else is to be done
+    /// with it: no release is due after it, for that ends a run.
+    #[inline(always)]
+    pub fn is_in_run(&self, shape: impl Shape) -> bool {
+        self.place.message + shape.words() < self.end
+    }
+
+    /// Receives a message that is known to be there into `to`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv`](Self::try_recv), and the run must not be over.
+    #[inline(always)]
+    pub unsafe fn recv_known(&mut self, mem: Slots<'_>, shape: impl Shape, to: *mut u8) {
         let (head, at) = (self.head, self.place.message);
         ask_ahead(mem.words, shape, at, self.ahead, prefetch_for_read);
         // SAFETY: the caller's promise; `message_at` gives the words of one message.
@@ -162,7 +221,6 @@ impl RecvCursor {
         self.head = head + 1;
         self.place.message = at + shape.words();
         self.note(mem);
-        Ok(())
     }
 
     /// Receives one message by `copy`, which gets its words.
@@ -190,11 +248,19 @@ impl RecvCursor {
         if self.head == self.ready {
             self.look_now(mem, shape)?;
         }
+        self.open_run(mem.words, shape);
+        Ok(())
+    }
+
+    /// Goes on to messages that are known to be there.
+    #[inline(always)]
+    fn open_run(&mut self, words: &[Word], shape: impl Shape) {
+        self.settle(shape);
         let known = (self.ready - self.head) as usize;
         self.ahead = ahead(shape, known);
-        ask_for_cell_ahead(mem.words, shape, self.place, self.ahead, prefetch_for_read);
-        self.end += known.min(self.place.left(shape)) * shape.words();
-        Ok(())
+        ask_for_cell_ahead(words, shape, self.place, self.ahead, prefetch_for_read);
+        let run = known.min(self.place.left(shape)).min(self.releases.left(self.head));
+        self.end += run * shape.words();
     }
 
     #[inline(always)]

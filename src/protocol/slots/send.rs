@@ -2,14 +2,16 @@
 
 use super::cells::{
     Geometry, Place, Shape, Typed, ahead, ask_ahead, ask_for_cell_ahead, catch_up, message_at,
+    messages_at,
 };
 use super::{ROOM, Slots, committed, full, stamp};
-use crate::payload;
+use crate::payload::{self, AHEAD, LINE};
 use crate::protocol::Blocked;
 use crate::protocol::layout::Half;
 use crate::protocol::room::{Look, Room};
 use crate::sync::{Bound, Edge, Word, prefetch_for_write};
 use bytemuck::NoUninit;
+use core::mem::MaybeUninit;
 
 /// Up to so many messages in a line, the next one is made the sender's after each of them, too: with more of them most begin none.
 const FEW: usize = 3;
@@ -50,16 +52,33 @@ impl SendCursor {
         shape: impl Shape,
         message: &[u8],
     ) -> Result<(), Blocked> {
+        // Many to a line: nothing is to be done before and after one that is followed by another in the same run.
+        if shape.is_small()
+            && shape.per_cell() > FEW
+            && self.place.message + shape.words() < self.end
+        {
+            self.write_next(mem, shape, message);
+            return Ok(());
+        }
         if self.is_run_over() {
             self.next_run(mem, shape)?;
         }
+        self.write_next(mem, shape, message);
+        self.own_ahead(mem, shape);
+        if self.is_run_over() && self.has_room() {
+            self.open_run(mem.words, shape);
+        }
+        Ok(())
+    }
+
+    /// Sends one message, for which there is room in this run.
+    #[inline(always)]
+    fn write_next(&mut self, mem: Slots<'_>, shape: impl Shape, message: &[u8]) {
         let (tail, at) = (self.tail, self.place.message);
         ask_ahead(mem.words, shape, at, self.ahead, prefetch_for_write);
         payload::write(message_at(mem.words, shape, at), message);
         self.commit(mem, self.place, tail + 1);
         self.place.message = at + shape.words();
-        self.own_ahead(mem, shape);
-        Ok(())
     }
 
     /// Publishes a send that started in the cell of `start` and ended before `tail`.
@@ -79,11 +98,18 @@ impl SendCursor {
         if self.tail == self.room.limit {
             self.find_room_now(mem.sender, mem.receiver, mem.words, shape)?;
         }
+        self.open_run(mem.words, shape);
+        Ok(())
+    }
+
+    /// Goes on to messages that there is known to be room for.
+    #[inline(always)]
+    fn open_run(&mut self, words: &[Word], shape: impl Shape) {
+        self.settle(shape);
         let room = (self.room.limit - self.tail) as usize;
         self.ahead = ahead(shape, room);
-        ask_for_cell_ahead(mem.words, shape, self.place, self.ahead, prefetch_for_write);
+        ask_for_cell_ahead(words, shape, self.place, self.ahead, prefetch_for_write);
         self.end += room.min(self.place.left(shape)) * shape.words();
-        Ok(())
     }
 
     /// Makes the lines of the next messages this side's, if they are not: when a message has been published, so that
@@ -204,29 +230,45 @@ impl SendCursor {
         'runs: while tail < limit {
             self.geometry.settle(shape, &mut place);
             let room = (limit - tail) as usize;
-            let ahead = ahead(shape, room);
-            ask_for_cell_ahead(mem.words, shape, place, ahead, prefetch_for_write);
-            let run = room.min(place.left(shape));
-            // A whole line: as many times as the compiler knows, so it needs no count and no place for each.
-            if shape.is_small() && run == shape.per_cell() {
-                let mut done = 0;
-                while done < shape.per_cell() {
-                    let next = messages.next();
+            // Whole lines: as many times as the compiler knows, so they need no count and no place for each message. Those of a
+            // line are taken before the first is written, so that one look for a fork is enough and words are stored in pairs.
+            if let Some(lines) = self.geometry.whole_lines(shape, place, room) {
+                let mut line_start = place.message;
+                for _ in 0..lines.count {
+                    if line_start < lines.known_end {
+                        prefetch_for_write(mem.words.as_ptr().wrapping_add(line_start + AHEAD));
+                    }
+                    let mut line = [MaybeUninit::<T>::uninit(); LINE];
+                    let mut taken = 0;
+                    while taken < shape.per_cell() {
+                        let Some(message) = messages.next() else {
+                            if !is_mapped() {
+                                return Ok(0);
+                            }
+                            // SAFETY: so many were taken.
+                            unsafe { write_part(mem.words, shape, line_start, line, taken) };
+                            place.cell = line_start - shape.first();
+                            place.message = line_start + taken * shape.words();
+                            tail += taken as u64;
+                            break 'runs;
+                        };
+                        line[taken].write(message);
+                        taken += 1;
+                    }
                     if !is_mapped() {
                         return Ok(0);
                     }
-                    let Some(message) = next else { break };
-                    let at = place.message + done * shape.words();
-                    payload::write(message_at(mem.words, shape, at), bytemuck::bytes_of(&message));
-                    done += 1;
+                    // SAFETY: all were taken.
+                    unsafe { write_line(mem.words, shape, line_start, &line, shape.per_cell()) };
+                    line_start += shape.stride();
+                    tail += shape.per_cell() as u64;
                 }
-                place.message += done * shape.words();
-                tail += done as u64;
-                if done < shape.per_cell() {
-                    break;
-                }
+                self.geometry.pass(shape, &mut place, lines.count);
                 continue;
             }
+            let ahead = ahead(shape, room);
+            ask_for_cell_ahead(mem.words, shape, place, ahead, prefetch_for_write);
+            let run = room.min(place.left(shape));
             let end = place.message + run * shape.words();
             while place.message < end {
                 let next = messages.next();
@@ -278,4 +320,47 @@ impl SendCursor {
     pub fn find_room(&mut self, mem: Slots<'_>, look: Look) -> Result<(), Blocked> {
         self.room.look(mem.sender, mem.receiver, self.tail, look)
     }
+}
+
+/// Writes the first `count` messages of `line` from word `start` on.
+///
+/// # Safety
+///
+/// They must be there.
+#[inline(always)]
+unsafe fn write_line<T: NoUninit>(
+    words: &[Word],
+    shape: Typed<T>,
+    start: usize,
+    line: &[MaybeUninit<T>; LINE],
+    count: usize,
+) {
+    // SAFETY: the caller's promise; they have no bytes that are not written (`NoUninit`).
+    let bytes =
+        unsafe { core::slice::from_raw_parts(line.as_ptr().cast(), count * size_of::<T>()) };
+    if shape.is_dense() {
+        payload::write(messages_at(words, shape, start, count), bytes);
+        return;
+    }
+    for (i, message) in bytes.chunks_exact(shape.size()).enumerate() {
+        payload::write(message_at(words, shape, start + i * shape.words()), message);
+    }
+}
+
+/// The same where the iterator had no more. It has a line of its own, so that the other one need not be in memory.
+///
+/// # Safety
+///
+/// As for [`write_line`].
+#[cold]
+#[inline(never)]
+unsafe fn write_part<T: NoUninit>(
+    words: &[Word],
+    shape: Typed<T>,
+    start: usize,
+    line: [MaybeUninit<T>; LINE],
+    count: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { write_line(words, shape, start, &line, count) };
 }
