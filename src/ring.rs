@@ -800,8 +800,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     /// receive. `None` where nothing would say `Disconnected`: as long as there is a sender, before the first one, and
     /// in a persistent ring. Asks the kernel.
     ///
-    /// Of many senders it is the last ones that count: one that was killed is forgotten once another one has cleared up
-    /// after it and gone on.
+    /// Of many senders: [`Died`](Ending::Died) if one was killed and none has come since, who would be its successor.
     ///
     /// ```
     /// use annulus::{Ending, Place, RecvError, Ring};

@@ -3,7 +3,7 @@
 use crate::error::Role;
 use crate::protocol::broadcast::{Gate, gate_of};
 use crate::protocol::flags::Flags;
-use crate::protocol::layout::{ACTIVE, Entry, Half, INCARNATION, RECEIVES};
+use crate::protocol::layout::{ACTIVE, DIED, Entry, Half, INCARNATION, RECEIVES};
 use crate::protocol::permits::{self, Permits};
 use crate::protocol::{claims, latest};
 use crate::segment::{Part, RingKind, Spec, role_of, waiting};
@@ -204,7 +204,7 @@ impl Participant {
             alive,
             left: state & ACTIVE == 0,
             since: half.presence.since.load(Ordering::Relaxed),
-            incarnation: state >> 1,
+            incarnation: (state & !DIED) >> 1,
             claim: None,
             held: 0,
             gate: None,

@@ -8,7 +8,7 @@
 
 use crate::error::{Role, SetupError};
 use crate::protocol::claims::{self, Claims, Outcome};
-use crate::protocol::layout::{ACTIVE, INCARNATION, RECEIVES};
+use crate::protocol::layout::{ACTIVE, DIED, INCARNATION, RECEIVES};
 use crate::protocol::mailbox;
 use crate::protocol::permits::{self, Permits};
 use crate::protocol::slots::Untyped;
@@ -149,6 +149,12 @@ pub(crate) fn are_others_at_work(attached: &Attached, own: u16) -> bool {
 /// Resolves what the dead participant of entry `victim` has left, and frees the entry.
 fn resolve(attached: &Attached, victim: usize, is_alive: impl Fn(usize) -> bool) -> bool {
     let spec = &attached.segment().spec;
+    let ends = matches!(spec.kind, RingKind::Slots | RingKind::Bytes);
+    if let Some(role) = role_of(&attached.table()[victim]).filter(|_| ends) {
+        // Those who are still there may all say that they leave. Whoever comes after this is a successor, and takes it
+        // back.
+        attached.half(role).presence.state.fetch_or(DIED, Ordering::AcqRel);
+    }
     if !spec.has_claims() {
         // A lane is a ring of its own: its next sender goes on where this one stopped. What a reader held, it holds
         // until somebody else has its entry; and nobody waits for a receiver without one.

@@ -160,23 +160,81 @@ fn in_a_persistent_ring_nothing_ends() {
     ring.remove().unwrap();
 }
 
-/// One of many who was killed is told of if nobody has cleared up after it; and only when the others have left, too.
+/// One of many who was killed is told of when the others have left, too, whoever has cleared up after it; unless somebody
+/// has come since, who is taken for its successor.
 #[test]
-fn of_many_the_last_one_ends_it() {
-    let sender = |place| -> Side { Box::new(Ring::<u64>::open(place).unwrap().sender().unwrap()) };
-    for one_dies in [false, true] {
+fn of_many_one_that_was_killed_counts_until_another_one_comes() {
+    struct Many {
+        what: &'static str,
+        create: fn(Place) -> Side,
+        sender: fn(Place) -> Side,
+        receiver: fn(Place) -> Side,
+        watch: fn(Place) -> Watch,
+    }
+    let rows = [
+        Many {
+            what: "a ring",
+            create: |place| {
+                let builder = Ring::<u64>::builder(4).topology(Topology::Mpmc);
+                Box::new(builder.create(place).unwrap())
+            },
+            sender: |place| Box::new(Ring::<u64>::open(place).unwrap().sender().unwrap()),
+            receiver: |place| Box::new(Ring::<u64>::open(place).unwrap().receiver().unwrap()),
+            watch: |place| {
+                let side = Ring::<u64>::open(place).unwrap().receiver().unwrap();
+                Box::new(move || side.ending())
+            },
+        },
+        Many {
+            what: "lanes",
+            create: |place| {
+                let builder = ByteRing::builder(64).topology(Topology::Mpsc);
+                Box::new(builder.create(place).unwrap())
+            },
+            sender: |place| Box::new(ByteRing::open(place).unwrap().sender().unwrap()),
+            receiver: |_| Box::new(()),
+            watch: |place| {
+                let side = ByteRing::open(place).unwrap().receiver().unwrap();
+                Box::new(move || side.ending())
+            },
+        },
+    ];
+    for Many { what, create, sender, receiver, watch } in rows {
         let place = Place::name(&unique("many")).unwrap();
-        let ring = Ring::<u64>::builder(4).topology(Topology::Mpsc).create(place.clone()).unwrap();
-        let rx = ring.receiver().unwrap();
-        let other = ring.sender().unwrap();
-        if one_dies {
-            join_and_die(&place, sender);
-        } else {
-            drop(sender(place));
+        let _kept = create(place.clone());
+        let ending = watch(place.clone());
+        let expect = |deed: &str, expected| {
+            let other = sender(place.clone());
+            let successor = match deed {
+                "leaves" => {
+                    drop(sender(place.clone()));
+                    None
+                }
+                "dies" => {
+                    join_and_die(&place, sender);
+                    None
+                }
+                "dies and is cleared up after" => {
+                    join_and_die(&place, sender);
+                    drop(receiver(place.clone()));
+                    None
+                }
+                _ => {
+                    join_and_die(&place, sender);
+                    drop(receiver(place.clone()));
+                    Some(sender(place.clone()))
+                }
+            };
+            assert_eq!(ending(), None, "{what}: one {deed}, and another one is there");
+            drop((other, successor));
+            eventually("the kernel has noticed", || ending().is_some());
+            assert_eq!(ending(), Some(expected), "{what}: one {deed}");
+        };
+        for _ in 0..2 {
+            expect("leaves", Ending::Closed);
+            expect("dies", Ending::Died);
+            expect("dies and is cleared up after", Ending::Died);
+            expect("dies and is succeeded", Ending::Closed);
         }
-        assert_eq!(rx.ending(), None);
-        drop(other);
-        let expected = if one_dies { Ending::Died } else { Ending::Closed };
-        assert_eq!(rx.ending(), Some(expected));
     }
 }

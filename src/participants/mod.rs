@@ -17,7 +17,7 @@ use crate::error::{Failure, Role};
 use crate::pollable::Post;
 use crate::protocol::claims::Claims;
 use crate::protocol::lanes;
-use crate::protocol::layout::{ACTIVE, Half, Presence};
+use crate::protocol::layout::{ACTIVE, DIED, Half, Presence};
 use crate::protocol::park::{self, Answered, Barrier};
 use crate::segment::{Attached, RingKind, role_of};
 use crate::sync::{AtomicU64, Ordering};
@@ -124,8 +124,8 @@ pub(crate) fn sign(presence: &Presence) -> u64 {
     let before = presence.state.load(Ordering::Relaxed);
     presence.pid.store(u64::from(std::process::id()), Ordering::Relaxed);
     presence.since.store(clock::wall_nanoseconds(), Ordering::Relaxed);
-    let incarnation = (before >> 1).wrapping_add(1);
-    presence.state.store(incarnation << 1 | ACTIVE, Ordering::Release);
+    let incarnation = ((before & !DIED) >> 1).wrapping_add(1);
+    presence.state.store((incarnation << 1 | ACTIVE) & !DIED, Ordering::Release);
     before
 }
 

@@ -2,7 +2,7 @@
 
 use super::{POLLS_PER_PROBE, Participant};
 use crate::error::Role;
-use crate::protocol::layout::{ACTIVE, Half};
+use crate::protocol::layout::{ACTIVE, DIED, Half};
 use crate::segment::{Attached, Segment};
 use crate::sync::{Ordering, acquire};
 use crate::sys::futex;
@@ -97,12 +97,13 @@ impl Participant {
     }
 
     /// Whether there is no peer any more, and how it ended: where there were several, whether each of them said that
-    /// it left.
+    /// it left, but for those after whose death another one came.
     pub(crate) fn ending(&self) -> Option<Ending> {
         if !self.is_ours() || !self.is_peer_gone() {
             return None;
         }
-        Some(if has_left(self.peer()) { Ending::Closed } else { Ending::Died })
+        let died = acquire(&self.peer().presence.state) & DIED != 0;
+        Some(if has_left(self.peer()) && !died { Ending::Closed } else { Ending::Died })
     }
 
     /// Whether the peer is there now.

@@ -236,7 +236,7 @@ pub struct Presence {
     pub asleep: AtomicU32,
     /// The futex word on which the *other* side sleeps; this side changes it, then wakes.
     pub epoch: AtomicU32,
-    /// `{ incarnation:63 | active:1 }`: 0 means that nobody ever had this role.
+    /// `{ died:1 | incarnation:62 | active:1 }`: 0 means that nobody ever had this role.
     pub state: AtomicU64,
     /// Process id of the side, for people: liveness is decided by the kernel's lock.
     pub pid: AtomicU64,
@@ -262,6 +262,9 @@ pub struct Counters {
 
 /// `state` of a side, or a participant, that is there.
 pub const ACTIVE: u64 = 1;
+
+/// `state` of a shared side of which somebody was killed and cleared up after, and nobody has come since.
+pub const DIED: u64 = 1 << 63;
 
 /// What one participant of a ring with shared sides writes, and others read if they have to find out what
 /// became of it.
