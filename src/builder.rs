@@ -57,6 +57,8 @@ pub struct Sealed(pub(crate) Arc<Segment>);
 #[must_use = "a builder does nothing until `create` or `open_or_create`"]
 pub struct Builder<R> {
     spec: Spec,
+    /// If somebody said how many; none is an answer, too, if a wrong one.
+    participants: Option<usize>,
     ring: PhantomData<fn() -> R>,
 }
 
@@ -138,7 +140,6 @@ impl Builder<crate::Mailbox> {
         let mut builder = Self::new(RingKind::Mailbox, capacity, (longest, 1));
         builder.spec.topology = Topology::Mpmc;
         builder.spec.types = mailbox::MOST_TYPES;
-        builder.spec.participants = DEFAULT_CORRESPONDENTS;
         builder.spec.persistent = true;
         builder
     }
@@ -150,7 +151,7 @@ impl<R: Kind> Builder<R> {
         if kind.is_one_to_all() {
             spec.topology = Topology::Spmc;
         }
-        Self { spec, ring: PhantomData }
+        Self { spec, participants: None, ring: PhantomData }
     }
 
     pub(crate) fn with_order(mut self, ordered: bool) -> Self {
@@ -170,7 +171,8 @@ impl<R: Kind> Builder<R> {
 
     /// The same for what has no messages.
     pub(crate) fn without_messages(kind: RingKind, capacity: usize, at_first: usize) -> Self {
-        Self { spec: Spec::without_messages(kind, capacity, at_first), ring: PhantomData }
+        let spec = Spec::without_messages(kind, capacity, at_first);
+        Self { spec, participants: None, ring: PhantomData }
     }
 
     /// How many may send and receive. Default: one of each. Of no consequence but for rings: a
@@ -201,7 +203,7 @@ impl<R: Kind> Builder<R> {
     /// [`Mailbox`](crate::Mailbox) default 32, and each takes 256 bytes for each type. Of no consequence with one sender
     /// and one receiver.
     pub fn participants(mut self, participants: usize) -> Self {
-        self.spec.participants = participants;
+        self.participants = Some(participants);
         self
     }
 
@@ -348,34 +350,20 @@ impl<R: Kind> Builder<R> {
         if !spec.kind.is_ring() {
             spec.topology = Topology::Mpmc;
         }
-        if spec.kind == RingKind::Event {
-            spec.participants = 0;
-            return spec;
-        }
         spec.ordered &= spec.is_laned();
-        if !spec.topology.is_shared() {
-            spec.participants = 0;
+        if spec.kind == RingKind::Event || !spec.topology.is_shared() {
             return spec;
         }
-        if spec.is_laned() {
-            if spec.participants == 0 {
-                spec.participants = DEFAULT_LANES;
-            }
-            return spec;
-        }
-        if spec.kind.is_one_to_all() {
-            if spec.participants == 0 {
-                spec.participants = DEFAULT_READERS;
-            }
-            return spec;
-        }
+        spec.participants = self.participants.unwrap_or(match spec.kind {
+            RingKind::Bytes => DEFAULT_LANES,
+            RingKind::Mailbox => DEFAULT_CORRESPONDENTS,
+            kind if kind.is_one_to_all() => DEFAULT_READERS,
+            _ => DEFAULT_PARTICIPANTS,
+        });
         if let (RingKind::Slots | RingKind::Mailbox, 1..=claims::MAX_CAPACITY) =
             (spec.kind, spec.capacity)
         {
             spec.capacity = claims::capacity_for(spec.capacity);
-        }
-        if spec.participants == 0 {
-            spec.participants = DEFAULT_PARTICIPANTS;
         }
         spec
     }

@@ -4,7 +4,10 @@
 mod processes;
 
 use annulus::inspect::{Snapshot, State};
-use annulus::{ByteRing, Place, Ring, SetupError, Topology, UntypedRing};
+use annulus::{
+    Broadcast, ByteBroadcast, ByteRing, Event, Latest, Mailbox, Place, Ring, Semaphore, SetupError,
+    Stream, Topology, UntypedLatest, UntypedRing,
+};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -326,6 +329,31 @@ fn names_that_are_no_names_are_refused() {
 }
 
 #[test]
+fn a_table_for_nobody_is_refused() {
+    let place = || Place::memfd("nobody").unwrap();
+    let (mpsc, mpmc) = (Topology::Mpsc, Topology::Mpmc);
+    let refusals = [
+        Ring::<u64>::builder(8).topology(mpmc).participants(0).create(place()).map(drop),
+        UntypedRing::builder(8, 8).topology(mpmc).participants(0).create(place()).map(drop),
+        ByteRing::builder(64).topology(mpsc).participants(0).create(place()).map(drop),
+        Stream::builder(64).topology(mpsc).participants(0).create(place()).map(drop),
+        Mailbox::builder(8, 8).participants(0).create(place()).map(drop),
+        Broadcast::<u64>::builder(8).participants(0).create(place()).map(drop),
+        ByteBroadcast::builder(8, 8).participants(0).create(place()).map(drop),
+        Latest::<u64>::builder().participants(0).create(place()).map(drop),
+        UntypedLatest::builder(8).participants(0).create(place()).map(drop),
+        Semaphore::counting(8).participants(0).create(place()).map(drop),
+    ];
+    for refusal in refusals {
+        let text = refusal.unwrap_err().to_string();
+        assert!(text.contains("1 to 1024 participants"), "{text}");
+    }
+    // Of no consequence.
+    Ring::<u64>::builder(8).participants(0).create(place()).unwrap();
+    Event::builder().participants(0).create(place()).unwrap();
+}
+
+#[test]
 fn sizes_that_cannot_be_are_refused() {
     let memfd = || Place::memfd("size").unwrap();
     let slots = |capacity| Ring::<u64>::builder(capacity).create(memfd());
@@ -343,6 +371,9 @@ fn sizes_that_cannot_be_are_refused() {
         refused!(untyped(1, huge), SetupError::InvalidSize { .. });
     }
     refused!(untyped(1 << 40, 1 << 40), SetupError::InvalidSize { .. });
+    // A small stream has more room than was asked for; one for nothing is refused like any ring.
+    assert!(Stream::builder(1).create(memfd()).unwrap().ring().capacity() >= 4096);
+    refused!(Stream::builder(0).create(memfd()), SetupError::InvalidSize { .. });
     // Addressable, and more than the machine has.
     refused!(slots(1 << 39), SetupError::NoSpace { .. });
     refused!(bytes(1 << 42), SetupError::NoSpace { .. });

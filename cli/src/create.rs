@@ -5,7 +5,7 @@ use crate::output::complain;
 use crate::ring::{DEFAULT_BYTES, STREAM, place};
 use crate::units;
 use annulus::{
-    ByteBroadcast, ByteRing, Event, Mailbox, Semaphore, SetupError, Stream, Topology,
+    Builder, ByteBroadcast, ByteRing, Event, Mailbox, Semaphore, SetupError, Stream, Topology,
     UntypedLatest, UntypedRing,
 };
 use clap::{Args, ValueEnum};
@@ -174,7 +174,8 @@ pub fn run(args: &CreateArgs) -> Outcome {
     let place = place(&args.name)?;
     check(args)?;
     let topology = args.topology.unwrap_or(Shape::Spsc).into();
-    let participants = args.participants.or(args.receivers).map_or(0, usize::from);
+    // The library has numbers of its own where nobody says.
+    let participants = args.participants.or(args.receivers).map(usize::from).into_iter();
     let label = match args.kind {
         Kind::Stream if args.label.is_empty() => STREAM,
         _ => &args.label,
@@ -189,39 +190,39 @@ pub fn run(args: &CreateArgs) -> Outcome {
     let (size, align) = (args.message_size.unwrap_or(0), args.message_align.unwrap_or(1));
     let longest = args.longest.unwrap_or(DEFAULT_LONGEST);
     let made = match args.kind {
-        Kind::Bytes => ByteRing::builder(capacity)
+        Kind::Bytes => participants
+            .fold(ByteRing::builder(capacity), Builder::participants)
             .mode(args.mode)
             .huge_pages(args.huge_pages)
             .label(label)
             .persistent(args.persistent)
             .ordered(args.ordered)
             .topology(topology)
-            .participants(participants)
             .create(place)
             .map(|ring| {
                 ring.keep();
                 ring.capacity()
             }),
-        Kind::Stream => Stream::builder(capacity)
+        Kind::Stream => participants
+            .fold(Stream::builder(capacity), Builder::participants)
             .mode(args.mode)
             .huge_pages(args.huge_pages)
             .label(label)
             .persistent(args.persistent)
             .topology(topology)
-            .participants(participants)
             .create(place)
             .map(|stream| {
                 stream.ring().keep();
                 stream.ring().capacity()
             }),
-        Kind::Slots => UntypedRing::builder(capacity, size)
+        Kind::Slots => participants
+            .fold(UntypedRing::builder(capacity, size), Builder::participants)
             .mode(args.mode)
             .huge_pages(args.huge_pages)
             .label(label)
             .persistent(args.persistent)
             .message_align(align)
             .topology(topology)
-            .participants(participants)
             .create(place)
             .map(|ring| {
                 ring.keep();
@@ -231,13 +232,9 @@ pub fn run(args: &CreateArgs) -> Outcome {
             let builder = Mailbox::builder(capacity, longest)
                 .mode(args.mode)
                 .huge_pages(args.huge_pages)
-                .label(label);
-            let builder = builder.types(args.types.unwrap_or(64).into());
-            // The library has a number of its own for mailboxes.
-            let builder = match participants {
-                0 => builder,
-                some => builder.participants(some),
-            };
+                .label(label)
+                .types(args.types.unwrap_or(64).into());
+            let builder = participants.fold(builder, Builder::participants);
             builder.create(place).map(|mailbox| mailbox.capacity())
         }
         Kind::Broadcast => {
@@ -249,20 +246,20 @@ pub fn run(args: &CreateArgs) -> Outcome {
                 .mode(args.mode)
                 .label(label)
                 .persistent(args.persistent)
-                .huge_pages(args.huge_pages)
-                .participants(participants);
+                .huge_pages(args.huge_pages);
+            let builder = participants.fold(builder, Builder::participants);
             builder.create(place).map(|broadcast| {
                 broadcast.keep();
                 broadcast.capacity()
             })
         }
-        Kind::Latest => UntypedLatest::builder(size)
+        Kind::Latest => participants
+            .fold(UntypedLatest::builder(size), Builder::participants)
             .mode(args.mode)
             .huge_pages(args.huge_pages)
             .label(label)
             .persistent(args.persistent)
             .value_align(align)
-            .participants(participants)
             .create(place)
             .map(|variable| {
                 variable.keep();
@@ -270,12 +267,12 @@ pub fn run(args: &CreateArgs) -> Outcome {
             }),
         Kind::Semaphore => {
             let permits = u32::try_from(capacity).unwrap_or(u32::MAX);
-            Semaphore::counting(permits)
+            participants
+                .fold(Semaphore::counting(permits), Builder::participants)
                 .mode(args.mode)
                 .label(label)
                 .persistent(args.persistent)
                 .initial(args.initial.unwrap_or(permits))
-                .participants(participants)
                 .create(place)
                 .map(|semaphore| {
                     semaphore.keep();
@@ -376,7 +373,8 @@ fn check(args: &CreateArgs) -> Outcome {
     }
 }
 
-fn refused(name: &str, error: &SetupError) -> Failure {
+/// Something could not be made.
+pub fn refused(name: &str, error: &SetupError) -> Failure {
     match error {
         SetupError::NotFound => {
             let directory = Path::new(name).parent().filter(|path| !path.as_os_str().is_empty());

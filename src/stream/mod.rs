@@ -89,7 +89,8 @@ impl Stream {
     /// Starts to make a stream for `capacity` bytes, at least 4096. Each write takes 8 to 23 bytes of it beside its
     /// own.
     pub fn builder(capacity: usize) -> Builder<Self> {
-        let capacity = capacity.max(LEAST_CAPACITY);
+        // None at all is refused, as in any ring.
+        let capacity = if capacity == 0 { 0 } else { capacity.max(LEAST_CAPACITY) };
         Builder::<Self>::new(RingKind::Bytes, capacity, ByteRing::messages(capacity)).ordered(true)
     }
 
