@@ -1,5 +1,6 @@
 //! What carries messages, of any kind, by name.
 
+use crate::create;
 use crate::exit::{Code, Coded, Failure, Outcome};
 use crate::units;
 use annulus::inspect::Snapshot;
@@ -11,6 +12,9 @@ use clap::ValueEnum;
 
 /// Capacity of a byte ring that is made without one.
 pub const DEFAULT_BYTES: usize = 1 << 20;
+
+/// Times that a ring may vanish between our finding it there and opening it.
+const ATTEMPTS: usize = 64;
 
 /// The label by which a byte ring is known to be a stream: bytes without boundaries.
 pub const STREAM: &str = "stream";
@@ -74,40 +78,60 @@ pub enum AnyRing {
     Broadcast(ByteBroadcast),
 }
 
-impl RingArgs {
+/// The ring of `send` or `recv`.
+#[derive(Debug)]
+pub struct Found {
+    pub ring: AnyRing,
+    was_there: bool,
+}
+
+impl Found {
     /// Leaves a ring that was there before, as it was: for who waited, and nobody came.
-    pub fn leave_as_found(&self, ring: &AnyRing) {
-        if !self.create {
-            ring.keep();
+    pub fn leave(&self) {
+        if self.was_there {
+            self.ring.keep();
         }
     }
 }
 
-impl AnyRing {
+impl RingArgs {
     /// Opens the ring, or makes it if that was asked for.
-    pub fn open(args: &RingArgs) -> Outcome<Self> {
-        let place = place(&args.name)?;
-        // Twice, because a ring of another kind may turn up between a look for it and making a byte ring.
-        let mut opened = Self::open_as_it_is(&place, args.owner);
-        if args.create && matches!(opened, Err(SetupError::NotFound)) {
-            let builder = ByteRing::builder(args.capacity.unwrap_or(DEFAULT_BYTES));
-            opened = match builder.open_or_create(place.clone()) {
-                Err(SetupError::Kind { .. }) => Self::open_as_it_is(&place, args.owner),
-                made => made.map(Self::Bytes),
-            };
-        }
-        opened.map_err(|error| match error {
-            SetupError::NotFound if !args.create => Failure::new(
+    pub fn open(&self) -> Outcome<Found> {
+        let place = place(&self.name)?;
+        self.open_or_make(&place).map_err(|error| match error {
+            SetupError::NotFound if !self.create => Failure::new(
                 Code::NotFound,
                 format!(
                     "{}: there is nothing of that name; make it with `annulus create`, or give --create",
-                    args.name
+                    self.name
                 ),
             ),
-            error => unopened(&args.name, &error, RingKind::Bytes),
+            error if self.create && matches!(error, SetupError::NotFound) => create::refused(&self.name, &error),
+            error => unopened(&self.name, &error, RingKind::Bytes),
         })
     }
 
+    fn open_or_make(&self, place: &Place) -> Result<Found, SetupError> {
+        for _ in 0..ATTEMPTS {
+            match AnyRing::open_as_it_is(place, self.owner) {
+                Err(SetupError::NotFound) if self.create => {}
+                opened => return opened.map(|ring| Found { ring, was_there: true }),
+            }
+            let builder = ByteRing::builder(self.capacity.unwrap_or(DEFAULT_BYTES));
+            match builder.create(place.clone()) {
+                // Somebody was faster, perhaps with a ring of another kind.
+                Err(SetupError::AlreadyExists) => {}
+                made => {
+                    let ring = made.map(AnyRing::Bytes);
+                    return ring.map(|ring| Found { ring, was_there: false });
+                }
+            }
+        }
+        Err(SetupError::AlreadyExists)
+    }
+}
+
+impl AnyRing {
     /// Opens the ring, if there is one.
     pub fn open_existing(name: &str, owner: Option<u32>) -> Outcome<Self> {
         Self::open_as_it_is(&place(name)?, owner)
@@ -180,11 +204,6 @@ impl AnyRing {
             Self::Broadcast(broadcast) => broadcast.stats(),
         }
     }
-
-    /// Who has a role, or had it last.
-    pub fn who(&self, role: Role) -> Option<Participant> {
-        who(&self.stats(), role)
-    }
 }
 
 /// Something could not be opened, which was to be of kind `wanted`; if it is something else, with the verbs for that.
@@ -224,33 +243,29 @@ pub fn unopened(name: &str, error: &SetupError, wanted: RingKind) -> Failure {
 }
 
 /// Who has a role, or had it last.
-pub fn who(stats: &Stats, role: Role) -> Option<Participant> {
-    stats.participants.iter().find(|participant| participant.role == role).cloned()
+pub fn who(stats: &Stats, role: Role) -> impl Iterator<Item = &Participant> {
+    stats.participants.iter().filter(move |participant| participant.role == role)
 }
 
 /// Whether somebody has come to the other side since `before`, or is there; it may have left again.
 #[derive(Debug)]
 pub struct Arrival {
     role: Role,
-    was_there: bool,
-    incarnation: u64,
+    before: Vec<Participant>,
 }
 
 impl Arrival {
     /// To be noted before our own role is taken: whoever sees us may be quick to leave.
     pub fn note(ring: &AnyRing, role: Role) -> Self {
-        let who = ring.who(role);
-        Self {
-            role,
-            was_there: who.as_ref().is_some_and(|who| who.alive),
-            incarnation: who.map_or(0, |who| who.incarnation),
-        }
+        Self { role, before: who(&ring.stats(), role).cloned().collect() }
     }
 
     pub fn has_happened(&self, ring: &AnyRing) -> bool {
-        self.was_there
-            || ring
-                .who(self.role)
-                .is_some_and(|who| who.alive || who.incarnation != self.incarnation)
+        let was_seen = |who: &Participant| {
+            let mut before = self.before.iter();
+            before.any(|seen| (seen.pid, seen.incarnation) == (who.pid, who.incarnation))
+        };
+        self.before.iter().any(|who| who.alive)
+            || who(&ring.stats(), self.role).any(|who| who.alive || !was_seen(who))
     }
 }

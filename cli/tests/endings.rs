@@ -376,7 +376,14 @@ fn whoever_cannot_join_leaves_the_ring() {
     ];
     for options in names {
         let name = Name::created(options);
-        for verb in [&["recv", &name, "--no-wait"][..], &["send", &name], &["tail", &name]] {
+        let verbs: [&[&str]; 5] = [
+            &["recv", &name, "--no-wait"],
+            &["recv", &name, "--create"],
+            &["send", &name],
+            &["send", &name, "--create"],
+            &["tail", &name],
+        ];
+        for verb in verbs {
             let mut command = annulus(verb);
             // As many as it takes to open the ring.
             let few = || setrlimit(Resource::RLIMIT_NOFILE, 4, 4).map_err(Into::into);
@@ -386,7 +393,13 @@ fn whoever_cannot_join_leaves_the_ring() {
             assert!(matches!(done.code, 1 | 6), "{done:?}");
             assert!(name.exists(), "{done:?}");
         }
-        run(&["tail", &name, "--type", "3"]).assert_fails(2, "mailbox");
+        // --create is for what is not there; what is there was somebody else's to make.
+        for verb in [&["tail", &name][..], &["recv", &name], &["recv", &name, "--create"]] {
+            run(&[verb, &["--type", "3"]].concat()).assert_fails(2, "mailbox");
+            assert!(name.exists());
+        }
+        run(&["recv", &name, "--create", "--timeout", "10ms"]).assert_fails(124, "deadline");
+        run(&["send", &name, "--create", "--type", "3"]).assert_fails(2, "mailbox");
         assert!(name.exists());
     }
 }

@@ -64,8 +64,8 @@ pub struct RecvArgs {
 
 const AFTER_HELP: &str = "\
 Waits until there is a sender, as opening a FIFO does. When it has left and all is printed, that is exit code 0; when it \
-was killed instead, or ended without leaving, 7: what came may be part of what it had to send. (Of many senders the last ones count: one that was killed \
-while others go on may be forgotten by then.) A message is taken from the ring after it was written: with \
+was killed instead, or ended without leaving, 7: what came may be part of what it had to send. (Of many senders: if one was killed and none has come since, \
+who would be its successor.) A message is taken from the ring after it was written: with \
 `annulus recv q | head` the rest stays there, and if this process is killed, the next one prints once more what it \
 had written and not taken yet: 32 KiB at most, or a message that is longer. A persistent ring never says that its sender has left, and a mailbox neither; there \
 give -n, --timeout or --no-wait. Of a mailbox one message at a time is taken and written. If it is removed while we \
@@ -85,26 +85,27 @@ Examples:
 
 pub fn run(args: &RecvArgs) -> Outcome {
     standard::check_output()?;
-    let ring = AnyRing::open(&args.ring)?;
+    let found = args.ring.open()?;
+    let ring = &found.ring;
     signals::hold();
     let name = args.ring.name.as_str();
-    let choice = Choice::of(name, &ring, args.select.chosen(), &args.delivery, args.from);
+    let choice = Choice::of(name, ring, args.select.chosen(), &args.delivery, args.from);
     // Whoever did nothing with it removes nothing.
-    let choice = choice.inspect_err(|_| args.ring.leave_as_found(&ring))?;
-    let arrival = Arrival::note(&ring, Role::Sender);
-    let source = Source::join(name, &ring, choice, args.ring.wait);
-    let source = source.inspect_err(|_| args.ring.leave_as_found(&ring))?;
-    let joiner = joiner(&ring, args.framing);
+    let choice = choice.inspect_err(|_| found.leave())?;
+    let arrival = Arrival::note(ring, Role::Sender);
+    let source = Source::join(name, ring, choice, args.ring.wait);
+    let source = source.inspect_err(|_| found.leave())?;
+    let joiner = joiner(ring, args.framing);
     let left = args.count.unwrap_or(u64::MAX);
     let mut receiving = Receiving { args, name, source, joiner, left };
     let received = match !ring.is_persistent() && ring.stats().length == 0 && !args.no_wait {
-        true => receiving.await_sender(&ring, &arrival).and_then(|()| receiving.run()),
+        true => receiving.await_sender(ring, &arrival).and_then(|()| receiving.run()),
         false => receiving.run(),
     };
     received.inspect_err(|failure| {
         let is_over = matches!(failure.code(), Code::WouldBlock | Code::TimedOut);
         if is_over && receiving.left == left {
-            args.ring.leave_as_found(&ring);
+            found.leave();
         }
     })
 }

@@ -18,7 +18,7 @@ pub fn until_taken(name: &str, ring: &AnyRing, target: u64, patience: Patience) 
     let mut last = None;
     loop {
         // Before the count: a receiver that is gone takes no more.
-        let is_there = who(&ring.stats(), Role::Receiver).is_some_and(|who| who.alive);
+        let is_there = who(&ring.stats(), Role::Receiver).any(|who| who.alive);
         let unread = unread(ring, target);
         if unread == 0 {
             return Ok(());

@@ -98,29 +98,30 @@ Examples:
 
 pub fn run(args: &SendArgs) -> Outcome {
     standard::check_input()?;
-    let ring = AnyRing::open(&args.ring)?;
+    let found = args.ring.open()?;
+    let ring = &found.ring;
     signals::hold();
     let name = args.ring.name.as_str();
     // Whoever did nothing with it removes nothing.
-    let cutter = cutter(args, &ring).inspect_err(|_| args.ring.leave_as_found(&ring))?;
-    let arrival = Arrival::note(&ring, Role::Receiver);
+    let cutter = cutter(args, ring).inspect_err(|_| found.leave())?;
+    let arrival = Arrival::note(ring, Role::Receiver);
     let patience = match args.no_wait {
         true => Patience::None,
         false => Patience::of(args.timeout),
     };
-    let sink = Sink::join(name, &ring, args.kind.unwrap_or(1), args.ring.wait, patience);
-    let mut sink = sink.inspect_err(|_| args.ring.leave_as_found(&ring))?;
+    let sink = Sink::join(name, ring, args.kind.unwrap_or(1), args.ring.wait, patience);
+    let mut sink = sink.inspect_err(|_| found.leave())?;
     sink.evict_after(args.patience);
-    let met = match (&ring, args.receivers) {
+    let met = match (ring, args.receivers) {
         // It goes on whether anybody is there or not; so nobody is waited for who is not to be.
         (AnyRing::Broadcast(_), _) if args.no_wait => Ok(()),
-        (_, Some(count)) => await_receivers(name, &ring, count, patience),
+        (_, Some(count)) => await_receivers(name, ring, count, patience),
         _ if ring.is_persistent() => Ok(()),
-        _ => await_receiver(name, &ring, &mut sink, &arrival, patience),
+        _ => await_receiver(name, ring, &mut sink, &arrival, patience),
     };
     met.inspect_err(|failure| {
         if matches!(failure.code(), Code::WouldBlock | Code::TimedOut) {
-            args.ring.leave_as_found(&ring);
+            found.leave();
         }
     })?;
     let begin = Instant::now();
@@ -132,14 +133,14 @@ pub fn run(args: &SendArgs) -> Outcome {
         // Nobody to wait for, or no patience left.
         Err(failure) if matches!(ring, AnyRing::Broadcast(_) | AnyRing::Mailbox(_)) => Err(failure),
         Err(failure) if failure.code() != Code::Failure => {
-            Err(linger::with_unread(failure, &ring, target))
+            Err(linger::with_unread(failure, ring, target))
         }
         // Also if the input was wrong somewhere: what came before that was sent.
         sent => {
             let is_left = ring.is_persistent() || matches!(ring, AnyRing::Broadcast(_));
             let taken = match is_left || args.no_wait {
                 true => Ok(()),
-                false => linger::until_taken(name, &ring, target, patience),
+                false => linger::until_taken(name, ring, target, patience),
             };
             sent.and(taken)?;
             if args.verbose {
@@ -198,7 +199,8 @@ fn cutter(args: &SendArgs, ring: &AnyRing) -> Outcome<Cutter> {
     let part = if matches!(ring, AnyRing::Bytes(_)) { longest / 4 } else { longest };
     let chunk = args.chunk.unwrap_or(part.clamp(1, LONGEST_CHUNK));
     if framing == Framing::Raw && chunk > longest {
-        let text = format!("--chunk is more than the ring's longest message of {longest} bytes");
+        let longest = units::exact_bytes(longest);
+        let text = format!("--chunk is more than the ring's longest message of {longest}");
         return usage(&text);
     }
     Ok(match framing {
