@@ -28,7 +28,7 @@ pub struct AcquireArgs {
     name: String,
 
     /// How many permits, all at once
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
 
     /// Give up after waiting so long, with exit code 124

@@ -12,6 +12,7 @@ use annulus::{
 };
 use clap::Args;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -99,9 +100,16 @@ impl MeetArgs {
 
     fn failed(&self, error: &ConnectError) -> Failure {
         match error {
-            ConnectError::Os { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                let text = format!("{}: there is no such directory; make it first", self.address);
-                Failure::new(error.code(), text)
+            ConnectError::Os { source, .. } if is_nowhere(source) => {
+                // There are file systems that say so of what they do not let anybody make.
+                let parent = Path::new(&self.address).parent();
+                let (code, text) = match parent.is_some_and(Path::is_dir) {
+                    true => {
+                        (Code::Failure, "no socket can be made in that directory; take another")
+                    }
+                    false => (Code::NotFound, "there is no such directory; make it first"),
+                };
+                Failure::new(code, format!("{}: {text}", self.address))
             }
             ConnectError::Refused { refusal: refusal @ Refusal::TooLarge } => {
                 let text = "the listener takes no rings that large; give a smaller --capacity here, or a larger --most-bytes there";
@@ -133,6 +141,11 @@ impl MeetArgs {
         let owner = self.owner;
         move |peer| peer.is_same_user() || Some(peer.uid()) == owner
     }
+}
+
+/// Whether some part of a path is not there, or no directory.
+fn is_nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 pub fn listen(args: &ListenArgs) -> Outcome {

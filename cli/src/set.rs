@@ -3,7 +3,7 @@
 use crate::exit::{Code, Failure, Outcome};
 use crate::get::{failed, open};
 use crate::output::complain;
-use crate::standard;
+use crate::{standard, units};
 use clap::Args;
 use std::io::{self, Read};
 
@@ -62,11 +62,17 @@ pub fn run(args: &SetArgs) -> Outcome {
         value.resize(size, 0);
     }
     if value.len() != size {
-        let more = if args.value.is_none() && value.len() > size { " or more" } else { "" };
+        let count = match args.value.is_none() && value.len() > size {
+            true => format!("{} or more bytes", value.len()),
+            false => units::exact_bytes(value.len()),
+        };
+        let advice = match value.len() < size {
+            true => "give as many, or fill up with --pad",
+            false => "give as many",
+        };
         let text = format!(
-            "{}: the value has {}{more} bytes, and the variable exactly {size}; give as many, or fill up with --pad",
-            args.name,
-            value.len(),
+            "{}: the value has {count}, and the variable exactly {size}; {advice}",
+            args.name
         );
         return Err(Failure::new(Code::Usage, text));
     }
@@ -106,7 +112,8 @@ fn parse_hex(text: &[u8], size: usize) -> Result<Vec<u8>, String> {
     }
     let pairs = digits.chunks_exact(2);
     if !pairs.remainder().is_empty() && pairs.len() <= size {
-        return Err(format!("{} digits are half a byte too many or too few", digits.len()));
+        let (count, s) = (digits.len(), if digits.len() == 1 { "" } else { "s" });
+        return Err(format!("{count} digit{s}: half a byte too many or too few"));
     }
     Ok(pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
 }
@@ -119,7 +126,7 @@ mod tests {
         assert_eq!(super::parse_hex(crate::get::hex(&bytes).as_bytes(), 4).unwrap(), bytes);
         assert_eq!(super::parse_hex(b"00 Ff\n", 2).unwrap(), [0, 255]);
         let wrong = |text: &str| super::parse_hex(text.as_bytes(), 1).unwrap_err();
-        assert!(wrong("0").contains("1 digits"));
+        assert!(wrong("0").contains("1 digit:"));
         assert!(wrong("0 00").contains("3 digits"));
         assert!(wrong("0g").contains("character 2 is 'g'"));
         assert!(wrong("0x00").contains("character 2 is 'x'"));

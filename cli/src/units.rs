@@ -62,6 +62,11 @@ pub fn bytes(count: u64) -> String {
     format!("{} {}", number.trim_end_matches(".0"), UNITS[unit])
 }
 
+/// `1 byte`, `2 bytes`: to the last one, where that counts.
+pub fn exact_bytes(count: usize) -> String {
+    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
+}
+
 /// `1 message`, `2 messages`.
 pub fn messages(count: u64) -> String {
     if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }

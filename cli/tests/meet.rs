@@ -64,6 +64,8 @@ fn who_is_not_there_is_said() {
     assert!(!Path::new(path).exists(), "the socket goes with its listener");
     run(&["listen", &"x".repeat(200)]).assert_fails(2, "107");
     run(&["listen", "/no/such/directory/s"]).assert_fails(3, "no such directory");
+    run(&["listen", "/etc/passwd/s"]).assert_fails(3, "no such directory");
+    run(&["listen", "/proc/s"]).assert_fails(1, "no socket can be made");
     let listener = start(annulus(&["listen", path, "--mode", "0660"]));
     eventually("it listens", || Path::new(path).exists());
     run(&["listen", path]).assert_fails(4, "listens there already");

@@ -20,6 +20,8 @@ fn a_command_runs_with_a_permit_and_its_code_comes_back() {
     assert_eq!(code(&["acquire", &name, "--", "sh", "-c", "exit 42"]), Some(42));
     assert_eq!(code(&["acquire", &name, "--", "sh", "-c", "kill -9 $$"]), Some(137));
     assert_eq!(code(&["acquire", &name, "-n", "3", "--", "true"]), Some(2));
+    let none = run(&["acquire", &name, "-n", "0", "--", "true"]);
+    assert!(none.code == 2 && none.stderr.contains("'0' for '--count <N>'"), "{none:?}");
     // As of shells, `env` and `timeout`.
     let text = tempfile::NamedTempFile::new().unwrap();
     let text = text.path().to_str().unwrap();

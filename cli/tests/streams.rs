@@ -162,7 +162,7 @@ fn wrong_input_is_an_error_that_says_where() {
             small,
             "--len32",
             b"\x01\0\0\0a\x02\0\0\0b",
-            "ends 1 bytes into message 2, which has 2",
+            "ends 1 byte into message 2, which has 2",
             b"a",
         ),
     ];

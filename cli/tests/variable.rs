@@ -45,9 +45,11 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         run(&["set", &name, wrong]).assert_fails(2, "exactly 4");
         run_with_input(&["set", &name], wrong.as_bytes()).assert_fails(2, "exactly 4");
     }
+    run(&["set", &name, "a"])
+        .assert_fails(2, "has 1 byte, and the variable exactly 4; give as many, or");
     run_with_input(&["set", &name], &[0; 100_000]).assert_fails(2, "or more bytes");
     run(&["set", &name, "--pad", "abcde"]).assert_fails(2, "exactly 4");
-    for (wrong, why) in [("0", "1 digits"), ("0000000g", "character 8 is 'g'"), ("0x000000", "'x'")]
+    for (wrong, why) in [("0", "1 digit:"), ("0000000g", "character 8 is 'g'"), ("0x000000", "'x'")]
     {
         run(&["set", &name, "--hex", wrong]).assert_fails(2, why);
     }

@@ -116,6 +116,8 @@ fn create_refuses_what_cannot_be() {
     }
     run(&["create", &"x".repeat(248)]).assert_fails(2, "longer than 247");
     run(&["create", "/no/such/directory/q"]).assert_fails(3, "/no/such/directory");
+    run(&["recv", "/no/such/directory/q", "--create"]).assert_fails(3, "no directory /no");
+    run(&["create", "/proc/q"]).assert_fails(1, "cannot hold a ring");
     create(&[]).assert_done();
     create(&[]).assert_fails(4, "exists");
 }

@@ -1,6 +1,6 @@
 //! Why descriptors did not pass.
 
-use super::{ByteSendError, CORRUPT, FORKED, Failure, TryRecvError};
+use super::{ByteSendError, Bytes, CORRUPT, FORKED, Failure, TryRecvError};
 use std::fmt;
 use std::io;
 
@@ -83,7 +83,8 @@ impl fmt::Display for FdsError {
             Self::TooLong { len, max } => {
                 return write!(
                     f,
-                    "a message of {len} bytes does not fit into this ring, whose longest is {max}; ask for a larger one"
+                    "a message of {} does not fit into this ring, whose longest is {max}; ask for a larger one",
+                    Bytes(*len as u64)
                 );
             }
             Self::Disconnected => "the peer has left; connect again",

@@ -1,6 +1,6 @@
 //! Why a value was not read or written.
 
-use super::{CORRUPT, FORKED, Failure};
+use super::{Bytes, CORRUPT, FORKED, Failure};
 use std::fmt;
 
 /// Why a [`LatestReader`](crate::LatestReader) or [`LatestWriter`](crate::LatestWriter) did not do what it was
@@ -51,7 +51,8 @@ impl fmt::Display for LatestError {
                 "the value was written faster than it could be copied; read it through a reader, which is not overtaken"
             }
             Self::Size { expected } => {
-                return write!(f, "the variable's value has exactly {expected} bytes; give as many");
+                let exactly = Bytes(*expected as u64);
+                return write!(f, "the variable's value has exactly {exactly}; give as many");
             }
             Self::Corrupt => CORRUPT,
             Self::Forked => FORKED,

@@ -1,6 +1,6 @@
 //! Why a mailbox did not take a message, or gave none.
 
-use super::{FORKED, Failure};
+use super::{Bytes, FORKED, Failure};
 use std::fmt;
 
 const REMOVED: &str =
@@ -59,7 +59,8 @@ impl fmt::Display for MailSendError {
             Self::Removed => f.write_str(REMOVED),
             Self::TooLong { length, longest } => write!(
                 f,
-                "a message of {length} bytes is too long for this mailbox; send at most {longest}, or create it for longer ones",
+                "a message of {} is too long for this mailbox; send at most {longest}, or create it for longer ones",
+                Bytes(length as u64),
             ),
             Self::NoSuchType { kind, types } => {
                 write!(f, "there is no type {kind}; this mailbox has types 1 to {types}")
@@ -122,7 +123,8 @@ impl fmt::Display for MailRecvError {
             Self::Removed => f.write_str(REMOVED),
             Self::TooSmall { length, kind } => write!(
                 f,
-                "the next message, of type {kind}, has {length} bytes; receive it into a buffer of that size",
+                "the next message, of type {kind}, has {}; receive it into a buffer of that size",
+                Bytes(length as u64),
             ),
             Self::NeverMatches { types } => write!(
                 f,

@@ -59,5 +59,14 @@ pub(crate) enum Failure {
     Forked,
 }
 
+/// So many bytes, in words.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, if self.0 == 1 { "byte" } else { "bytes" })
+    }
+}
+
 const CORRUPT: &str = "the ring's contents are damaged; remove it and create it anew";
 const FORKED: &str = "the handle belongs to the parent process; open the ring anew in the child";

@@ -1,6 +1,6 @@
 //! Why no message was received.
 
-use super::{CORRUPT, FORKED, Failure};
+use super::{Bytes, CORRUPT, FORKED, Failure};
 use std::fmt;
 
 pub(super) const EMPTY: &str = "the ring is empty; try again when the sender has sent something";
@@ -184,7 +184,8 @@ impl fmt::Display for RecvIntoError {
             Self::TooSmall { len } => {
                 return write!(
                     f,
-                    "the message has {len} bytes and waits in the ring; receive again with room for them"
+                    "the message has {} and waits in the ring; receive again with room for that",
+                    Bytes(*len as u64)
                 );
             }
             Self::Disconnected => DISCONNECTED,

@@ -1,6 +1,6 @@
 //! Why a message was not sent. The errors of typed sends give the message back.
 
-use super::{CORRUPT, FORKED, Failure};
+use super::{Bytes, CORRUPT, FORKED, Failure};
 use std::fmt;
 
 const FULL: &str = "the ring is full; try again when the receiver has read something";
@@ -276,13 +276,15 @@ impl fmt::Display for ByteSendError {
             Self::TooLong { len, max } => {
                 return write!(
                     f,
-                    "a message of {len} bytes does not fit into this ring, whose longest is {max}; create a larger ring"
+                    "a message of {} does not fit into this ring, whose longest is {max}; create a larger ring",
+                    Bytes(*len as u64)
                 );
             }
             Self::Size { len, expected } => {
                 return write!(
                     f,
-                    "a message of {len} bytes is none of this ring, where each has exactly {expected}; send as many"
+                    "a message of {} is none of this ring, where each has exactly {expected}; send as many",
+                    Bytes(*len as u64)
                 );
             }
             Self::Disconnected => DISCONNECTED,

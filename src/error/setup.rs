@@ -1,6 +1,6 @@
 //! Why a ring could not be set up.
 
-use super::{CORRUPT, FORKED, Role};
+use super::{Bytes, CORRUPT, FORKED, Role};
 use std::fmt;
 use std::io;
 
@@ -185,8 +185,8 @@ impl fmt::Display for SetupError {
             }
             Self::Payload { expected, actual } => write!(
                 f,
-                "the ring's messages have {} bytes aligned to {}, not {} bytes aligned to {}; use the type it was created with",
-                actual.0, actual.1, expected.0, expected.1
+                "the ring's messages have {} aligned to {}, not {} aligned to {}; use the type it was created with",
+                Bytes(actual.0), actual.1, Bytes(expected.0 as u64), expected.1
             ),
             Self::Label { expected, actual } => write!(
                 f,
@@ -194,11 +194,13 @@ impl fmt::Display for SetupError {
             ),
             Self::Metadata { expected, actual } => write!(
                 f,
-                "the ring's metadata has {actual} bytes, not {expected}; read it as the type it was created with"
+                "the ring's metadata has {}, not {expected}; read it as the type it was created with",
+                Bytes(*actual as u64)
             ),
             Self::Truncated { expected, actual } => write!(
                 f,
-                "the file has {actual} bytes and its header calls for {expected}; it was cut or tampered with, remove it"
+                "the file has {} and its header calls for {expected}; it was cut or tampered with, remove it",
+                Bytes(*actual)
             ),
             Self::Sparse => f.write_str(
                 "the file has holes and could fail with SIGBUS when used; create the ring anew",

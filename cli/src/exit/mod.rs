@@ -83,6 +83,9 @@ impl Failure {
             SetupError::Crowded { participants } => format!(
                 "all {participants} places are taken; wait until somebody leaves, or create it with more (--participants, --receivers)"
             ),
+            SetupError::Os { source, .. } if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                "this file system cannot hold a ring; take a tmpfs, such as /dev/shm".to_owned()
+            }
             SetupError::Os { .. } => {
                 format!("{error}; see what `annulus doctor` says of this machine")
             }

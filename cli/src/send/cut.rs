@@ -3,6 +3,7 @@
 use super::input::Input;
 use super::sink::Sink;
 use crate::exit::{Code, Failure, Outcome};
+use crate::units::exact_bytes;
 use memchr::memchr_iter;
 
 /// Bytes to read at a time where messages are shorter.
@@ -107,18 +108,18 @@ impl Ended {
     fn check(&self, len: usize, sink: &Sink<'_>) -> Outcome {
         match self.exact {
             Some(size) if len < size => Err(self.refuse(
-                format!("has {len} bytes, and the ring's messages have exactly {size}"),
+                format!("has {}, and the ring's messages have exactly {size}", exact_bytes(len)),
                 sink,
             )),
             Some(size) if len > size => Err(self.refuse(
-                format!("has more than the {size} bytes of the ring's messages"),
+                format!("has more than the {} of the ring's messages", exact_bytes(size)),
                 sink,
             )),
             Some(_) => Ok(()),
             None => Err(self.refuse(
                 format!(
-                    "is longer than the ring's longest message of {} bytes; make a larger ring, or send it --raw",
-                    self.longest
+                    "is longer than the ring's longest message of {}; make a larger ring, or send it --raw",
+                    exact_bytes(self.longest)
                 ),
                 sink,
             )),
@@ -143,7 +144,8 @@ fn send_len32(
                 left => Err(Failure::new(
                     Code::Failure,
                     format!(
-                        "the input ends {left} bytes into the length of message {}",
+                        "the input ends {} into the length of message {}",
+                        exact_bytes(left),
                         number(sink)
                     ),
                 )),
@@ -156,8 +158,9 @@ fn send_len32(
                 None => format!("and the ring's longest has {longest}"),
             };
             let text = format!(
-                "message {} has {len} bytes by its length, {text}; see that the input has four bytes of length before each message",
-                number(sink)
+                "message {} has {} by its length, {text}; see that the input has four bytes of length before each message",
+                number(sink),
+                exact_bytes(len)
             );
             return Err(Failure::new(Code::Failure, text));
         }
@@ -166,8 +169,8 @@ fn send_len32(
                 return Ok(());
             }
             let text = format!(
-                "the input ends {} bytes into message {}, which has {len}",
-                rest.len(),
+                "the input ends {} into message {}, which has {len}",
+                exact_bytes(rest.len()),
                 number(sink)
             );
             return Err(Failure::new(Code::Failure, text));
@@ -186,7 +189,8 @@ fn send_blocks(size: usize, input: &mut Input, at_end: bool, sink: &mut Sink<'_>
     }
     if at_end && left > 0 {
         let text = format!(
-            "the input ends with {left} bytes, less than a message of {size}; they were not sent"
+            "the input ends with {}, less than a message of {size}; that was not sent",
+            exact_bytes(left)
         );
         return Err(Failure::new(Code::Failure, text));
     }
