@@ -288,12 +288,17 @@ pub enum Bound {
     TakenBack,
     /// How many there is room for, of which it makes one its own while it waits for an answer.
     Beside,
+    /// How many bytes of records it makes its own at a time.
+    OwnedBytes,
+    /// Up to where there is room for the next record, of which it makes a line its own after each.
+    NextRecord,
 }
 
 impl Bound {
     /// Every bound, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Bound; 3] = [Bound::Owned, Bound::TakenBack, Bound::Beside];
+    pub const ALL: [Bound; 5] =
+        [Bound::Owned, Bound::TakenBack, Bound::Beside, Bound::OwnedBytes, Bound::NextRecord];
 
     /// `messages`, which are within the bound.
     #[inline(always)]
@@ -302,6 +307,16 @@ impl Bound {
         return messages;
         #[cfg(loom)]
         return messages + u64::from(model::is_loosened(self));
+    }
+
+    /// `bytes` of records, which are within the bound. The word behind the last of them is that of the next header, where
+    /// nobody reads yet; what is loosened goes one further.
+    #[inline(always)]
+    pub fn of_bytes(self, bytes: u64) -> u64 {
+        #[cfg(not(loom))]
+        return bytes;
+        #[cfg(loom)]
+        return bytes + 16 * u64::from(model::is_loosened(self));
     }
 }
 

@@ -291,6 +291,21 @@ pub const RECORDS_UNDISTURBED: &[Model] = &[
     ),
 ];
 
+/// Records whose sender makes lines its own before it has anything to send, nobody dies. The line that is next begins with
+/// the pad which the receiver still has to skip.
+pub const RECORDS_OWNED: &[Model] = &[
+    undisturbed(
+        "records: lines owned as far as there is room",
+        Some(1),
+        tries(3, before(2, records(&[24], 56, 3))),
+    ),
+    undisturbed(
+        "records: the next record's line owned if there is room",
+        Some(1),
+        tries(5, before(4, records(&[8], 56, 7))),
+    ),
+];
+
 /// Records, one side dies.
 pub const RECORDS_DEATHS: &[Model] = &[
     model(Scenario::SenderDies, "records: sender dies, pads", Some(1), records(&[8, 3], 8, 3)),

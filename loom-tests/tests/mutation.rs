@@ -130,7 +130,9 @@ fn models_with_a_change() {
         Change::Weakened(edge) => models_with_a_weakened(edge),
         Change::Loosened(bound) => {
             model::loosen(bound);
-            models::SLOTS_OWNED.iter().for_each(models::Model::run);
+            let of_records = matches!(bound, Bound::OwnedBytes | Bound::NextRecord);
+            let list = if of_records { models::RECORDS_OWNED } else { models::SLOTS_OWNED };
+            list.iter().for_each(models::Model::run);
         }
     }
 }

@@ -10,6 +10,11 @@ fn undisturbed() {
 }
 
 #[test]
+fn lines_owned_ahead() {
+    models::RECORDS_OWNED.iter().for_each(models::Model::run);
+}
+
+#[test]
 fn deaths() {
     models::RECORDS_DEATHS.iter().for_each(models::Model::run);
 }

@@ -25,7 +25,7 @@ use super::pace::Pace;
 use super::room::{self, Edges, Look, Releases, Room};
 use super::{Blocked, release_period};
 use crate::payload::{self, AHEAD, LINE, WORD};
-use crate::sync::{Edge, Ordering, Word, prefetch_for_read};
+use crate::sync::{Bound, Edge, Ordering, Word, prefetch_for_read};
 
 /// The longest message of any ring: a length has 32 bits.
 pub const MAX_MESSAGE: usize = u32::MAX as usize - 2 * WORD;
@@ -299,8 +299,9 @@ impl SendCursor {
         let line = (self.offset + HEADER).next_multiple_of(LINE * WORD);
         let end = line + WORD;
         let is_next = line <= self.offset + need && end <= self.size;
-        if is_next && self.tail + (end - self.offset) as u64 <= self.room.limit {
-            words[line / WORD].store(0, Ordering::Relaxed);
+        let limit = Bound::NextRecord.of_bytes(self.room.limit);
+        if is_next && self.tail + (end - self.offset) as u64 <= limit {
+            words[line / WORD].write(0);
         }
     }
 
@@ -314,13 +315,14 @@ impl SendCursor {
     #[inline(never)]
     fn own_ahead(&mut self, words: &[Word], need: usize) {
         let bytes = |to: u64| usize::try_from(to.saturating_sub(self.tail)).unwrap_or(usize::MAX);
-        let (room, owned) = (bytes(self.room.limit), bytes(self.owned));
+        let room = bytes(Bound::OwnedBytes.of_bytes(self.room.limit));
+        let owned = bytes(self.owned);
         let wanted = (need + HEADER).clamp(OWNED.0, OWNED.1);
         let end = (self.offset + wanted.min(room)).min(self.size);
         // Behind the header at `tail`, below the limit: nobody reads there, and the records overwrite it.
         let mut at = (self.offset + owned.max(HEADER)).next_multiple_of(LINE * WORD);
         while at + WORD <= end {
-            words[at / WORD].store(0, Ordering::Relaxed);
+            words[at / WORD].write(0);
             at += LINE * WORD;
         }
         self.owned = self.tail + (end - self.offset).max(LINE * WORD) as u64;
