@@ -1,5 +1,8 @@
 //! The same scenarios for every shape and every place.
 
+#[path = "support/end.rs"]
+mod end;
+
 use annulus::{
     ByteRing, Place, RecvError, RecvTimeoutError, Ring, Topology, TryRecvError, TrySendError, Wait,
 };

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs)]
 
+#[path = "../support/end.rs"]
+mod end;
 #[path = "../support/last_words.rs"]
 pub mod last_words;
 
@@ -23,12 +25,14 @@ const LIFE: u32 = 600;
 /// A name that no other test, and no other run of it, has.
 pub fn unique(test: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    end::put_off();
     format!("test-{test}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Repeats `check` until it holds; panics when it does not in time.
 pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
+    end::put_off();
     while !check() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(1));
@@ -75,6 +79,7 @@ pub fn fork(body: impl FnOnce(&mut Line)) -> Child {
     // A child waits for its parent as long as it lives: what the parent does meanwhile may be slow.
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
     last_words::prepare();
+    end::put_off();
     // SAFETY: the child runs Rust code on the copy of one thread of many. What it calls takes locks of
     // the allocator, which the C library makes fit for use after a fork, and of nothing else that
     // another thread could have held.

@@ -1,5 +1,5 @@
 //! Every wait of these tests ends: children by their own alarm clock (see `process`), the test itself by a
-//! watchdog that says which point hung.
+//! watchdog that says which point hung, or, where there are no points, by the clock of all tests (see `end`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ const DISARMED: u64 = u64::MAX;
 #[must_use]
 pub fn poll(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
+    super::end::put_off();
     let mut rounds = 0u32;
     while !done() {
         if Instant::now() >= end {
@@ -77,6 +78,7 @@ impl Watchdog {
 
     /// Starts the clock for `point`.
     pub fn arm(&self, point: u64) {
+        super::end::put_off();
         self.watched.point.store(point, Ordering::Relaxed);
         let end = self.watched.start.elapsed() + POINT;
         self.watched.end.store(end.as_millis() as u64, Ordering::Relaxed);

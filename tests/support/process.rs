@@ -26,6 +26,7 @@ pub const PANICKED: i32 = 101;
 pub fn fork_child(life: Duration, body: impl FnOnce()) -> Pid {
     let parent = getpid();
     last_words::prepare();
+    super::end::put_off();
     // SAFETY: the child is a copy of this process with one thread, the caller's. It uses the allocator, which
     // glibc keeps usable across fork, and the library, which promises that fresh handles work in a fork child;
     // it prints through `say` only and leaves by `_exit`, so no lock of another thread is waited for.
