@@ -5,7 +5,9 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -70,24 +72,33 @@ impl<const N: usize> Variable<N> for InPlace<Latest<[u64; N]>> {
     }
 }
 
-/// Files of mmap-sync in a directory of their own, which goes with it.
-struct Mapped(PathBuf);
+/// Files of mmap-sync, which opens them by name, in a directory of their own, which goes with it; and with this process,
+/// also if that is killed.
+struct Mapped {
+    path: PathBuf,
+    remover: Child,
+}
 
 impl Mapped {
     fn new() -> Result<Self> {
         let path = PathBuf::from(format!("/dev/shm/annulus-peers-{}", std::process::id()));
+        let mut remover = Command::new("sh");
+        remover.args(["-c", "cat; rm -rf \"$0\""]).arg(&path);
+        // It waits for the end of its input, and Ctrl-C is not for it.
+        let remover = remover.stdin(Stdio::piped()).process_group(0).spawn()?;
         std::fs::create_dir(&path)?;
-        Ok(Self(path))
+        Ok(Self { path, remover })
     }
 
     fn open(&self) -> Synchronizer<WyHash, LockDisabled, 1024, 0> {
-        Synchronizer::with_params(self.0.join("value").as_os_str())
+        Synchronizer::with_params(self.path.join("value").as_os_str())
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        drop(self.remover.stdin.take());
+        let _ = self.remover.wait();
     }
 }
 
