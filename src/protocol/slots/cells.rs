@@ -129,8 +129,14 @@ impl Place {
     /// comparison into the chain from one message to the next.
     #[inline(always)]
     pub(super) fn settle(&mut self, shape: impl Shape, words: usize) {
+        self.enter(shape, words);
+    }
+
+    /// The same, and messages in the cell from there on.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, shape: impl Shape, words: usize) -> usize {
         if self.message != self.end(shape) {
-            return;
+            return self.left(shape);
         }
         self.cell += shape.stride();
         if self.cell == words {
@@ -138,6 +144,7 @@ impl Place {
             self.cell = 0;
         }
         self.message = self.cell + shape.first();
+        shape.per_cell()
     }
 
     /// Messages in the cell from this one on, of a place that is settled.
@@ -195,6 +202,12 @@ impl Geometry {
     #[inline(always)]
     pub(super) fn settle(&self, shape: impl Shape, place: &mut Place) {
         place.settle(shape, self.words);
+    }
+
+    /// The same, and messages in the cell from there on.
+    #[inline(always)]
+    pub(super) fn enter(&self, shape: impl Shape, place: &mut Place) -> usize {
+        place.enter(shape, self.words)
     }
 
     /// Writes a word to each line of the messages from `place` on, where there is room for `room` messages: as if they were

@@ -255,12 +255,12 @@ impl RecvCursor {
     /// Goes on to messages that are known to be there.
     #[inline(always)]
     fn open_run(&mut self, words: &[Word], shape: impl Shape) {
-        self.settle(shape);
+        let left = self.geometry.enter(shape, &mut self.place);
         let known = (self.ready - self.head) as usize;
         self.ahead = ahead(shape, known);
         ask_for_cell_ahead(words, shape, self.place, self.ahead, prefetch_for_read);
-        let run = known.min(self.place.left(shape)).min(self.releases.left(self.head));
-        self.end += run * shape.words();
+        let run = known.min(left).min(self.releases.left(self.head));
+        self.end = self.place.message + run * shape.words();
     }
 
     #[inline(always)]

@@ -105,11 +105,11 @@ impl SendCursor {
     /// Goes on to messages that there is known to be room for.
     #[inline(always)]
     fn open_run(&mut self, words: &[Word], shape: impl Shape) {
-        self.settle(shape);
+        let left = self.geometry.enter(shape, &mut self.place);
         let room = (self.room.limit - self.tail) as usize;
         self.ahead = ahead(shape, room);
         ask_for_cell_ahead(words, shape, self.place, self.ahead, prefetch_for_write);
-        self.end += room.min(self.place.left(shape)) * shape.words();
+        self.end = self.place.message + room.min(left) * shape.words();
     }
 
     /// Makes the lines of the next messages this side's, if they are not: when a message has been published, so that
