@@ -99,8 +99,24 @@ enum Verb {
     Man(man::ManArgs),
 }
 
+/// A help text, which must arrive like any other output, or what is wrong with the command line.
+fn answer(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // Nobody is left to be told if that fails.
+        let _ = error.print();
+        return ExitCode::from(exit::Code::Usage as u8);
+    }
+    match output::print_answer(|| error.print()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
 fn main() -> ExitCode {
-    let verb = CommandLine::parse().verb;
+    let verb = match CommandLine::try_parse() {
+        Ok(line) => line.verb,
+        Err(error) => return answer(&error),
+    };
     // The benchmark has processes of its own to end, and handles signals itself.
     if !matches!(verb, Verb::Bench(_)) {
         signals::exit_at_once();

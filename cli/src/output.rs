@@ -18,6 +18,12 @@ pub fn print(text: &str) -> Outcome {
     finish(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
+/// Has somebody else print an answer.
+pub fn print_answer(print: impl FnOnce() -> io::Result<()>) -> Outcome {
+    standard::check_output()?;
+    finish(print().and_then(|()| io::stdout().flush()))
+}
+
 /// Prints bytes as they are.
 pub fn print_bytes(bytes: &[u8]) -> Outcome {
     write_all(bytes).map_err(|stopped| stopped.failure)

@@ -456,4 +456,9 @@ fn a_full_disk_is_a_failure_and_loses_nothing() {
     command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     start(command).wait().assert_fails(1, "standard output");
     assert_eq!(run(&["recv", &name, "--no-wait"]).text(), "1\n2\n3\n");
+    for verb in [&["--help"][..], &["--version"], &["recv", "-h"], &["ls"], &["doctor"], &["man"]] {
+        let mut command = annulus(verb);
+        command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        start(command).wait().assert_fails(1, "standard output");
+    }
 }

@@ -96,10 +96,12 @@ impl Failure {
 
     /// The directory of named rings could not be listed.
     pub fn listing(error: &SetupError) -> Self {
-        Self::new(
-            error.code(),
-            format!("/dev/shm: {error}; see what `annulus doctor` says of this machine"),
-        )
+        let what = match error {
+            // It says what of.
+            SetupError::Os { .. } => error.to_string(),
+            _ => format!("/dev/shm: {error}"),
+        };
+        Self::new(error.code(), format!("{what}; see what `annulus doctor` says of this machine"))
     }
 
     /// The kernel refused `what`.
