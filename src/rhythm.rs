@@ -4,172 +4,311 @@
 //! answer. A look that comes just after the answer finds it, and nothing was taken from anybody; one that comes later has
 //! waited for nothing. How long an answer takes depends on how far apart the two processors are, and on the peer, who may
 //! wait for the right moment as well. So this side tries a few moments, sees how long a turn takes with each, and keeps the
-//! best. The peer tries the same ones in the same turns, which both count: many a moment is good only if the other side has
-//! chosen it, too.
+//! best.
+//!
+//! What is the best for one side depends on the other one, and the two differ: one of them may think between an answer and
+//! its next question. So they take turns, in cycles of so many messages, which both count: first both try the same moments
+//! at once, for many a moment is good only if the other side has chosen a like one; then who asks tries alone while the
+//! other one stays with what it has, and then who answers. Nothing depends on their counting alike: a side that counts
+//! otherwise finds less.
 
 use std::time::{Duration, Instant};
 
-/// The spin hints before the first look that are tried, of some ten nanoseconds each. Mostly the answer is not that near,
-/// or is there already, and none is best.
-const HINTS: [u32; 5] = [0, 2, 3, 5, 8];
+/// How long the waits are that are tried, in [steps](crate::sync::wait_a_step) of some eight nanoseconds each: each by an
+/// eighth or so longer than the last one, for a wait that is a fifth too long or too short is hardly better than none.
+const STEPS: [u32; 23] =
+    [0, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 23, 26, 30, 34, 38, 43, 48, 54, 62];
+/// What is tried in a cycle: the wait that was chosen, for times change, and each of [`STEPS`].
+const PLACES: usize = 1 + STEPS.len();
+/// The places of the wait that was chosen, of none, and of the shortest one.
+const CHOSEN: usize = 0;
+const NONE: usize = 1;
+const SHORTEST: usize = 2;
 /// Turns for which each is tried at a time.
 const TRIAL: u64 = 32;
 /// How often each is tried before one is chosen: the faster time counts, for anything may come between two turns.
 const ROUNDS: u64 = 2;
-/// Turns from one choice to the next, so that trials are a small part of them.
-const CYCLE: u64 = 512 * TRIAL;
 /// Turns of a cycle before its trials: the first ones of a conversation tell of other things.
 const BEFORE: u64 = 4 * TRIAL;
 /// The turn of a cycle in which the choice is made.
-const CHOICE: u64 = BEFORE + ROUNDS * HINTS.len() as u64 * TRIAL;
+const CHOICE: u64 = BEFORE + ROUNDS * PLACES as u64 * TRIAL;
+/// Turns from one choice to the next at first, until there were some of each kind; and then, so that trials are a small
+/// part of them.
+const FIRST: u64 = 64 * TRIAL;
+const CYCLE: u64 = 512 * TRIAL;
 
 /// What a receiver has learnt about its conversation.
 #[derive(Debug)]
 pub(crate) struct Rhythm {
     /// Messages that this side had sent when it looked last.
     sent: u64,
-    /// The spin hints before the first look, for now.
-    hints: u32,
+    /// The steps before the first look, for now.
+    steps: u32,
     /// Until this turn.
     until: u64,
+    /// The steps that were best.
+    chosen: u32,
     /// What is being tried, and since when.
     trial: Option<(usize, Instant)>,
-    /// The shortest time that each took.
-    took: [Duration; HINTS.len()],
+    /// The shortest time that each took, in nanoseconds.
+    took: [u32; PLACES],
 }
+
+/// What took longer than can be said, or was not tried.
+const LONG: u32 = u32::MAX;
 
 impl Default for Rhythm {
     fn default() -> Self {
-        Self { sent: 0, hints: 0, until: 0, trial: None, took: [Duration::MAX; HINTS.len()] }
+        Self { sent: 0, steps: 0, until: 0, chosen: 0, trial: None, took: [LONG; PLACES] }
+    }
+}
+
+/// A cycle of trials, in turns.
+struct Cycle {
+    start: u64,
+    end: u64,
+    /// How many there were before, in each of which somebody else tries.
+    number: u64,
+}
+
+impl Cycle {
+    /// That of this turn. There are as many short ones as fill a long one.
+    fn of(turn: u64) -> Self {
+        let length = if turn < CYCLE { FIRST } else { CYCLE };
+        let start = turn - turn % length;
+        Self { start, end: start.saturating_add(length), number: turn / length }
+    }
+
+    /// Whether the side tries something that has sent one message more than it has received, or as many.
+    fn is_for(&self, asks: bool) -> bool {
+        match self.number % 3 {
+            0 => true,
+            1 => asks,
+            _ => !asks,
+        }
     }
 }
 
 impl Rhythm {
-    /// The spin hints before the first look for the next message, by one who has received and sent so many. None, if nothing
+    /// The steps before the first look for the next message, by one who has received and sent so many. None, if nothing
     /// was sent since the last look: then what comes is no answer.
     #[inline(always)]
-    pub(crate) fn hints(&mut self, received: u64, sent: u64) -> u32 {
+    pub(crate) fn steps(&mut self, received: u64, sent: u64) -> u32 {
         if std::mem::replace(&mut self.sent, sent) == sent {
             return 0;
         }
-        self.hints_by(received.midpoint(sent), Instant::now)
+        // Whoever asks is ahead by what it asks.
+        let asks = sent.wrapping_sub(received) % 2 == 1;
+        self.steps_by(received.midpoint(sent), asks, Instant::now)
     }
 
     /// The same in this turn of a conversation; a turn is a message each way.
     #[inline(always)]
-    fn hints_by(&mut self, turn: u64, now: impl FnOnce() -> Instant) -> u32 {
+    fn steps_by(&mut self, turn: u64, asks: bool, now: impl FnOnce() -> Instant) -> u32 {
         // Also where the count has started anew.
         if self.until.wrapping_sub(turn).wrapping_sub(1) >= CYCLE {
-            self.go_on(turn, now());
+            self.go_on(turn, asks, now());
         }
-        self.hints
+        self.steps
     }
 
     /// Goes on with the next trial, or with what was best.
     #[cold]
     #[inline(never)]
-    fn go_on(&mut self, turn: u64, now: Instant) {
+    fn go_on(&mut self, turn: u64, asks: bool, now: Instant) {
         if let Some((tried, start)) = self.trial.take() {
             // Other times are not of so many turns.
             if turn == self.until {
-                self.took[tried] = self.took[tried].min(now.saturating_duration_since(start));
+                let took = now.saturating_duration_since(start);
+                self.took[tried] = self.took[tried].min(nanoseconds(took));
             }
         }
-        let cycle = turn - turn % CYCLE;
-        let at = turn - cycle;
+        let cycle = Cycle::of(turn);
+        let at = turn - cycle.start;
+        self.steps = self.chosen;
         if at < BEFORE {
-            self.until = cycle + BEFORE;
-        } else if at < CHOICE {
-            let tried = ((at - BEFORE) / TRIAL) as usize % HINTS.len();
-            self.hints = HINTS[tried];
-            self.trial = Some((tried, now));
+            self.took = [LONG; PLACES];
+            self.until = cycle.start + BEFORE;
+        } else if at < CHOICE && cycle.is_for(asks) {
             self.until = turn - turn % TRIAL + TRIAL;
+            let place = ((at - BEFORE) / TRIAL) as usize % PLACES;
+            if !self.is_too_long(place) {
+                self.steps = self.steps_at(place);
+                self.trial = Some((place, now));
+            }
         } else {
-            self.hints = self.best();
-            self.until = cycle + CYCLE;
-            self.took = [Duration::MAX; HINTS.len()];
+            if cycle.is_for(asks) {
+                self.chosen = self.best(cycle.is_for(!asks));
+            }
+            self.steps = self.chosen;
+            self.took = [LONG; PLACES];
+            self.until = cycle.end;
         }
     }
 
-    /// What took the shortest time; none, if that was not plainly slower.
-    fn best(&self) -> u32 {
-        if self.took[0] == Duration::MAX {
-            // There is no conversation if nobody waits.
-            return HINTS[0];
-        }
-        let fastest = (0..HINTS.len()).min_by_key(|&tried| self.took[tried]).unwrap_or(0);
-        let is_plain = self.took[fastest] < self.took[0] - self.took[0] / 16;
-        if is_plain { HINTS[fastest] } else { HINTS[0] }
+    /// The steps that are tried there.
+    fn steps_at(&self, place: usize) -> u32 {
+        if place == CHOSEN { self.chosen } else { STEPS[place - NONE] }
     }
+
+    /// Whether a shorter wait than that, and longer than what was chosen, was far too long already.
+    fn is_too_long(&self, place: usize) -> bool {
+        if place <= SHORTEST || self.steps_at(place - 1) < self.chosen {
+            return false;
+        }
+        let shortest = self.took.iter().copied().min().unwrap_or(LONG);
+        self.took[place - 1] > shortest.saturating_add(shortest / 4)
+    }
+
+    /// The best one for now: what took the shortest time; none, if that was hardly shorter than without. Where `both` sides
+    /// have tried the same, it must have been shorter than what each of them had chosen for itself.
+    fn best(&self, both: bool) -> u32 {
+        let (none, kept) = (self.took[NONE], self.took[CHOSEN]);
+        if none == LONG {
+            // There is no conversation if nobody waits.
+            return 0;
+        }
+        let fastest = (NONE..PLACES).min_by_key(|&place| self.took[place]).unwrap_or(NONE);
+        let (best, took) = if both && self.took[fastest] >= kept - kept / 64 {
+            (self.chosen, kept)
+        } else {
+            (self.steps_at(self.middle(fastest)), self.took[fastest])
+        };
+        if took < none - none / 32 { best } else { 0 }
+    }
+
+    /// The middle of those around the fastest that took hardly longer: there is room on either side of it.
+    fn middle(&self, fastest: usize) -> usize {
+        let most = self.took[fastest].saturating_add(self.took[fastest] / 64);
+        let as_fast = |&place: &usize| self.took[place] <= most;
+        let first = (NONE..fastest).rev().take_while(as_fast).last().unwrap_or(fastest);
+        let last = (fastest..PLACES).take_while(as_fast).last().unwrap_or(fastest);
+        first.midpoint(last)
+    }
+}
+
+fn nanoseconds(time: Duration) -> u32 {
+    u32::try_from(time.as_nanos()).unwrap_or(LONG)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Goes on for so many turns from `turn` on, each of which takes as many nanoseconds as `takes` says.
-    fn converse(
-        rhythm: &mut Rhythm,
-        turns: std::ops::Range<u64>,
-        mut takes: impl FnMut(u64, u32) -> u64,
-    ) {
-        let mut now = Instant::now();
-        for turn in turns {
-            let hints = rhythm.hints_by(turn, || now);
-            now += Duration::from_nanos(takes(turn, hints));
+    /// The two sides of a conversation, of whom the first one asks, from `turn` on.
+    struct Conversation {
+        sides: [Rhythm; 2],
+        turn: u64,
+        now: Instant,
+    }
+
+    impl Conversation {
+        fn new() -> Self {
+            Self { sides: Default::default(), turn: 0, now: Instant::now() }
+        }
+
+        /// Goes on for so many turns, each of which takes as many nanoseconds as `takes` says.
+        fn go_on(&mut self, turns: u64, mut takes: impl FnMut(u64, [u32; 2]) -> u64) {
+            for turn in self.turn..self.turn + turns {
+                let [first, second] = &mut self.sides;
+                let steps = [
+                    first.steps_by(turn, true, || self.now),
+                    second.steps_by(turn, false, || self.now),
+                ];
+                self.now += Duration::from_nanos(takes(turn, steps));
+            }
+            self.turn += turns;
+        }
+
+        fn chosen(&self) -> [u32; 2] {
+            [self.sides[0].chosen, self.sides[1].chosen]
+        }
+    }
+
+    /// Takes the longer, the further the waits are from those.
+    fn from(best: [u32; 2]) -> impl Fn(u64, [u32; 2]) -> u64 {
+        move |_, steps| {
+            100 + (0..2).map(|i| 10 * u64::from(steps[i].abs_diff(best[i]))).sum::<u64>()
         }
     }
 
     #[test]
     fn what_is_fastest_is_kept() {
-        let mut rhythm = Rhythm::default();
-        let near = |_, hints: u32| 100 + 20 * u64::from(hints.abs_diff(3));
-        converse(&mut rhythm, 0..CYCLE, near);
-        assert_eq!(rhythm.hints_by(CYCLE, Instant::now), 3);
+        let mut near = Conversation::new();
+        near.go_on(CYCLE, from([8, 14]));
+        assert_eq!(near.chosen(), [8, 14]);
         // The processors are further apart from now on.
-        let far = |_, hints: u32| 400 + 20 * u64::from(hints.abs_diff(8));
-        converse(&mut rhythm, CYCLE..2 * CYCLE, far);
-        assert_eq!(rhythm.hints_by(2 * CYCLE, Instant::now), 8);
+        near.go_on(6 * CYCLE, from([30, 38]));
+        assert_eq!(near.chosen(), [30, 38]);
+        // And now it makes no difference.
+        near.go_on(6 * CYCLE, |_, _| 100);
+        assert_eq!(near.chosen(), [0, 0]);
+    }
+
+    #[test]
+    fn what_only_helps_with_the_other_sides_wait_is_found() {
+        let mut both = Conversation::new();
+        both.go_on(CYCLE, |turn, steps| match steps.iter().all(|steps| (7..15).contains(steps)) {
+            true => from([8, 14])(turn, steps),
+            false => 200,
+        });
+        assert_eq!(both.chosen(), [8, 14]);
+    }
+
+    #[test]
+    fn the_middle_of_a_plateau_is_kept() {
+        let mut even = Conversation::new();
+        even.go_on(CYCLE, |_, [first, second]| {
+            let good = u64::from((6..=10).contains(&first)) + u64::from((8..=20).contains(&second));
+            200 - 40 * good
+        });
+        assert_eq!(even.chosen(), [8, 12]);
     }
 
     #[test]
     fn a_little_faster_is_not_enough() {
-        let mut rhythm = Rhythm::default();
-        converse(&mut rhythm, 0..CYCLE, |_, hints| if hints == 3 { 97 } else { 100 });
-        assert_eq!(rhythm.hints_by(CYCLE, Instant::now), 0);
+        let mut even = Conversation::new();
+        even.go_on(CYCLE, |_, [first, _]| if first == 3 { 98 } else { 100 });
+        assert_eq!(even.chosen(), [0, 0]);
     }
 
     #[test]
     fn a_trial_may_be_disturbed_once() {
-        let mut rhythm = Rhythm::default();
-        let disturbed = BEFORE + 2 * TRIAL + 7;
-        converse(&mut rhythm, 0..CYCLE, |turn, hints| match (turn == disturbed, hints) {
-            (true, _) => 1_000_000,
-            (_, 3) => 80,
-            _ => 100,
+        let disturbed = BEFORE + (NONE as u64 + 5) * TRIAL + 7;
+        let mut once = Conversation::new();
+        once.go_on(FIRST, |turn, steps| match turn == disturbed {
+            true => 1_000_000,
+            false => from([7, 7])(turn, steps),
         });
-        assert_eq!(rhythm.hints_by(CYCLE, Instant::now), 3);
+        assert_eq!(once.chosen(), [7, 7]);
     }
 
     #[test]
-    fn trials_are_a_small_part() {
-        let mut rhythm = Rhythm::default();
-        let mut late = 0;
-        converse(&mut rhythm, 0..4 * CYCLE, |_, hints| {
-            late += u64::from(hints > 0);
+    fn trials_are_a_small_part_and_end_before_they_are_long() {
+        let mut late = [0, 0];
+        let mut same = Conversation::new();
+        same.go_on(7 * CYCLE, |turn, steps| {
+            for side in 0..2 {
+                late[side] += u64::from(turn >= CYCLE && steps[side] > 0);
+            }
             100
         });
-        assert!(late * 50 < 4 * CYCLE, "{late}");
+        assert!(late.iter().all(|late| late * 12 < 6 * CYCLE), "{late:?}");
+        let mut near = Conversation::new();
+        near.go_on(7 * CYCLE, |_, steps| {
+            assert!(steps.iter().all(|steps| *steps < 20), "{steps:?}");
+            100 + 10 * u64::from(steps[0].max(steps[1]).saturating_sub(4))
+        });
     }
 
     #[test]
     fn a_count_that_starts_anew_or_leaps_is_followed() {
-        let mut rhythm = Rhythm::default();
-        let near = |_, hints: u32| 100 + 20 * u64::from(hints.abs_diff(3));
-        converse(&mut rhythm, 0..BEFORE + TRIAL, near);
+        let mut leaping = Conversation::new();
+        leaping.go_on(BEFORE + TRIAL, from([8, 14]));
         for start in [CYCLE / 2 + 5, 0, u64::MAX / 4] {
-            converse(&mut rhythm, start..start + 2 * CYCLE, near);
-            assert_eq!(rhythm.hints_by(start + 2 * CYCLE, Instant::now), 3, "{start}");
+            leaping.turn = start;
+            leaping.go_on(7 * CYCLE, from([8, 14]));
+            assert_eq!(leaping.chosen(), [8, 14], "{start}");
         }
     }
 
@@ -179,16 +318,16 @@ mod tests {
         let mut now = Instant::now();
         // Turns that are passed over are not part of the conversation.
         for turn in (0..CYCLE).step_by(TRIAL as usize + 1) {
-            rhythm.hints_by(turn, || now);
+            rhythm.steps_by(turn, true, || now);
             now += Duration::from_nanos(turn % 7);
         }
-        assert_eq!(rhythm.hints_by(CYCLE, Instant::now), 0);
+        assert_eq!(rhythm.chosen, 0);
     }
 
     #[test]
     fn who_has_sent_nothing_awaits_no_answer() {
         let mut rhythm = Rhythm::default();
-        assert!((0..CYCLE).all(|received| rhythm.hints(received, 0) == 0));
-        assert!((1..CYCLE).any(|turn| rhythm.hints(turn - 1, turn) > 0));
+        assert!((0..CYCLE).all(|received| rhythm.steps(received, 0) == 0));
+        assert!((1..CYCLE).any(|turn| rhythm.steps(turn - 1, turn) > 0));
     }
 }

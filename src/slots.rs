@@ -9,7 +9,7 @@ use crate::protocol::room::Look;
 use crate::protocol::slots::{Cell, RecvCursor, Run, SendCursor, Shape, Slots, Typed};
 use crate::rhythm::Rhythm;
 use crate::segment::{Attached, Segment};
-use crate::sync::{Word, spin_hint};
+use crate::sync::{Word, wait_a_step};
 use crate::sys::fork::Here;
 use crate::wait;
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -458,9 +458,9 @@ impl<S: Shape> SlotReceiver<S> {
         let mem = memory(&self.side.attached);
         let mut is_late = false;
         if let Some((beside, sent)) = beside.and_then(|beside| Some((beside, beside.sent()?))) {
-            let hints = self.rhythm.hints(cursor.head(), sent);
-            if hints > 0 {
-                (0..hints).for_each(|_| spin_hint());
+            let steps = self.rhythm.steps(cursor.head(), sent);
+            if steps > 0 {
+                (0..steps).for_each(|_| wait_a_step());
                 beside.own_next();
                 is_late = true;
             }

@@ -447,15 +447,14 @@ impl RecvCursor {
         self.settle(shape);
         let stamp = stamp(mem, self.place);
         let before = stamp.load(Ordering::Relaxed);
-        if before & STATE == FULL && before >> 2 >= self.head {
-            if late {
-                self.streaming = false;
-                self.pace.converse(self.head);
-            }
+        let is_there = before & STATE == FULL && before >> 2 >= self.head;
+        if is_there && !late {
             return false;
         }
         self.streaming = false;
-        if !self.pace.linger(self.head, || stamp.load(Ordering::Relaxed) != before) {
+        if is_there {
+            self.pace.converse(self.head);
+        } else if !self.pace.linger(self.head, || stamp.load(Ordering::Relaxed) != before) {
             return false;
         }
         // S1 commit. Most likely one message has come, and then that is all that there is to be found out.
@@ -464,7 +463,7 @@ impl RecvCursor {
             self.end = self.place.message + shape.words();
             (self.ahead, self.streaming) = (0, true);
         }
-        true
+        !is_there
     }
 
     /// Whether a message is there, without taking it.
