@@ -20,13 +20,13 @@ const STEPS: [u32; 23] =
     [0, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 23, 26, 30, 34, 38, 43, 48, 54, 62];
 /// What is tried in a cycle: the wait that was chosen, for times change, and each of [`STEPS`].
 const PLACES: usize = 1 + STEPS.len();
-/// The places of the wait that was chosen, of none, and of the shortest one.
+/// The places of the wait that was chosen, and of none.
 const CHOSEN: usize = 0;
 const NONE: usize = 1;
-const SHORTEST: usize = 2;
 /// Turns for which each is tried at a time.
 const TRIAL: u64 = 32;
-/// How often each is tried before one is chosen: the faster time counts, for anything may come between two turns.
+/// How often each is tried before one is chosen. The longer time counts: just before the best wait all is lost that a wait
+/// can gain, and one that is good only now and then lies there.
 const ROUNDS: u64 = 2;
 /// Turns of a cycle before its trials: the first ones of a conversation tell of other things.
 const BEFORE: u64 = 4 * TRIAL;
@@ -50,7 +50,7 @@ pub(crate) struct Rhythm {
     chosen: u32,
     /// What is being tried, and since when.
     trial: Option<(usize, Instant)>,
-    /// The shortest time that each took, in nanoseconds.
+    /// The longer time that each took, in nanoseconds.
     took: [u32; PLACES],
 }
 
@@ -117,22 +117,26 @@ impl Rhythm {
     #[inline(never)]
     fn go_on(&mut self, turn: u64, asks: bool, now: Instant) {
         if let Some((tried, start)) = self.trial.take() {
+            let took = nanoseconds(now.saturating_duration_since(start));
             // Other times are not of so many turns.
-            if turn == self.until {
-                let took = now.saturating_duration_since(start);
-                self.took[tried] = self.took[tried].min(nanoseconds(took));
-            }
+            let took = if turn == self.until { took } else { LONG };
+            self.took[tried] = self.took[tried].max(took);
         }
         let cycle = Cycle::of(turn);
         let at = turn - cycle.start;
         self.steps = self.chosen;
         if at < BEFORE {
-            self.took = [LONG; PLACES];
             self.until = cycle.start + BEFORE;
         } else if at < CHOICE && cycle.is_for(asks) {
             self.until = turn - turn % TRIAL + TRIAL;
-            let place = ((at - BEFORE) / TRIAL) as usize % PLACES;
-            if !self.is_too_long(place) {
+            let trial = ((at - BEFORE) / TRIAL) as usize;
+            let place = trial % PLACES;
+            if trial == 0 {
+                self.took = [0; PLACES];
+            }
+            if self.is_too_long(place) {
+                self.took[place] = LONG;
+            } else {
                 self.steps = self.steps_at(place);
                 self.trial = Some((place, now));
             }
@@ -151,21 +155,23 @@ impl Rhythm {
         if place == CHOSEN { self.chosen } else { STEPS[place - NONE] }
     }
 
-    /// Whether a shorter wait than that, and longer than what was chosen, was far too long already.
+    /// Whether two shorter waits than that, and longer than what was chosen, were far too long already: one may have met a
+    /// disturbance.
     fn is_too_long(&self, place: usize) -> bool {
-        if place <= SHORTEST || self.steps_at(place - 1) < self.chosen {
+        if place < NONE + 3 || self.steps_at(place - 2) < self.chosen {
             return false;
         }
-        let shortest = self.took.iter().copied().min().unwrap_or(LONG);
-        self.took[place - 1] > shortest.saturating_add(shortest / 4)
+        let shortest = self.took[..place].iter().copied().min().unwrap_or(LONG);
+        let long = shortest.saturating_add(shortest / 4);
+        self.took[place - 2..place].iter().all(|&took| took > long)
     }
 
     /// The best one for now: what took the shortest time; none, if that was hardly shorter than without. Where `both` sides
     /// have tried the same, it must have been shorter than what each of them had chosen for itself.
     fn best(&self, both: bool) -> u32 {
         let (none, kept) = (self.took[NONE], self.took[CHOSEN]);
-        if none == LONG {
-            // There is no conversation if nobody waits.
+        if none == LONG || self.took.contains(&0) {
+            // There is no conversation if nobody waits, or not always.
             return 0;
         }
         let fastest = (NONE..PLACES).min_by_key(|&place| self.took[place]).unwrap_or(NONE);
@@ -177,13 +183,14 @@ impl Rhythm {
         if took < none - none / 32 { best } else { 0 }
     }
 
-    /// The middle of those around the fastest that took hardly longer: there is room on either side of it.
+    /// The middle of those around the fastest that took hardly longer, rather beyond it than before: a longer wait costs what
+    /// it is longer, and one that is too short all of it.
     fn middle(&self, fastest: usize) -> usize {
-        let most = self.took[fastest].saturating_add(self.took[fastest] / 64);
+        let most = self.took[fastest].saturating_add(self.took[fastest] / 32);
         let as_fast = |&place: &usize| self.took[place] <= most;
         let first = (NONE..fastest).rev().take_while(as_fast).last().unwrap_or(fastest);
         let last = (fastest..PLACES).take_while(as_fast).last().unwrap_or(fastest);
-        first.midpoint(last)
+        (first + last).div_ceil(2)
     }
 }
 
@@ -262,7 +269,7 @@ mod tests {
             let good = u64::from((6..=10).contains(&first)) + u64::from((8..=20).contains(&second));
             200 - 40 * good
         });
-        assert_eq!(even.chosen(), [8, 12]);
+        assert_eq!(even.chosen(), [8, 14]);
     }
 
     #[test]
@@ -273,14 +280,29 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_may_be_disturbed_once() {
-        let disturbed = BEFORE + (NONE as u64 + 5) * TRIAL + 7;
+    fn a_disturbed_trial_costs_a_cycle_at_most() {
+        let disturbed = CYCLE + FIRST + BEFORE + (NONE as u64 + 5) * TRIAL + 7;
         let mut once = Conversation::new();
-        once.go_on(FIRST, |turn, steps| match turn == disturbed {
+        let mut takes = |turn, steps| match turn == disturbed {
             true => 1_000_000,
             false => from([7, 7])(turn, steps),
-        });
+        };
+        once.go_on(2 * CYCLE, &mut takes);
+        assert_ne!(once.chosen(), [0, 0]);
+        once.go_on(3 * CYCLE, takes);
         assert_eq!(once.chosen(), [7, 7]);
+    }
+
+    #[test]
+    fn what_is_fast_only_now_and_then_is_passed_over() {
+        let mut unsteady = Conversation::new();
+        unsteady.go_on(CYCLE, |turn, [first, _]| match first {
+            ..8 => 200,
+            8 if turn / TRIAL / (PLACES as u64 - 1) % 2 == 0 => 100,
+            8 => 200,
+            _ => 50 + 10 * u64::from(first),
+        });
+        assert_eq!(unsteady.chosen()[0], 9);
     }
 
     #[test]
