@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How long the waits are that are tried, in [steps](crate::sync::wait_a_step) of some eight nanoseconds each: each by an
 /// eighth or so longer than the last one, for a wait that is a fifth too long or too short is hardly better than none.
-const STEPS: [u32; 23] =
-    [0, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 23, 26, 30, 34, 38, 43, 48, 54, 62];
+const STEPS: [u32; 24] =
+    [0, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 23, 26, 30, 34, 38, 43, 48, 54, 62];
 /// What is tried in a cycle: the wait that was chosen, for times change, and each of [`STEPS`].
 const PLACES: usize = 1 + STEPS.len();
 /// The places of the wait that was chosen, and of none.
@@ -25,8 +25,8 @@ const CHOSEN: usize = 0;
 const NONE: usize = 1;
 /// Turns for which each is tried at a time.
 const TRIAL: u64 = 32;
-/// How often each is tried before one is chosen. The longer time counts: just before the best wait all is lost that a wait
-/// can gain, and one that is good only now and then lies there.
+/// How often each is tried before one is chosen. All its times count: just before the best wait all is lost that a wait can
+/// gain, and one that is good only now and then lies there.
 const ROUNDS: u64 = 2;
 /// Turns of a cycle before its trials: the first ones of a conversation tell of other things.
 const BEFORE: u64 = 4 * TRIAL;
@@ -50,7 +50,7 @@ pub(crate) struct Rhythm {
     chosen: u32,
     /// What is being tried, and since when.
     trial: Option<(usize, Instant)>,
-    /// The longer time that each took, in nanoseconds.
+    /// The time that each took, in nanoseconds.
     took: [u32; PLACES],
 }
 
@@ -120,7 +120,7 @@ impl Rhythm {
             let took = nanoseconds(now.saturating_duration_since(start));
             // Other times are not of so many turns.
             let took = if turn == self.until { took } else { LONG };
-            self.took[tried] = self.took[tried].max(took);
+            self.took[tried] = self.took[tried].saturating_add(took);
         }
         let cycle = Cycle::of(turn);
         let at = turn - cycle.start;
@@ -269,7 +269,7 @@ mod tests {
             let good = u64::from((6..=10).contains(&first)) + u64::from((8..=20).contains(&second));
             200 - 40 * good
         });
-        assert_eq!(even.chosen(), [8, 14]);
+        assert_eq!(even.chosen(), [8, 13]);
     }
 
     #[test]
