@@ -101,8 +101,9 @@ pub fn words_for(shape: impl Shape, capacity: usize) -> Option<usize> {
     cells_for(shape, capacity).checked_mul(shape.stride())
 }
 
-/// How many lines a sender makes its own at a time.
-const OWNED: usize = 32;
+/// How many lines a sender makes its own at a time, at least and at most: in between, four times as many as what it has just
+/// sent. Where messages are sent one at a time more than eight are slower: each must be got before the next message is stored.
+const OWNED: (usize, usize) = (8, 32);
 /// The most lines of one message that it makes its own by itself.
 const OWNED_ONCE: usize = 4;
 
@@ -211,7 +212,7 @@ impl Geometry {
     }
 
     /// Writes a word to each line of the messages from `place` on, where there is room for `room` messages: as if they were
-    /// being sent. Says up to how many messages further on that was done; at least one.
+    /// being sent, by one who has just sent `sent`. Says up to how many messages further on that was done; at least one.
     #[cold]
     #[inline(never)]
     pub(super) fn own(
@@ -220,14 +221,16 @@ impl Geometry {
         shape: impl Shape,
         mut place: Place,
         room: usize,
+        sent: usize,
     ) -> usize {
         self.settle(shape, &mut place);
+        let most = sent.saturating_mul(4 * shape.words()).div_ceil(LINE).clamp(OWNED.0, OWNED.1);
         let (mut messages, mut lines) = (0, 0);
-        while messages < room && lines < OWNED {
+        while messages < room && lines < most {
             // A cell of small messages is one line, of which the first message is the sender's unless it has sent that.
             if !shape.is_small() || place.message == place.cell + shape.first() {
                 let message = message_at(words, shape, place.message);
-                for line in message.chunks(LINE).take(OWNED) {
+                for line in message.chunks(LINE).take(OWNED.1) {
                     line[0].write(0);
                     lines += 1;
                 }

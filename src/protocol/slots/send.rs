@@ -64,7 +64,7 @@ impl SendCursor {
             self.next_run(mem, shape)?;
         }
         self.write_next(mem, shape, message);
-        self.own_ahead(mem, shape);
+        self.own_ahead(mem, shape, 1);
         if self.is_run_over() && self.has_room() {
             self.open_run(mem.words, shape);
         }
@@ -112,7 +112,7 @@ impl SendCursor {
         self.end = self.place.message + room.min(left) * shape.words();
     }
 
-    /// Makes the lines of the next messages this side's, if they are not: when a message has been published, so that
+    /// Makes the lines of the next messages this side's, if they are not: when `sent` messages have been published, so that
     /// none has to wait for it that is alone.
     ///
     /// The receiver has read them in the last lap, so the first store to each has to wait until the other processor has
@@ -124,10 +124,10 @@ impl SendCursor {
     /// processor has taken the next one meanwhile, beside a line that it looked at. The next look takes it again, but a store
     /// to a line that this side has lent takes half as long as one to a line that it must get back.
     #[inline(always)]
-    fn own_ahead(&mut self, mem: Slots<'_>, shape: impl Shape) {
+    fn own_ahead(&mut self, mem: Slots<'_>, shape: impl Shape, sent: usize) {
         if self.tail >= self.owned {
             let room = Bound::Owned.of(self.room()) as usize;
-            let messages = self.geometry.own(mem.words, shape, self.place, room) as u64;
+            let messages = self.geometry.own(mem.words, shape, self.place, room, sent) as u64;
             self.owned = self.tail + Bound::TakenBack.of(messages);
         } else if shape.is_small() && shape.per_cell() <= FEW {
             // There is room for it: there was up to `owned`, and room is not taken back.
@@ -207,7 +207,7 @@ impl SendCursor {
         }
         self.commit(mem, start, self.tail + count as u64);
         (self.place, self.end) = (place, place.message);
-        self.own_ahead(mem, shape);
+        self.own_ahead(mem, shape, count);
         Ok(count)
     }
 
@@ -287,7 +287,7 @@ impl SendCursor {
         if count > 0 {
             self.commit(mem, start, tail);
             (self.place, self.end) = (place, place.message);
-            self.own_ahead(mem, shape);
+            self.own_ahead(mem, shape, count);
         }
         Ok(count)
     }
