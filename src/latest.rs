@@ -4,8 +4,9 @@ use crate::builder::{Attach, Builder, Kind, Sealed};
 use crate::error::{Failure, LatestError, Role, SetupError};
 use crate::participants::{Ending, Participant};
 use crate::protocol::Blocked;
-use crate::protocol::latest::{self, Observer, ReadCursor, WriteCursor};
+use crate::protocol::latest::{self, Observer, WriteCursor};
 use crate::protocol::slots::Typed;
+use crate::reading::Reading;
 use crate::segment::{Attached, Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
@@ -72,15 +73,6 @@ pub(crate) fn memory(attached: &Attached) -> latest::Latest<'_> {
         writer: attached.half(Role::Sender),
         readers: attached.table(),
         words: attached.words(),
-    }
-}
-
-/// The same for a cursor that lies beside `side`.
-pub(crate) fn memory_of(side: &Participant) -> latest::Latest<'static> {
-    // SAFETY: what the references point to is the segment's mapping, which stays where it is as long as `side` has a part
-    // in the segment; the cursor is kept beside `side`, in a struct that has no `drop` of its own.
-    unsafe {
-        std::mem::transmute::<latest::Latest<'_>, latest::Latest<'static>>(memory(&side.attached))
     }
 }
 
@@ -162,11 +154,8 @@ impl<T: NoUninit + AnyBitPattern> Latest<T> {
     /// # Ok::<(), SetupError>(())
     /// ```
     pub fn reader(&self) -> Result<LatestReader<T>, SetupError> {
-        let mut side = Participant::join(&self.segment, Role::Receiver)?;
-        let cursor = ReadCursor::new(memory_of(&side), Typed::<T>::new(), side.entry())
-            .map_err(|_| SetupError::Corrupt)?;
-        side.enter();
-        Ok(LatestReader { side, cursor, variable: self.clone() })
+        let reading = Reading::join(&self.segment, Typed::<T>::new())?;
+        Ok(LatestReader { reading, variable: self.clone() })
     }
 
     /// The value and its version, without being a reader: nothing is written, and there may be any number who do
@@ -354,38 +343,17 @@ impl<T: NoUninit + AnyBitPattern> LatestWriter<T> {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct LatestReader<T> {
-    pub(crate) side: Participant,
-    cursor: ReadCursor<'static>,
+    pub(crate) reading: Reading,
     variable: Latest<T>,
 }
 
 impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
-    /// Holds the latest value.
-    #[inline(always)]
-    fn refresh(&mut self) -> Result<(), Failure> {
-        if self.is_latest() { Ok(()) } else { self.choose() }
-    }
-
-    /// Whether the handle may be used, and holds the latest value.
-    #[inline(always)]
-    fn is_latest(&self) -> bool {
-        self.side.is_admitted() && self.cursor.is_latest()
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn choose(&mut self) -> Result<(), Failure> {
-        self.side.admit()?;
-        let chosen = self.cursor.choose(Typed::<T>::new());
-        chosen.map_err(|blocked| refused(&mut self.side, blocked))
-    }
-
     /// What is held.
     #[inline(always)]
     fn held(&self) -> T {
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: `value` has room for a `T`, which is the shape's size.
-        unsafe { self.cursor.copy(Typed::<T>::new(), value.as_mut_ptr().cast()) };
+        unsafe { self.reading.held.copy(Typed::<T>::new(), value.as_mut_ptr().cast()) };
         // SAFETY: all bytes of `value` were written, and any bytes are a `T` (`AnyBitPattern`).
         unsafe { value.assume_init() }
     }
@@ -397,7 +365,7 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     /// [`LatestError::Corrupt`] if the memory is damaged, [`LatestError::Forked`] in a forked child.
     #[inline(always)]
     pub fn get(&mut self) -> Result<T, LatestError> {
-        self.refresh()?;
+        self.reading.refresh(Typed::<T>::new())?;
         Ok(self.held())
     }
 
@@ -408,10 +376,10 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     /// As for [`get`](Self::get).
     #[inline(always)]
     pub fn read(&mut self, value: &mut T) -> Result<u64, LatestError> {
-        self.refresh()?;
+        self.reading.refresh(Typed::<T>::new())?;
         // SAFETY: `value` is a `T`, of the shape's size, and any bytes are one (`AnyBitPattern`).
-        unsafe { self.cursor.copy(Typed::<T>::new(), std::ptr::from_mut(value).cast()) };
-        Ok(self.cursor.version())
+        unsafe { self.reading.held.copy(Typed::<T>::new(), std::ptr::from_mut(value).cast()) };
+        Ok(self.version())
     }
 
     /// The latest value where it lies, without a copy. Never waits. [`version`](Self::version) says afterwards which it
@@ -439,13 +407,12 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     #[inline(always)]
     pub unsafe fn get_ref(&mut self) -> Result<&T, LatestError> {
         const { assert!(align_of::<T>() <= latest::ALIGN, "a value is aligned to 128 bytes at most") };
-        if !self.is_latest() {
-            self.choose()?;
-            self.cursor.ask_for_content(Typed::<T>::new());
+        if self.reading.refresh(Typed::<T>::new())? {
+            self.reading.held.ask_for_content(Typed::<T>::new());
         }
-        let content = self.cursor.content(Typed::<T>::new());
+        let content = self.reading.held.content(Typed::<T>::new());
         // SAFETY: these are the bytes of a `T`, of which any are one (`AnyBitPattern`), aligned as was just asserted,
-        // in the mapping that `side` keeps; the caller keeps writers away until the next read, which needs `self`.
+        // in the mapping that `reading` keeps; the caller keeps writers away until the next read, which needs `self`.
         Ok(unsafe { &*content.as_ptr().cast::<T>() })
     }
 
@@ -465,15 +432,15 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     /// ```
     #[inline]
     pub fn read_if_newer(&mut self, version: u64) -> Result<Option<(T, u64)>, LatestError> {
-        self.refresh()?;
-        let held = self.cursor.version();
+        self.reading.refresh(Typed::<T>::new())?;
+        let held = self.version();
         Ok((held > version).then(|| (self.held(), held)))
     }
 
     /// The version that was read last.
     #[inline]
     pub fn version(&self) -> u64 {
-        self.cursor.version()
+        self.reading.held.version()
     }
 
     /// Waits until there is a value that this reader has not read, and reads it.
@@ -515,30 +482,13 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Result<T, LatestError> {
-        self.side.admit()?;
-        let read = self.cursor.version();
-        wait::wait(&mut self.side, deadline, |side, _| {
-            side.admit()?;
-            // Another version. A lower one is damage, which `choose` finds.
-            if memory(&side.attached).version() == read {
-                return Err(Failure::NotReady);
-            }
-            Ok(())
-        })?;
-        self.choose()?;
+        self.reading.wait_for_change(Typed::<T>::new(), deadline)?;
         Ok(self.held())
-    }
-
-    /// Whether there is a value that this reader has not read.
-    pub(crate) fn poll(&mut self) -> Result<(), Failure> {
-        self.side.admit()?;
-        let is_read = memory(&self.side.attached).version() == self.cursor.version();
-        if is_read { Err(Failure::NotReady) } else { Ok(()) }
     }
 
     /// Chooses how this reader waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.side.set_wait(wait);
+        self.reading.side.set_wait(wait);
     }
 
     /// Chooses how this reader waits, in passing.
@@ -550,12 +500,12 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
 
     /// Waits until there is a writer, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
-        wait::wait_for_peer(&mut self.side, timeout)
+        wait::wait_for_peer(&mut self.reading.side, timeout)
     }
 
     /// Whether there is no writer any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
     pub fn ending(&self) -> Option<Ending> {
-        self.side.ending()
+        self.reading.side.ending()
     }
 
     /// The variable.

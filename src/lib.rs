@@ -143,6 +143,9 @@ mod pollable;
 #[allow(unsafe_code)]
 mod protocol;
 #[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod reading;
+#[cfg(not(loom))]
 mod rhythm;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]

@@ -1,11 +1,12 @@
 //! [`UntypedLatest`]: a variable for programs that do not know the type of its value.
 
 use crate::builder::{Attach, Builder, Kind, Sealed};
-use crate::error::{Failure, LatestError, Role, SetupError};
-use crate::latest::{memory, memory_of, refused};
+use crate::error::{LatestError, Role, SetupError};
+use crate::latest::{memory, refused};
 use crate::participants::{Ending, Participant};
-use crate::protocol::latest::{ReadCursor, WriteCursor};
+use crate::protocol::latest::WriteCursor;
 use crate::protocol::slots::Untyped;
+use crate::reading::Reading;
 use crate::segment::{Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::wait::{self, Wait, deadline_in};
@@ -98,11 +99,8 @@ impl UntypedLatest {
     ///
     /// As for [`Latest::reader`](crate::Latest::reader).
     pub fn reader(&self) -> Result<UntypedLatestReader, SetupError> {
-        let mut side = Participant::join(&self.segment, Role::Receiver)?;
-        let cursor = ReadCursor::new(memory_of(&side), self.shape(), side.entry());
-        let cursor = cursor.map_err(|_| SetupError::Corrupt)?;
-        side.enter();
-        Ok(UntypedLatestReader { side, cursor, variable: self.clone() })
+        let reading = Reading::join(&self.segment, self.shape())?;
+        Ok(UntypedLatestReader { reading, shape: self.shape(), variable: self.clone() })
     }
 
     fn shape(&self) -> Untyped {
@@ -223,8 +221,8 @@ impl UntypedLatestWriter {
 /// [`LatestReader`](crate::LatestReader#when-the-writer-goes) does.
 #[derive(Debug)]
 pub struct UntypedLatestReader {
-    side: Participant,
-    cursor: ReadCursor<'static>,
+    reading: Reading,
+    shape: Untyped,
     variable: UntypedLatest,
 }
 
@@ -237,10 +235,7 @@ impl UntypedLatestReader {
     /// as for [`LatestReader::read`](crate::LatestReader::read).
     pub fn read(&mut self, value: &mut [u8]) -> Result<u64, LatestError> {
         self.check(value)?;
-        self.side.admit()?;
-        if !self.cursor.is_latest() {
-            self.choose()?;
-        }
+        self.reading.refresh(self.shape)?;
         Ok(self.held(value))
     }
 
@@ -299,45 +294,30 @@ impl UntypedLatestReader {
         deadline: Option<Instant>,
     ) -> Result<u64, LatestError> {
         self.check(value)?;
-        self.side.admit()?;
-        let read = self.cursor.version();
-        wait::wait(&mut self.side, deadline, |side, _| {
-            side.admit()?;
-            // Another version. A lower one is damage, which `choose` finds.
-            if memory(&side.attached).version() == read {
-                return Err(Failure::NotReady);
-            }
-            Ok(())
-        })?;
-        self.choose()?;
+        self.reading.wait_for_change(self.shape, deadline)?;
         Ok(self.held(value))
     }
 
     fn check(&self, value: &[u8]) -> Result<(), LatestError> {
-        let expected = self.variable.value_size();
+        let expected = self.shape.0;
         if value.len() < expected { Err(LatestError::Size { expected }) } else { Ok(()) }
-    }
-
-    fn choose(&mut self) -> Result<(), Failure> {
-        let chosen = self.cursor.choose(self.variable.shape());
-        chosen.map_err(|blocked| refused(&mut self.side, blocked))
     }
 
     /// Copies what is held to `value`, which has been checked.
     fn held(&self, value: &mut [u8]) -> u64 {
         // SAFETY: `value` has room for the variable's size, which is that of the shape, with which the cursor was made.
-        unsafe { self.cursor.copy(self.variable.shape(), value.as_mut_ptr()) };
-        self.cursor.version()
+        unsafe { self.reading.held.copy(self.shape, value.as_mut_ptr()) };
+        self.reading.held.version()
     }
 
     /// The version that was read last.
     pub fn version(&self) -> u64 {
-        self.cursor.version()
+        self.reading.held.version()
     }
 
     /// Chooses how this reader waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.side.set_wait(wait);
+        self.reading.side.set_wait(wait);
     }
 
     /// Chooses how this reader waits, in passing.
@@ -349,12 +329,12 @@ impl UntypedLatestReader {
 
     /// Waits until there is a writer, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
-        wait::wait_for_peer(&mut self.side, timeout)
+        wait::wait_for_peer(&mut self.reading.side, timeout)
     }
 
     /// Whether there is no writer any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
     pub fn ending(&self) -> Option<Ending> {
-        self.side.ending()
+        self.reading.side.ending()
     }
 
     /// The variable.

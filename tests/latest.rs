@@ -5,17 +5,21 @@ mod processes;
 use annulus::inspect::{Snapshot, State};
 use annulus::{
     ByteRing, Latest, LatestError, LatestReader, LatestWriter, Place, RingKind, Role, SetupError,
-    UntypedRing, Wait,
+    UntypedLatest, UntypedRing, Wait,
 };
 use bytemuck::Pod;
 use nix::sys::signal::Signal;
 use processes::{PATIENCE, eventually, fork, unique};
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A moment in which nothing is expected to happen.
 const MOMENT: Duration = Duration::from_millis(5);
+/// Where the word of the latest value is in the file, from `src/protocol/layout.rs`.
+const VALUE: u64 = 8192;
 
 fn variable<T: Pod>(readers: usize) -> Latest<T> {
     Latest::builder().participants(readers).create(Place::memfd("latest").unwrap()).unwrap()
@@ -339,6 +343,67 @@ fn a_forked_child_has_nothing_of_its_parents() {
         drop((tx, rx, variable));
     });
     child.finish();
+}
+
+/// A read of a value that is as it was asks nothing but the variable; a child has none.
+#[test]
+fn a_forked_child_is_told_so_where_nothing_has_changed() {
+    type Value = [u64; 8];
+    for writes in [0, 3] {
+        let variable = variable::<Value>(3);
+        let other = again::<Value>(variable.inheritable_fd().unwrap());
+        let mut tx = variable.writer().unwrap();
+        (0..writes).for_each(|i| tx.write(&[i; 8]).map(drop).unwrap());
+        let mut readers = [&variable, &variable, &other].map(|place| place.reader().unwrap());
+        let untyped = UntypedLatest::from_fd(variable.inheritable_fd().unwrap()).unwrap();
+        drop(readers[0].get().unwrap());
+        let verbs: [fn(&mut LatestReader<Value>) -> Result<(), LatestError>; 5] = [
+            |rx| rx.get().map(drop),
+            |rx| rx.read(&mut [0; 8]).map(drop),
+            // SAFETY: nobody writes to what is read.
+            |rx| unsafe { rx.get_ref() }.map(drop),
+            |rx| rx.read_if_newer(0).map(drop),
+            |rx| rx.wait_for_change().map(drop),
+        ];
+        for verb in verbs {
+            let child = fork(|_| {
+                for rx in &mut readers {
+                    assert_eq!(verb(rx), Err(LatestError::Forked));
+                    assert_eq!(verb(rx), Err(LatestError::Forked), "again");
+                    assert_eq!(rx.version(), writes, "what was read last");
+                }
+                fork(|_| assert_eq!(verb(&mut readers[0]), Err(LatestError::Forked))).finish();
+            });
+            child.finish();
+        }
+        drop((untyped, other));
+        // As before where mappings have gone.
+        let [first, ..] = &mut readers;
+        fork(|_| assert_eq!(first.get(), Err(LatestError::Forked))).finish();
+        assert_eq!(first.version(), writes, "the parent's is as it was");
+        tx.write(&[9; 8]).unwrap();
+        assert_eq!(first.get(), Ok([9; 8]));
+    }
+}
+
+/// A handle that has found damage does nothing more, whatever is put there then.
+#[test]
+fn a_reader_that_has_found_damage_does_not_believe_what_comes_later() {
+    let variable = variable::<u64>(1);
+    let (mut tx, mut rx) = (variable.writer().unwrap(), variable.reader().unwrap());
+    tx.set(1).unwrap();
+    assert_eq!(rx.get(), Ok(1));
+    let file = File::from(variable.inheritable_fd().unwrap());
+    let word = |word: u64| file.write_all_at(&word.to_le_bytes(), VALUE).unwrap();
+    let mut good = [0; 8];
+    file.read_exact_at(&mut good, VALUE).unwrap();
+    word(1 << 20 | 2000);
+    assert_eq!(rx.get(), Err(LatestError::Corrupt), "a buffer that is not there");
+    for later in [u64::from_le_bytes(good), u64::MAX, 0] {
+        word(later);
+        assert_eq!(rx.get(), Err(LatestError::Corrupt));
+        assert_eq!(rx.version(), 1);
+    }
 }
 
 /// Reads until `done`, and checks that values are whole and go forward.

@@ -2,7 +2,7 @@
 
 use crate::explore::{End, explore, explore_kills, process};
 use annulus::protocol::Blocked;
-use annulus::protocol::latest::{self, Latest, Observer, ReadCursor, WriteCursor};
+use annulus::protocol::latest::{self, Chooser, Latest, Observer, WriteCursor};
 use annulus::protocol::layout::{Entry, Half};
 use annulus::protocol::slots::Typed;
 use annulus::sync::{Word, model};
@@ -77,15 +77,16 @@ impl Memory {
     /// Reads `count` times as the owner of the entry `me`, none before the version `seen`.
     fn read(&self, me: usize, count: usize, seen: &Cell<u64>) {
         let mem = self.memory();
-        let mut cursor = ReadCursor::new(mem, SHAPE, me).unwrap();
+        let chooser = Chooser::new(mem, SHAPE, me);
+        let mut held = chooser.choose(SHAPE, 0).unwrap();
         for _ in 0..count {
-            if !cursor.is_latest() {
-                cursor.choose(SHAPE).unwrap();
+            if !held.is_latest() {
+                held = chooser.choose(SHAPE, held.version()).unwrap();
             }
             let mut value = [0_u64; 2];
             // SAFETY: there is room for a value.
-            unsafe { cursor.copy(SHAPE, value.as_mut_ptr().cast()) };
-            assert_eq!(value, [cursor.version(); 2], "torn");
+            unsafe { held.copy(SHAPE, value.as_mut_ptr().cast()) };
+            assert_eq!(value, [held.version(); 2], "torn");
             assert!(value[0] >= seen.get(), "{} after {}", value[0], seen.get());
             seen.set(value[0]);
         }

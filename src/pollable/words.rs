@@ -97,11 +97,11 @@ impl<T: NoUninit + AnyBitPattern> Polled for LatestReader<T> {
     type Probe = Version;
 
     fn side(&mut self) -> &mut Participant {
-        &mut self.side
+        &mut self.reading.side
     }
 
     fn probe(&mut self) -> Version {
-        Version { post: self.side.post(), read: 0 }
+        Version { post: self.reading.side.post(), read: 0 }
     }
 
     fn mark(&mut self, (): (), probe: &mut Version) {
@@ -109,7 +109,7 @@ impl<T: NoUninit + AnyBitPattern> Polled for LatestReader<T> {
     }
 
     fn poll(&mut self, (): ()) -> Result<(), Failure> {
-        LatestReader::poll(self)
+        self.reading.poll()
     }
 }
 

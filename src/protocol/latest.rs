@@ -262,73 +262,53 @@ impl WriteCursor {
     }
 }
 
-/// A reader's private state, with the addresses of what it looks at for each value.
-pub struct ReadCursor<'a> {
-    /// What this reader holds.
-    held: u64,
+/// What a reader holds, with the addresses that it takes to read it again: little, and copied, so that a loop that reads has
+/// it in registers.
+#[derive(Clone, Copy)]
+pub struct Held<'a> {
+    /// What this reader holds. Never [`CHOOSING`], which has a buffer that is not there.
+    word: u64,
     /// Its content.
     content: &'a [Word],
     /// The word of the latest value.
     value: &'a AtomicU64,
-    /// Where it says what it holds.
-    notice: &'a AtomicU64,
-    words: &'a [Word],
-    geometry: Geometry,
 }
 
-impl core::fmt::Debug for ReadCursor<'_> {
+const _: () = assert!(buffer(CHOOSING) >= buffers_for(MAX_PARTICIPANTS));
+
+/// What no value's word is.
+#[cfg(not(loom))]
+static NONE: AtomicU64 = AtomicU64::new(CHOOSING);
+
+impl core::fmt::Debug for Held<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("ReadCursor").field("version", &self.version()).finish_non_exhaustive()
+        f.debug_struct("Held").field("version", &self.version()).finish_non_exhaustive()
     }
 }
 
-impl<'a> ReadCursor<'a> {
-    /// Starts with the latest value, for the owner of the entry `me`.
-    pub fn new(mem: Latest<'a>, shape: impl Shape, me: usize) -> Result<Self, Blocked> {
-        let geometry = Geometry::new(mem, shape);
-        let (value, notice, words) = (mem.value(), mem.held(me), mem.words);
-        let mut cursor = Self { held: 0, content: &[], value, notice, words, geometry };
-        cursor.choose(shape)?;
-        Ok(cursor)
-    }
-
+impl Held<'_> {
     /// The version that is held.
     #[inline(always)]
     pub fn version(&self) -> u64 {
-        version(self.held)
+        version(self.word)
     }
 
     /// Whether what is held is the latest value.
     #[inline(always)]
     pub fn is_latest(&self) -> bool {
         // Relaxed: what is held was acquired when it was chosen.
-        self.value.load(Ordering::Relaxed) == self.held
+        self.value.load(Ordering::Relaxed) == self.word
     }
 
-    /// Holds the latest value instead of what is held.
-    pub fn choose(&mut self, shape: impl Shape) -> Result<(), Blocked> {
-        // L3 leave: the last buffer has been read for the last time.
-        self.notice.store(CHOOSING, Edge::LeaveStore.store());
-        // L4 choose: said before this, chosen after it.
-        Edge::ChooseReader.fence();
-        // L1 value.
-        let latest = self.value.load(Edge::ValueLoad.load());
-        // Won: relaxed, as it continues the release sequence of L3. Lost: L2 help.
-        let lost = Edge::HelpLoad.load();
-        let chosen = match self.notice.compare_exchange(CHOOSING, latest, Ordering::Relaxed, lost) {
-            Ok(_) => latest,
-            Err(helped) => helped,
-        };
-        if version(self.geometry.check(chosen)?) < self.version() {
-            return Err(Blocked::Corrupt);
-        }
-        self.held = chosen;
-        self.content = content(self.words, self.geometry, shape, buffer(chosen));
-        Ok(())
+    /// The same, but for good not the latest value: for a handle that does nothing more.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn past(self) -> Self {
+        Self { value: &NONE, ..self }
     }
 
     /// The words of what is held, which the writer keeps off until this reader chooses again. The shape must be that
-    /// which the cursor was made with.
+    /// which was chosen with.
     #[inline(always)]
     pub fn content(&self, shape: impl Shape) -> &[Word] {
         debug_assert!(shape.words() <= self.content.len());
@@ -347,11 +327,57 @@ impl<'a> ReadCursor<'a> {
     ///
     /// # Safety
     ///
-    /// `to` must be valid for writes of [`Shape::size`] bytes, and the shape be that which the cursor was made with.
+    /// `to` must be valid for writes of [`Shape::size`] bytes, and the shape be that which was chosen with.
     #[inline(always)]
     pub unsafe fn copy(&self, shape: impl Shape, to: *mut u8) {
         // SAFETY: the caller's promise.
         unsafe { payload::read_message(self.content(shape), to, shape.size()) };
+    }
+}
+
+/// How a reader comes to hold another value: addresses, and what nobody changes.
+#[derive(Clone, Copy)]
+pub struct Chooser<'a> {
+    /// The word of the latest value.
+    value: &'a AtomicU64,
+    /// Where this reader says what it holds.
+    notice: &'a AtomicU64,
+    words: &'a [Word],
+    geometry: Geometry,
+}
+
+impl core::fmt::Debug for Chooser<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Chooser").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Chooser<'a> {
+    /// For the owner of the entry `me`, who holds nothing yet.
+    pub fn new(mem: Latest<'a>, shape: impl Shape, me: usize) -> Self {
+        let geometry = Geometry::new(mem, shape);
+        Self { value: mem.value(), notice: mem.held(me), words: mem.words, geometry }
+    }
+
+    /// Holds the latest value, which is of version `last` or later, instead of what is held.
+    pub fn choose(&self, shape: impl Shape, last: u64) -> Result<Held<'a>, Blocked> {
+        // L3 leave: the last buffer has been read for the last time.
+        self.notice.store(CHOOSING, Edge::LeaveStore.store());
+        // L4 choose: said before this, chosen after it.
+        Edge::ChooseReader.fence();
+        // L1 value.
+        let latest = self.value.load(Edge::ValueLoad.load());
+        // Won: relaxed, as it continues the release sequence of L3. Lost: L2 help.
+        let lost = Edge::HelpLoad.load();
+        let chosen = match self.notice.compare_exchange(CHOOSING, latest, Ordering::Relaxed, lost) {
+            Ok(_) => latest,
+            Err(helped) => helped,
+        };
+        if version(self.geometry.check(chosen)?) < last {
+            return Err(Blocked::Corrupt);
+        }
+        let content = content(self.words, self.geometry, shape, buffer(chosen));
+        Ok(Held { word: chosen, content, value: self.value })
     }
 }
 

@@ -35,7 +35,7 @@ use crate::protocol::permits::{self, Permits};
 use crate::protocol::slots::Slots;
 use crate::stats::{Stats, furthest_behind};
 use crate::sync::{Word, acquire};
-use crate::sys::fork::PrivateFd;
+use crate::sys::fork::{PrivateFd, Watched};
 use crate::sys::locks::{self, Byte, Outcome};
 use crate::sys::mapping::Mapping;
 use allocate::{allocate, allocate_bytes, blocks, is_memory};
@@ -51,6 +51,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A segment that this process has mapped.
 pub(crate) struct Segment {
+    /// The word of a variable's value, which readers look at first. Before the mapping: fields are dropped in order.
+    _watched: Option<Watched>,
     /// All of it, or what this process writes of it.
     mapping: Mapping,
     /// Holds the users' lock, and serves to probe the roles' locks. In the split form a description that can only
@@ -163,7 +165,9 @@ impl Segment {
     fn of(mapping: Mapping, fd: Arc<PrivateFd>, spec: Spec) -> Result<Self, SetupError> {
         let words = spec.data_words()?;
         let (kept, unlinking) = (AtomicBool::new(false), Mutex::new(()));
-        Ok(Self { mapping, fd, split: None, path: None, kept, unlinking, spec, words })
+        let value = || Watched::new(&half(&mapping, Role::Sender).cursor.position);
+        let _watched = (spec.kind == RingKind::Latest).then(value);
+        Ok(Self { _watched, mapping, fd, split: None, path: None, kept, unlinking, spec, words })
     }
 
     /// The segment of two halves, the own one mapped at `mapping`.

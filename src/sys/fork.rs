@@ -5,6 +5,10 @@
 //! and closed in the child before `fork` returns there, and a generation number tells handles that they
 //! belong to another process. Mappings are `MADV_DONTFORK`, so the child has none to misuse.
 //!
+//! Some handles look at a word of their mapping before they ask whose they are, and ask only if it is not the one they know.
+//! Such words are registered, too ([`Watched`]), and in the child there is another one at their address, which no handle
+//! knows.
+//!
 //! The handlers are installed by a constructor, before any other code of this library can run. Installing
 //! them at the first use would not do. A child that is forked while another thread is in a `Once` waits for
 //! that thread for ever. And a fork that is under way when the handlers are added does not run them, though
@@ -15,17 +19,20 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
-static PRIVATE: Mutex<Registry> = Mutex::new(Registry { fds: Vec::new(), forks: 0 });
+static PRIVATE: Mutex<Registry> =
+    Mutex::new(Registry { fds: Vec::new(), watched: Vec::new(), forks: 0 });
 /// Whether the handlers are there. Written by the constructor only.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// What a fork goes by. Locked while one is under way.
 struct Registry {
     fds: Vec<RawFd>,
+    /// The addresses of watched words.
+    watched: Vec<usize>,
     /// Forks so far.
     forks: u64,
 }
@@ -42,7 +49,7 @@ static INSTALL: extern "C" fn() = install;
 
 extern "C" fn install() {
     // SAFETY: the handlers below do nothing that is forbidden around a fork: they lock and unlock a mutex
-    // on one thread and, in the child, call `close`.
+    // on one thread and, in the child, call `close` and `mmap`.
     let result =
         unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
     INSTALLED.store(result == 0, Ordering::Relaxed);
@@ -174,6 +181,61 @@ impl Drop for PrivateFd {
     }
 }
 
+/// A word in a mapping that no child inherits, at which handles may look before they ask whose they are. In a forked
+/// child [`OTHER`] is there.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    address: usize,
+    generation: u32,
+}
+
+/// What a forked child finds for each watched word: nothing that a handle takes for the word that it knows.
+pub(crate) const OTHER: u64 = u64::MAX;
+
+impl Watched {
+    /// Has `word` watched, until this is dropped, which must be before the word is unmapped.
+    pub(crate) fn new(word: &AtomicU64) -> Self {
+        let address = std::ptr::from_ref(word).expose_provenance();
+        registry().watched.push(address);
+        Self { address, generation: generation() }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // In a forked child it is out of the list already.
+        if self.generation == generation() {
+            let mut registry = registry();
+            if let Some(at) = registry.watched.iter().position(|&known| known == self.address) {
+                registry.watched.swap_remove(at);
+            }
+        }
+    }
+}
+
+/// Puts [`OTHER`] at `address`, where the parent's mapping left a hole. If that fails, the hole stays, and who looks there
+/// ends by SIGSEGV.
+fn stand_in(address: usize) {
+    // SAFETY: asks for a constant.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let start = address & !(page - 1);
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: maps memory where there is none; what is there stays.
+    let mapped = unsafe {
+        libc::mmap(std::ptr::without_provenance_mut(start), page, protection, flags, -1, 0)
+    };
+    if mapped.addr() == start {
+        // SAFETY: within the page that was just mapped, at the place of another `AtomicU64`, and never unmapped.
+        let word = unsafe { &*mapped.byte_add(address - start).cast::<AtomicU64>() };
+        word.store(OTHER, Ordering::Relaxed);
+    } else if mapped != libc::MAP_FAILED {
+        // A kernel that does not know the flag, and something lies there.
+        // SAFETY: just mapped, and nobody has it.
+        unsafe { libc::munmap(mapped, page) };
+    }
+}
+
 /// A value that each process makes for itself: a forked child has none of its parent's, and no lock that somebody
 /// in the parent had.
 #[derive(Debug)]
@@ -245,17 +307,20 @@ extern "C" fn after_in_child() {
             // close it, for it is of another generation now.
             unsafe { libc::close(fd) };
         }
+        registry.watched.drain(..).for_each(stand_in);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::mapping::Mapping;
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
     use std::fs::OpenOptions;
     use std::io;
     use std::path::Path;
+    use std::ptr::NonNull;
     use std::sync::mpsc;
     use std::thread;
     use std::time::Duration;
@@ -301,6 +366,49 @@ mod tests {
             opener.join().unwrap().unwrap();
             assert_eq!(code, Ok(7));
         });
+    }
+
+    /// A mapping of one page that no child has, and a word at its end.
+    fn word() -> (Mapping, NonNull<AtomicU64>) {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let mapping = Mapping::new(&file, 4096).unwrap();
+        // SAFETY: the last eight bytes of the page.
+        let word = unsafe { mapping.base().add(4088).cast() };
+        (mapping, word)
+    }
+
+    #[test]
+    fn a_child_finds_another_word_where_one_is_watched() {
+        let (one, other) = (word(), word());
+        // SAFETY: the mappings live until the end, as in each child does what lies there instead.
+        let words = [one.1, other.1].map(|word| unsafe { word.as_ref() });
+        let watched = words.map(|word| {
+            word.store(5, Ordering::Relaxed);
+            Watched::new(word)
+        });
+        let are_other = || words.map(|word| word.load(Ordering::Relaxed) == OTHER) == [true; 2];
+        let grandchild = || i32::from(are_other() && code_of_a_child(|| are_other().into()) == 1);
+        assert_eq!(code_of_a_child(grandchild), 1);
+        assert_eq!(words.map(|word| word.load(Ordering::Relaxed)), [5; 2]);
+        let is_known = |word: &AtomicU64| {
+            let address = std::ptr::from_ref(word).addr();
+            registry().watched.contains(&address)
+        };
+        assert!(words.into_iter().all(is_known));
+        drop(watched);
+        assert!(!words.into_iter().any(is_known));
+    }
+
+    #[test]
+    fn what_lies_where_a_word_was_is_left_alone() {
+        let (mapping, word) = word();
+        // SAFETY: the mapping lives until the end.
+        let word = unsafe { word.as_ref() };
+        word.store(5, Ordering::Relaxed);
+        stand_in(std::ptr::from_ref(word).addr());
+        assert_eq!(word.load(Ordering::Relaxed), 5);
+        drop(mapping);
     }
 
     #[test]
