@@ -378,7 +378,9 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
     pub fn read(&mut self, value: &mut T) -> Result<u64, LatestError> {
         self.reading.refresh(Typed::<T>::new())?;
         // SAFETY: `value` is a `T`, of the shape's size, and any bytes are one (`AnyBitPattern`).
-        unsafe { self.reading.held.copy(Typed::<T>::new(), std::ptr::from_mut(value).cast()) };
+        unsafe {
+            self.reading.held.copy_to_memory(Typed::<T>::new(), std::ptr::from_mut(value).cast())
+        };
         Ok(self.version())
     }
 
@@ -488,7 +490,7 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
 
     /// Chooses how this reader waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.reading.side.set_wait(wait);
+        self.reading.side().set_wait(wait);
     }
 
     /// Chooses how this reader waits, in passing.
@@ -500,12 +502,12 @@ impl<T: NoUninit + AnyBitPattern> LatestReader<T> {
 
     /// Waits until there is a writer, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
-        wait::wait_for_peer(&mut self.reading.side, timeout)
+        wait::wait_for_peer(self.reading.side(), timeout)
     }
 
     /// Whether there is no writer any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
     pub fn ending(&self) -> Option<Ending> {
-        self.reading.side.ending()
+        self.reading.ending()
     }
 
     /// The variable.

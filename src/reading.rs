@@ -7,8 +7,8 @@
 
 use crate::error::{Failure, Role, SetupError};
 use crate::latest::{memory, refused};
-use crate::participants::Participant;
-use crate::protocol::latest::{Chooser, Held, Latest};
+use crate::participants::{Ending, Participant};
+use crate::protocol::latest::{Chooser, Chosen, Held, Latest};
 use crate::protocol::slots::Shape;
 use crate::segment::Segment;
 use crate::wait;
@@ -19,23 +19,41 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) held: Held<'static>,
+    apart: Box<Apart>,
+}
+
+/// What is not touched as long as the value is the same.
+// Lines of its own: others may change what lies next to it.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart {
     chooser: Chooser<'static>,
-    pub(crate) side: Box<Participant>,
+    side: Participant,
 }
 
 impl Reading {
     /// Becomes a reader.
     pub(crate) fn join(segment: &Arc<Segment>, shape: impl Shape) -> Result<Self, SetupError> {
-        let mut side = Box::new(Participant::join(segment, Role::Receiver)?);
+        let mut side = Participant::join(segment, Role::Receiver)?;
         // SAFETY: what the references point to is the segment's mapping, which stays where it is as long as `side` has a
         // part in the segment; they are kept beside `side`, in a struct that has no `drop` of its own, and not given away
         // for longer than it is borrowed.
         let mem =
             unsafe { std::mem::transmute::<Latest<'_>, Latest<'static>>(memory(&side.attached)) };
         let chooser = Chooser::new(mem, shape, side.entry());
-        let held = chooser.choose(shape, 0).map_err(|_| SetupError::Corrupt)?;
+        let chosen = chooser.choose(0).map_err(|_| SetupError::Corrupt)?;
         side.enter();
-        Ok(Self { held, chooser, side })
+        Ok(Self { held: chooser.hold(shape, chosen), apart: Box::new(Apart { chooser, side }) })
+    }
+
+    /// This reader's side.
+    pub(crate) fn side(&mut self) -> &mut Participant {
+        &mut self.apart.side
+    }
+
+    /// How the writer ended, if there is none.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.apart.side.ending()
     }
 
     /// Holds the latest value; whether that is another one than before.
@@ -50,9 +68,13 @@ impl Reading {
 
     #[inline(always)]
     fn choose(&mut self, shape: impl Shape) -> Result<(), Failure> {
-        let result;
-        (self.held, result) = choose(&mut self.side, self.chooser, self.held, shape);
-        result
+        let (chosen, failure) = self.apart.choose(self.held.version());
+        if let Some(failure) = failure {
+            self.held = self.held.past();
+            return Err(failure);
+        }
+        self.held = self.apart.chooser.hold(shape, chosen);
+        Ok(())
     }
 
     /// Waits until there is a value that this reader has not read, and holds it.
@@ -61,9 +83,10 @@ impl Reading {
         shape: impl Shape,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        self.side.admit()?;
+        let side = &mut self.apart.side;
+        side.admit()?;
         let read = self.held.version();
-        wait::wait(&mut self.side, deadline, |side, _| {
+        wait::wait(side, deadline, |side, _| {
             side.admit()?;
             // Another version. A lower one is damage, which `choose` finds.
             if memory(&side.attached).version() == read {
@@ -76,28 +99,24 @@ impl Reading {
 
     /// Whether there is a value that this reader has not read.
     pub(crate) fn poll(&mut self) -> Result<(), Failure> {
-        self.side.admit()?;
-        let is_read = memory(&self.side.attached).version() == self.held.version();
+        self.apart.side.admit()?;
+        let is_read = memory(&self.apart.side.attached).version() == self.held.version();
         if is_read { Err(Failure::NotReady) } else { Ok(()) }
     }
 }
 
-/// What is held from now on: another value or, of a handle that may not be used, one that is not the latest. Everything is
-/// handed over as it is, for an address would be one that others may have kept.
-#[cold]
-#[inline(never)]
-fn choose(
-    side: &mut Participant,
-    chooser: Chooser<'static>,
-    held: Held<'static>,
-    shape: impl Shape,
-) -> (Held<'static>, Result<(), Failure>) {
-    let chosen = side.admit().and_then(|()| {
-        let chosen = chooser.choose(shape, held.version());
-        chosen.map_err(|blocked| refused(side, blocked))
-    });
-    match chosen {
-        Ok(chosen) => (chosen, Ok(())),
-        Err(failure) => (held.past(), Err(failure)),
+impl Apart {
+    /// What to hold instead of a value of version `last`, or why the handle may not be used. All of it in registers: what
+    /// goes through memory is stored in parts and loaded whole, and that waits for each store before it.
+    #[cold]
+    #[inline(never)]
+    fn choose(&mut self, last: u64) -> (Chosen, Option<Failure>) {
+        if let Err(failure) = self.side.admit() {
+            return (Chosen::NOTHING, Some(failure));
+        }
+        match self.chooser.choose(last) {
+            Ok(chosen) => (chosen, None),
+            Err(blocked) => (Chosen::NOTHING, Some(refused(&mut self.side, blocked))),
+        }
     }
 }

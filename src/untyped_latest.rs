@@ -306,7 +306,7 @@ impl UntypedLatestReader {
     /// Copies what is held to `value`, which has been checked.
     fn held(&self, value: &mut [u8]) -> u64 {
         // SAFETY: `value` has room for the variable's size, which is that of the shape, with which the cursor was made.
-        unsafe { self.reading.held.copy(self.shape, value.as_mut_ptr()) };
+        unsafe { self.reading.held.copy_to_memory(self.shape, value.as_mut_ptr()) };
         self.reading.held.version()
     }
 
@@ -317,7 +317,7 @@ impl UntypedLatestReader {
 
     /// Chooses how this reader waits. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.reading.side.set_wait(wait);
+        self.reading.side().set_wait(wait);
     }
 
     /// Chooses how this reader waits, in passing.
@@ -329,12 +329,12 @@ impl UntypedLatestReader {
 
     /// Waits until there is a writer, for as long as `timeout`; `false` if none came.
     pub fn wait_for_peer(&mut self, timeout: Duration) -> bool {
-        wait::wait_for_peer(&mut self.reading.side, timeout)
+        wait::wait_for_peer(self.reading.side(), timeout)
     }
 
     /// Whether there is no writer any more, and how it ended: see [`Receiver::ending`](crate::Receiver::ending).
     pub fn ending(&self) -> Option<Ending> {
-        self.reading.side.ending()
+        self.reading.ending()
     }
 
     /// The variable.

@@ -34,6 +34,25 @@ fn both_faces_see_the_same_values_and_versions() {
     ));
 }
 
+/// A copy goes by lines and pairs of words and words, as far as there are any.
+#[test]
+fn values_of_all_sizes_are_copied_whole_and_nothing_beyond_them() {
+    for size in (1..=600).chain([1023, 1024, 1025, 4096]) {
+        let variable = UntypedLatest::builder(size).create(Place::memfd("sizes").unwrap()).unwrap();
+        let (mut tx, mut rx) = (variable.writer().unwrap(), variable.reader().unwrap());
+        let value: Vec<u8> = (0..size).map(|at| (at * 7 + size) as u8).collect();
+        tx.set(&value).unwrap();
+        // Changed, and unchanged; to addresses of any alignment.
+        for shift in [0, 1, 8] {
+            let mut there = vec![0xee; size + 100];
+            assert_eq!(rx.read(&mut there[shift..]), Ok(1));
+            assert_eq!(&there[shift..shift + size], value, "of {size}");
+            let around = [&there[..shift], &there[shift + size..]];
+            assert!(around.iter().all(|bytes| bytes.iter().all(|&byte| byte == 0xee)), "of {size}");
+        }
+    }
+}
+
 #[test]
 fn another_size_changes_nothing() {
     let variable = UntypedLatest::builder(8).create(Place::memfd("sizes").unwrap()).unwrap();

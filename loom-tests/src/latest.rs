@@ -78,10 +78,11 @@ impl Memory {
     fn read(&self, me: usize, count: usize, seen: &Cell<u64>) {
         let mem = self.memory();
         let chooser = Chooser::new(mem, SHAPE, me);
-        let mut held = chooser.choose(SHAPE, 0).unwrap();
+        let choose = |last| chooser.hold(SHAPE, chooser.choose(last).unwrap());
+        let mut held = choose(0);
         for _ in 0..count {
             if !held.is_latest() {
-                held = chooser.choose(SHAPE, held.version()).unwrap();
+                held = choose(held.version());
             }
             let mut value = [0_u64; 2];
             // SAFETY: there is room for a value.

@@ -206,6 +206,34 @@ pub unsafe fn read_message(from: &[Word], to: *mut u8, bytes: usize) {
     }
 }
 
+/// The most bytes that [`read_to_memory`] copies by itself.
+const SHORT: usize = 512;
+
+/// Whether [`read_to_memory`] may be told that lines can be had whole.
+pub fn has_lines() -> bool {
+    wide::has_lines()
+}
+
+/// [`read_message`] to where the caller wants the bytes to be: `read_message` for what it goes on to work with.
+///
+/// # Safety
+///
+/// As for [`read`], and `lines` must be what [`has_lines`] says, or `false`.
+#[inline(always)]
+pub unsafe fn read_to_memory(from: &[Word], to: *mut u8, bytes: usize, lines: bool) {
+    let whole = bytes / (LINE * WORD);
+    if whole == 0 || bytes > SHORT || !lines {
+        // SAFETY: the caller's promise.
+        return unsafe { read_message(from, to, bytes) };
+    }
+    let done = whole * LINE * WORD;
+    // SAFETY: the caller's promise covers both parts.
+    unsafe {
+        wide::read_lines(from.as_ptr(), to, whole);
+        read(from.get_unchecked(whole * LINE..), to.add(done), bytes - done);
+    }
+}
+
 /// Copies `from`, which must be as long as all runs, into the runs that start at `to[0]`.
 #[inline]
 pub fn write_runs(to: &[Word], runs: Runs, from: &[u8]) {
@@ -265,6 +293,15 @@ mod wide {
     pub unsafe fn read_runs(_from: &[Word], _runs: Runs, _to: *mut u8) -> bool {
         false
     }
+
+    pub fn has_lines() -> bool {
+        false
+    }
+
+    /// # Safety
+    ///
+    /// None needed: it does nothing.
+    pub unsafe fn read_lines(_from: *const Word, _to: *mut u8, _lines: usize) {}
 
     /// # Safety
     ///

@@ -97,11 +97,11 @@ impl<T: NoUninit + AnyBitPattern> Polled for LatestReader<T> {
     type Probe = Version;
 
     fn side(&mut self) -> &mut Participant {
-        &mut self.reading.side
+        self.reading.side()
     }
 
     fn probe(&mut self) -> Version {
-        Version { post: self.reading.side.post(), read: 0 }
+        Version { post: self.reading.side().post(), read: 0 }
     }
 
     fn mark(&mut self, (): (), probe: &mut Version) {

@@ -272,6 +272,8 @@ pub struct Held<'a> {
     content: &'a [Word],
     /// The word of the latest value.
     value: &'a AtomicU64,
+    /// Whether lines of content can be copied whole: kept here, for to ask the processor's description is another load.
+    lines: bool,
 }
 
 const _: () = assert!(buffer(CHOOSING) >= buffers_for(MAX_PARTICIPANTS));
@@ -333,6 +335,27 @@ impl Held<'_> {
         // SAFETY: the caller's promise.
         unsafe { payload::read_message(self.content(shape), to, shape.size()) };
     }
+
+    /// The same for a caller who wants it there, and does not just work with it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`copy`](Self::copy).
+    #[inline(always)]
+    pub unsafe fn copy_to_memory(&self, shape: impl Shape, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { payload::read_to_memory(self.content(shape), to, shape.size(), self.lines) };
+    }
+}
+
+/// What a [`Chooser`] has chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Chosen(u64);
+
+#[cfg(not(loom))]
+impl Chosen {
+    /// Nothing, which nobody can hold.
+    pub const NOTHING: Self = Self(CHOOSING);
 }
 
 /// How a reader comes to hold another value: addresses, and what nobody changes.
@@ -344,6 +367,7 @@ pub struct Chooser<'a> {
     notice: &'a AtomicU64,
     words: &'a [Word],
     geometry: Geometry,
+    lines: bool,
 }
 
 impl core::fmt::Debug for Chooser<'_> {
@@ -356,11 +380,13 @@ impl<'a> Chooser<'a> {
     /// For the owner of the entry `me`, who holds nothing yet.
     pub fn new(mem: Latest<'a>, shape: impl Shape, me: usize) -> Self {
         let geometry = Geometry::new(mem, shape);
-        Self { value: mem.value(), notice: mem.held(me), words: mem.words, geometry }
+        let lines = payload::has_lines();
+        Self { value: mem.value(), notice: mem.held(me), words: mem.words, geometry, lines }
     }
 
-    /// Holds the latest value, which is of version `last` or later, instead of what is held.
-    pub fn choose(&self, shape: impl Shape, last: u64) -> Result<Held<'a>, Blocked> {
+    /// Chooses the latest value, which is of version `last` or later, instead of what is held.
+    #[inline]
+    pub fn choose(&self, last: u64) -> Result<Chosen, Blocked> {
         // L3 leave: the last buffer has been read for the last time.
         self.notice.store(CHOOSING, Edge::LeaveStore.store());
         // L4 choose: said before this, chosen after it.
@@ -376,8 +402,15 @@ impl<'a> Chooser<'a> {
         if version(self.geometry.check(chosen)?) < last {
             return Err(Blocked::Corrupt);
         }
-        let content = content(self.words, self.geometry, shape, buffer(chosen));
-        Ok(Held { word: chosen, content, value: self.value })
+        Ok(Chosen(chosen))
+    }
+
+    /// Holds what `self` has chosen, for a value of the shape that it was made with.
+    #[inline(always)]
+    pub fn hold(&self, shape: impl Shape, Chosen(word): Chosen) -> Held<'a> {
+        debug_assert!(self.geometry.check(word).is_ok(), "`choose` has checked it");
+        let content = content(self.words, self.geometry, shape, buffer(word));
+        Held { word, content, value: self.value, lines: self.lines }
     }
 }
 
