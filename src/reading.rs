@@ -73,7 +73,7 @@ impl Reading {
             self.held = self.held.past();
             return Err(failure);
         }
-        self.held = self.apart.chooser.hold(shape, chosen);
+        self.held.change(&self.apart.chooser, shape, chosen);
         Ok(())
     }
 

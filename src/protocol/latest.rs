@@ -288,7 +288,7 @@ impl core::fmt::Debug for Held<'_> {
     }
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
     /// The version that is held.
     #[inline(always)]
     pub fn version(&self) -> u64 {
@@ -314,8 +314,14 @@ impl Held<'_> {
     #[inline(always)]
     pub fn content(&self, shape: impl Shape) -> &[Word] {
         debug_assert!(shape.words() <= self.content.len());
-        // SAFETY: `choose` has found the words of a value of this shape; the compiler is spared their number.
+        // SAFETY: `Chooser::content` has found the words of a value of this shape; the compiler is spared their number.
         unsafe { self.content.get_unchecked(..shape.words()) }
+    }
+
+    /// Holds another value, which `chooser` has chosen. What is [past](Self::past) stays so.
+    #[inline(always)]
+    pub fn change(&mut self, chooser: &Chooser<'a>, shape: impl Shape, chosen: Chosen) {
+        (self.word, self.content) = (chosen.0, chooser.content(shape, chosen));
     }
 
     /// Asks for the lines of what is held, for a caller who reads it where it lies, and perhaps waits for each word
@@ -406,11 +412,15 @@ impl<'a> Chooser<'a> {
     }
 
     /// Holds what `self` has chosen, for a value of the shape that it was made with.
+    pub fn hold(&self, shape: impl Shape, chosen: Chosen) -> Held<'a> {
+        let content = self.content(shape, chosen);
+        Held { word: chosen.0, content, value: self.value, lines: self.lines }
+    }
+
     #[inline(always)]
-    pub fn hold(&self, shape: impl Shape, Chosen(word): Chosen) -> Held<'a> {
+    fn content(&self, shape: impl Shape, Chosen(word): Chosen) -> &'a [Word] {
         debug_assert!(self.geometry.check(word).is_ok(), "`choose` has checked it");
-        let content = content(self.words, self.geometry, shape, buffer(word));
-        Held { word, content, value: self.value, lines: self.lines }
+        content(self.words, self.geometry, shape, buffer(word))
     }
 }
 
