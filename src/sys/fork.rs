@@ -195,7 +195,7 @@ pub(crate) const OTHER: u64 = u64::MAX;
 impl Watched {
     /// Has `word` watched, until this is dropped, which must be before the word is unmapped.
     pub(crate) fn new(word: &AtomicU64) -> Self {
-        let address = std::ptr::from_ref(word).expose_provenance();
+        let address = std::ptr::from_ref(word).addr();
         registry().watched.push(address);
         Self { address, generation: generation() }
     }
