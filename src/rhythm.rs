@@ -298,7 +298,7 @@ mod tests {
         let mut unsteady = Conversation::new();
         unsteady.go_on(CYCLE, |turn, [first, _]| match first {
             ..8 => 200,
-            8 if turn / TRIAL / (PLACES as u64 - 1) % 2 == 0 => 100,
+            8 if (turn / TRIAL / (PLACES as u64 - 1)).is_multiple_of(2) => 100,
             8 => 200,
             _ => 50 + 10 * u64::from(first),
         });
