@@ -1,8 +1,8 @@
 //! What every transport carries: a sequence number and a pattern derived from it over all bytes.
 //!
-//! Word `i` is `sequence + i * (sequence * SPREAD + STEP)`, so word 0 is the sequence number; a trailing part of a word is
-//! its low bytes. Both loops are plain additions over words, the same for each of them, which the compiler turns into vector
-//! code: filling and checking cost a small part of the copy that they accompany, and they cost every transport the same. (Had
+//! Word `i` is `sequence + i * (sequence * SPREAD ^ STEP)`, so word 0 is the sequence number; a trailing part of a word is
+//! its low bytes. All loops are plain additions over words, the same for each of them, which the compiler turns into vector
+//! code or unrolls: filling and checking cost a small part of the copy that they accompany, and they cost every transport the same. (Had
 //! the first word a rule of its own, it would be stored by itself, or the others be compared eight bytes off the copy's pieces;
 //! and a load of bytes that two stores have just written waits until both have left the store buffer.)
 
@@ -13,16 +13,17 @@ pub const MIN_SIZE: usize = 8;
 /// eventfd accepts.
 pub const STOP: u64 = 1 << 62;
 
-/// Even, so that word `i` is an odd multiple of the sequence number plus a constant: different sequence numbers give
-/// different words everywhere (2^64 divided by the golden ratio).
+/// Even, so that each bit of word `i` is that of the sequence number, changed by lower ones only: different sequence numbers
+/// give different words everywhere (2^64 divided by the golden ratio).
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C16;
 /// Odd, so that from one word to the next it is an odd number: words at different places are told apart.
 const STEP: u64 = 0xD1B5_4A32_D192_ED03;
 
-/// From one word to the next.
+/// From one word to the next. Not a sum: a multiple of it would be one of the sequence number, too, and the compiler computes each of
+/// several words by a multiplication then.
 #[inline]
 fn step(sequence: u64) -> u64 {
-    sequence.wrapping_mul(SPREAD).wrapping_add(STEP)
+    sequence.wrapping_mul(SPREAD) ^ STEP
 }
 
 /// A message of a fixed size that can be filled for a sequence number and compared with it.
@@ -94,14 +95,36 @@ impl Payload for Bytes {
     }
 }
 
-/// Writes every byte of `message` for `sequence`.
+/// The longest of the messages whose words are made and compared eight at a time: in a loop over words, what comes before
+/// and behind the loop takes longer than a short message's words.
+const SHORT: usize = 256;
+/// Eight words.
+const GROUP: usize = 8 * 8;
+
+/// How many of the first bytes of a message of `len` are made and compared in groups.
 #[inline]
+fn in_groups(len: usize) -> usize {
+    if len <= SHORT { len / GROUP * GROUP } else { 0 }
+}
+
+/// Writes every byte of `message` for `sequence`.
+#[inline(always)]
 pub fn fill(message: &mut [u8], sequence: u64) {
-    let mut word = sequence;
-    let mut words = message.chunks_exact_mut(8);
+    let (mut word, step) = (sequence, step(sequence));
+    let (groups, rest) = message.split_at_mut(in_groups(message.len()));
+    for group in groups.chunks_exact_mut(GROUP) {
+        for slot in group.chunks_exact_mut(8) {
+            slot.copy_from_slice(&word.to_le_bytes());
+            word = word.wrapping_add(step);
+        }
+    }
+    if rest.is_empty() {
+        return;
+    }
+    let mut words = rest.chunks_exact_mut(8);
     for slot in &mut words {
         slot.copy_from_slice(&word.to_le_bytes());
-        word = word.wrapping_add(step(sequence));
+        word = word.wrapping_add(step);
     }
     let tail = words.into_remainder();
     // Not a call for nothing.
@@ -112,14 +135,25 @@ pub fn fill(message: &mut [u8], sequence: u64) {
 }
 
 /// Reads every byte of `message` and compares it with what `fill` writes for `sequence`.
-#[inline]
+#[inline(always)]
 pub fn matches(message: &[u8], sequence: u64) -> bool {
-    let (mut word, mut difference) = (sequence, 0);
-    let words = message.chunks_exact(8);
+    let (mut word, step) = (sequence, step(sequence));
+    let mut difference = 0;
+    let (groups, rest) = message.split_at(in_groups(message.len()));
+    for group in groups.chunks_exact(GROUP) {
+        for slot in group.chunks_exact(8) {
+            difference |= u64_of(slot) ^ word;
+            word = word.wrapping_add(step);
+        }
+    }
+    if rest.is_empty() {
+        return difference == 0;
+    }
+    let words = rest.chunks_exact(8);
     let tail = words.remainder();
     for slot in words {
         difference |= u64_of(slot) ^ word;
-        word = word.wrapping_add(step(sequence));
+        word = word.wrapping_add(step);
     }
     difference == 0 && (tail.is_empty() || tail == &word.to_le_bytes()[..tail.len()])
 }
