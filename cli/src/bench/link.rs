@@ -106,14 +106,14 @@ pub trait Link {
     fn recv(&mut self, message: &mut Self::Message) -> Result<(), Failure>;
 
     /// Fills a message and sends it.
-    #[inline]
+    #[inline(always)]
     fn send_filled(&mut self, sequence: u64, message: &mut Self::Message) -> Result<(), Failure> {
         message.fill(sequence);
         self.send(message)
     }
 
     /// Receives a message and says whether it is the one that was sent under this number.
-    #[inline]
+    #[inline(always)]
     fn recv_checked(
         &mut self,
         sequence: u64,

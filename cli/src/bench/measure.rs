@@ -94,7 +94,11 @@ pub fn near<L: Link>(
     barrier.wait();
     let msgs_per_s = match budget.rate {
         Some(budget) => phases::lead(control, &mut barrier, clock, budget, |count| {
-            (1..=count).try_for_each(|sequence| link.send_filled(sequence, &mut request))
+            // A loop, not `try_for_each`, whose closure may be called for each message.
+            for sequence in 1..count + 1 {
+                link.send_filled(sequence, &mut request)?;
+            }
+            Ok(())
         })?,
         None => None,
     };
@@ -122,7 +126,7 @@ pub fn far<L: Link>(
     barrier.wait();
     if budget.rate.is_some() {
         phases::follow(control, &mut barrier, |count| {
-            for sequence in 1..=count {
+            for sequence in 1..count + 1 {
                 if !link.recv_checked(sequence, &mut message)? {
                     return Err(Failure::wrong(sequence));
                 }
