@@ -132,17 +132,26 @@ impl ByteReceiver {
         }
     }
 
-    /// Stays for a moment where no message is, for one who waits.
+    /// Looks closely for a message where a glance found none.
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self) -> Result<(), Failure> {
+        let found = self.cursor.look(&self.side, Look::Released);
+        found.map_err(|blocked| self.refused(blocked))
+    }
+
+    /// Stays for a moment where no message is, for one who waits; whether that brought something to look at.
     #[inline(always)]
-    fn linger(&mut self) {
-        let Cursor::Sole(cursor) = &mut self.cursor else { return };
-        if self.side.is_admitted()
-            && cursor.awaits_answer()
+    fn linger(&mut self) -> bool {
+        let Cursor::Sole(cursor) = &mut self.cursor else { return false };
+        let has_come = cursor.awaits_answer()
+            && self.side.is_admitted()
             && self.side.may_linger()
-            && cursor.linger(memory(&self.side.attached))
-        {
+            && cursor.linger(memory(&self.side.attached));
+        if has_come {
             self.side.lingered();
         }
+        has_come
     }
 
     #[inline(always)]
@@ -249,31 +258,38 @@ impl ByteReceiver {
         deadline: impl Fn() -> Option<Instant>,
         read: impl FnOnce(&[Word], usize) -> Result<usize, E>,
     ) -> Result<Result<usize, E>, Failure> {
-        self.linger();
         let mut until = None;
+        let mut has_lingered = false;
         loop {
             let Cursor::Sole(cursor) = &mut self.cursor else {
                 return self.take_of_lanes_until(deadline, read);
             };
             self.side.admit()?;
             let mem = memory(&self.side.attached);
-            match cursor.try_claim(mem) {
-                Ok(span) => {
-                    let done = read(span.words(mem), span.len());
-                    if done.is_ok() {
-                        cursor.release(mem, span);
-                        if cursor.release_is_due() {
-                            self.publish();
-                        }
+            if let Ok(len) = cursor.glance(mem) {
+                let span = cursor.oldest(mem, len);
+                let done = read(span.words(mem), span.len());
+                if done.is_ok() {
+                    cursor.release(mem, span);
+                    if cursor.release_is_due() {
+                        self.publish();
                     }
-                    return Ok(done);
                 }
-                Err(blocked) => match self.refused(blocked) {
-                    Failure::NotReady => {
-                        self.wait_for_message(*until.get_or_insert_with(&deadline))?;
-                    }
-                    failure => return Err(failure),
-                },
+                return Ok(done);
+            }
+            // Only now: in a stream, most messages are there.
+            if !has_lingered {
+                has_lingered = true;
+                if self.linger() {
+                    continue;
+                }
+            }
+            match self.look() {
+                Ok(()) => {}
+                Err(Failure::NotReady) => {
+                    self.wait_for_message(*until.get_or_insert_with(&deadline))?;
+                }
+                Err(failure) => return Err(failure),
             }
         }
     }

@@ -42,16 +42,18 @@ impl ByteSender {
 
     #[inline(always)]
     fn try_span(&mut self, len: usize) -> Result<Span, ByteSendError> {
-        let max = self.max;
-        if len > max {
-            return Err(ByteSendError::TooLong { len, max });
-        }
+        self.check(len)?;
+        Ok(self.reserve_now(len)?)
+    }
+
+    #[inline(always)]
+    fn reserve_now(&mut self, len: usize) -> Result<Span, Failure> {
         self.side.admit()?;
         let (mem, whole) = (memory(&self.side.attached), len + self.extra);
         match self.cursor.try_reserve(mem, whole, Look::Exact) {
             Ok(span) if self.extra == 0 => Ok(span),
-            Ok(span) => span.behind_stamp().ok_or(ByteSendError::Corrupt),
-            Err(blocked) => Err(self.refused(blocked).into()),
+            Ok(span) => span.behind_stamp().ok_or(Failure::Corrupt),
+            Err(blocked) => Err(self.refused(blocked)),
         }
     }
 
@@ -105,10 +107,56 @@ impl ByteSender {
         })
     }
 
+    fn check(&self, len: usize) -> Result<(), ByteSendError> {
+        let max = self.max;
+        if len > max { Err(ByteSendError::TooLong { len, max }) } else { Ok(()) }
+    }
+
+    /// Sends a message that is not too long, if there is room now, in one piece with the caller: what
+    /// [`try_span`](Self::try_span) and [`commit`](Self::commit) do by two, with one look at what the ring is.
     #[inline(always)]
-    fn fill(&mut self, span: Span, message: &[u8]) {
+    fn put(&mut self, message: &[u8]) -> Result<(), Failure> {
+        if self.extra > 0 {
+            return self.put_with_number(message);
+        }
+        self.side.admit()?;
+        let mem = memory(&self.side.attached);
+        match self.cursor.try_reserve(mem, message.len(), Look::Exact) {
+            Ok(span) => {
+                payload::write_message(span.words(mem), message);
+                self.cursor.commit(mem, span);
+                self.side.notify(Role::Receiver);
+                Ok(())
+            }
+            Err(blocked) => Err(self.refused(blocked)),
+        }
+    }
+
+    #[inline(never)]
+    fn put_with_number(&mut self, message: &[u8]) -> Result<(), Failure> {
+        let span = self.reserve_now(message.len())?;
         payload::write_message(span.words(memory(&self.side.attached)), message);
         self.commit(span);
+        Ok(())
+    }
+
+    /// The same, waiting for room. There is one place that writes: it is each message.
+    #[inline(always)]
+    fn put_until(
+        &mut self,
+        message: &[u8],
+        deadline: impl Fn() -> Option<Instant>,
+    ) -> Result<(), ByteSendError> {
+        self.check(message.len())?;
+        let mut until = None;
+        loop {
+            match self.put(message) {
+                Err(Failure::NotReady) => {
+                    self.wait_for_room(message.len(), *until.get_or_insert_with(&deadline))?;
+                }
+                done => return Ok(done?),
+            }
+        }
     }
 
     #[inline(always)]
@@ -149,9 +197,8 @@ impl ByteSender {
     /// ```
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
-        let span = self.try_span(message.len())?;
-        self.fill(span, message);
-        Ok(())
+        self.check(message.len())?;
+        Ok(self.put(message)?)
     }
 
     /// Sends, waiting for room if there is none.
@@ -161,9 +208,7 @@ impl ByteSender {
     /// As for [`try_send`](Self::try_send), without `Full`.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
-        let span = self.span_until(message.len(), || None)?;
-        self.fill(span, message);
-        Ok(())
+        self.put_until(message, || None)
     }
 
     /// Sends, waiting for room for as long as `timeout`.
@@ -173,9 +218,7 @@ impl ByteSender {
     /// As for [`send`](Self::send), and [`ByteSendError::Timeout`].
     #[inline]
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), ByteSendError> {
-        let span = self.span_until(message.len(), || deadline_in(timeout))?;
-        self.fill(span, message);
-        Ok(())
+        self.put_until(message, || deadline_in(timeout))
     }
 
     /// Sends, waiting for room until `deadline`.
@@ -188,9 +231,7 @@ impl ByteSender {
         message: &[u8],
         deadline: Instant,
     ) -> Result<(), ByteSendError> {
-        let span = self.span_until(message.len(), || Some(deadline))?;
-        self.fill(span, message);
-        Ok(())
+        self.put_until(message, || Some(deadline))
     }
 
     /// Makes room for a message of `len` bytes, to be written in place, if there is room now.

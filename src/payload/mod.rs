@@ -44,8 +44,8 @@ fn write_from(to: &[Word], from: &[u8], done: usize) {
             to.get_unchecked(i).write(u64::from_le(value));
         }
     }
-    let rest = &from[whole * WORD..];
-    if !rest.is_empty() && whole < to.len() {
+    if !from.len().is_multiple_of(WORD) && whole < to.len() {
+        let rest = &from[whole * WORD..];
         let mut last = [0; WORD];
         let n = rest.len().min(WORD);
         last[..n].copy_from_slice(&rest[..n]);
@@ -153,10 +153,16 @@ pub fn ask_for(words: &[Word], start: usize, lines: usize, ask: impl Fn(*const W
     }
 }
 
-/// Asks for the first lines of a message of so many words at word `start`.
+/// Asks for the first lines of a message of `bytes` bytes at `start`.
+// A branch for each line, not a loop: most messages of a stream take the same ones.
 #[inline(always)]
-pub fn ask_for_message(words: &[Word], start: usize, message: usize, ask: impl Fn(*const Word)) {
-    ask_for(words, start, message.div_ceil(LINE).min(MOST_LINES), ask);
+pub fn ask_for_message(start: *const Word, bytes: usize, ask: impl Fn(*const Word)) {
+    for line in 0..MOST_LINES {
+        if bytes <= line * LINE * WORD {
+            return;
+        }
+        ask(start.wrapping_add(line * LINE));
+    }
 }
 
 impl Runs {

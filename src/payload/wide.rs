@@ -171,8 +171,18 @@ pub fn write(to: &[Word], from: &[u8]) -> usize {
 /// The same for bytes in memory, of which each eight may have been stored a moment ago.
 #[inline(always)]
 pub fn write_stored(to: &[Word], from: &[u8]) -> usize {
-    let pairs = to.len().min(from.len() / WORD) / PAIR;
-    for pair in 0..pairs {
+    let words = to.len().min(from.len() / WORD);
+    let (lines, pairs) = (words / LINE, words / PAIR);
+    for line in 0..lines {
+        // SAFETY: as below, of four pairs.
+        unsafe {
+            write_stored_line(to.as_ptr().add(line * LINE), from.as_ptr().add(line * LINE * WORD));
+        }
+    }
+    if lines * LINE == words {
+        return words;
+    }
+    for pair in lines * (LINE / PAIR)..pairs {
         // SAFETY: as for `write`.
         unsafe {
             asm!(
@@ -189,6 +199,39 @@ pub fn write_stored(to: &[Word], from: &[u8]) -> usize {
     pairs * PAIR
 }
 
+/// Copies a line's worth of words with one pair of addresses, as [`read_line`] does.
+///
+/// # Safety
+///
+/// `from` must be valid for reads of a line's bytes and `to` have [`LINE`] words.
+#[inline(always)]
+unsafe fn write_stored_line(to: *const Word, from: *const u8) {
+    // SAFETY: the caller's promise; `Word`s may be written through a shared reference.
+    unsafe {
+        asm!(
+            "movq {first}, [{from}]",
+            "movhps {first}, [{from} + 8]",
+            "movq {second}, [{from} + 16]",
+            "movhps {second}, [{from} + 24]",
+            "movq {third}, [{from} + 32]",
+            "movhps {third}, [{from} + 40]",
+            "movq {fourth}, [{from} + 48]",
+            "movhps {fourth}, [{from} + 56]",
+            "movdqu [{to}], {first}",
+            "movdqu [{to} + 16], {second}",
+            "movdqu [{to} + 32], {third}",
+            "movdqu [{to} + 48], {fourth}",
+            from = in(reg) from,
+            to = in(reg) to,
+            first = out(xmm_reg) _,
+            second = out(xmm_reg) _,
+            third = out(xmm_reg) _,
+            fourth = out(xmm_reg) _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
 /// Copies as many pairs of words as there are in `words` words, and gives the number of words done.
 ///
 /// # Safety
@@ -200,6 +243,9 @@ pub unsafe fn read(from: &[Word], to: *mut u8, words: usize) -> usize {
     for line in 0..lines {
         // SAFETY: as below, of four pairs.
         unsafe { read_line(from.as_ptr().add(line * LINE), to.add(line * LINE * WORD).cast()) };
+    }
+    if lines * LINE == words {
+        return words;
     }
     for pair in lines * (LINE / PAIR)..pairs {
         // SAFETY: `pair < pairs`, so both sixteen bytes are in bounds by the caller's promise. The

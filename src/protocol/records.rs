@@ -138,13 +138,12 @@ enum Header {
 fn parse(header: u64, offset: usize, size: usize) -> Header {
     let rest = size - offset - HEADER;
     let len = (header & LENGTH) as usize;
-    let kind = header & !LENGTH;
     // The compiler keeps this order, which it does not with the arms of a `match`: most often it is a message.
-    if kind == DATA && len <= rest {
+    if header & !LENGTH == DATA && len <= rest {
         Header::Data(len)
     } else if header == 0 {
         Header::Nothing
-    } else if kind == PAD && len == rest && offset != 0 {
+    } else if header == PAD | rest as u64 && offset != 0 && rest as u64 <= LENGTH {
         Header::Pad
     } else {
         Header::Broken
@@ -162,18 +161,21 @@ fn header(words: &[Word], offset: usize) -> &Word {
 // Some lines twice, if records end within them: a count that differs from record to record costs more.
 #[inline(always)]
 fn ask_ahead(mem: Records<'_>, offset: usize, bytes: usize, ask: impl Fn(*const Word)) {
-    payload::ask_for_message(mem.words, offset / WORD + AHEAD, bytes / WORD, ask);
+    let start = mem.words.as_ptr().wrapping_byte_add(offset + AHEAD * WORD);
+    payload::ask_for_message(start, bytes, ask);
 }
 
 /// The sender's private state.
 #[derive(Debug)]
 pub struct SendCursor {
-    tail: u64,
-    /// `tail` within the data.
+    /// Where the next record begins, within the data.
     offset: usize,
+    /// Where this lap began: `tail` is `offset` bytes further on.
+    lap: u64,
     messages: u64,
-    /// Up to where the lines are this side's.
-    owned: u64,
+    /// Where the next record may end, within the data, without another look: as far as this lap goes, there is room, and
+    /// lines are this side's, with a header behind it.
+    clear: usize,
     room: Room,
     /// Bytes of data.
     size: usize,
@@ -216,7 +218,11 @@ impl SendCursor {
         }
         mem.sender.cursor.position.store(tail, Ordering::Relaxed);
         let room = Room::new(head, usable, messages, ROOM);
-        Ok(Self { tail, offset, messages, owned: tail, room, size })
+        Ok(Self { offset, lap: tail - offset as u64, messages, clear: 0, room, size })
+    }
+
+    fn tail(&self) -> u64 {
+        self.lap + self.offset as u64
     }
 
     /// Finds room for a message of `len` bytes, which must be at most [`max_message`], and writes the zero that follows it. Nobody
@@ -231,78 +237,91 @@ impl SendCursor {
         look: Look,
     ) -> Result<Span, Blocked> {
         let need = record(len);
-        if need > self.size - self.offset {
-            self.pad(mem.sender, mem.receiver, mem.words, look)?;
-        }
-        self.find_room(mem, need, look)?;
-        // Before the payload, not after it: it may lie on the next line, and a receiver that looks for the header would take
-        // that one's line meanwhile. Relaxed: R1 carries it.
         let next = self.offset + need;
-        header(mem.words, if next == self.size { 0 } else { next }).store(0, Ordering::Relaxed);
+        if next <= self.clear {
+            // Before the payload, not after it: it may lie on the next line, and a receiver that looks for the header would
+            // take that one's line meanwhile. Relaxed: R1 carries it.
+            header(mem.words, next).store(0, Ordering::Relaxed);
+        } else {
+            self.make_room(mem.sender, mem.receiver, mem.words, need, look)?;
+        }
         Ok(Span { start: (self.offset + HEADER) / WORD, len })
     }
 
-    #[inline(always)]
-    fn find_room(&mut self, mem: Records<'_>, bytes: usize, look: Look) -> Result<(), Blocked> {
-        let wanted = self.tail + bytes as u64;
-        if wanted <= self.room.limit {
-            return Ok(());
-        }
-        self.room.find(mem.sender, mem.receiver, (self.tail, wanted), self.messages, look)
-    }
-
-    /// Ends the lap.
-    // The memory comes in parts, in registers: as a whole it would be put together on the stack for each message,
-    // whether or not there is a pad.
+    /// The same for a record of `need` bytes that is not known to have room in this lap.
+    // The memory comes in parts, in registers: as a whole it would be put together on the stack for each message.
     #[cold]
     #[inline(never)]
-    fn pad(
+    fn make_room(
         &mut self,
         sender: &Half,
         receiver: &Half,
         words: &[Word],
+        need: usize,
         look: Look,
     ) -> Result<(), Blocked> {
         let mem = Records { sender, receiver, words };
+        if need > self.size - self.offset {
+            self.pad(mem, look)?;
+        }
+        self.find_room(mem, need, look)?;
+        let next = self.offset + need;
+        header(mem.words, if next == self.size { 0 } else { next }).store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn find_room(&mut self, mem: Records<'_>, bytes: usize, look: Look) -> Result<(), Blocked> {
+        let tail = self.tail();
+        let wanted = tail + bytes as u64;
+        if wanted <= self.room.limit {
+            return Ok(());
+        }
+        self.room.find(mem.sender, mem.receiver, (tail, wanted), self.messages, look)
+    }
+
+    /// Ends the lap.
+    fn pad(&mut self, mem: Records<'_>, look: Look) -> Result<(), Blocked> {
         let rest = self.size - self.offset;
         self.find_room(mem, rest, look)?;
         header(mem.words, 0).store(0, Ordering::Relaxed);
         // R1 record: the zero in the header after the pad.
         let pad = PAD | (rest - HEADER) as u64;
         header(mem.words, self.offset).store(pad, Edge::RecordStore.store());
-        self.step(mem, rest);
+        self.go_on(mem.sender, self.size);
+        self.turn();
         Ok(())
     }
 
     /// Publishes the message whose payload has been written into `span`, which was reserved last.
+    // The span says where: while the payload is copied, everything in memory may change, as far as the compiler knows.
     #[inline(always)]
     pub fn commit(&mut self, mem: Records<'_>, span: Span) {
         let need = record(span.len);
         // R1 record: the payload, and the zero after it.
-        header(mem.words, self.offset).store(DATA | span.len as u64, Edge::RecordStore.store());
+        mem.words[span.start - 1].store(DATA | span.len as u64, Edge::RecordStore.store());
         self.messages = self.messages.wrapping_add(1);
         mem.sender.cursor.messages.store(self.messages, Ordering::Relaxed);
-        self.step(mem, need);
-        if self.tail + need as u64 > self.owned {
+        let next = span.start * WORD - HEADER + need;
+        self.go_on(mem.sender, next);
+        if (next + need) as u64 > Bound::NextRecord.of_bytes(self.clear as u64) {
             self.own_ahead(mem.words, need);
         } else if need <= SMALL {
-            self.own_line(mem.words, need);
+            own_line(mem.words, next, need);
         }
     }
 
-    /// Makes the line into which the next record reaches, if it is as long as the last one, this side's once more: where
-    /// messages come one at a time, the other processor has taken it meanwhile, beside a line that it looked at. The next
-    /// look takes it again, but a store to a line that this side has lent takes half as long as one to a line that it must
-    /// get back.
+    /// Goes on at `next`, which may be the end of the data.
     #[inline(always)]
-    fn own_line(&self, words: &[Word], need: usize) {
-        let line = (self.offset + HEADER).next_multiple_of(LINE * WORD);
-        let end = line + WORD;
-        let is_next = line <= self.offset + need && end <= self.size;
-        let limit = Bound::NextRecord.of_bytes(self.room.limit);
-        if is_next && self.tail + (end - self.offset) as u64 <= limit {
-            words[line / WORD].write(0);
-        }
+    fn go_on(&mut self, sender: &Half, next: usize) {
+        self.offset = next;
+        // S4 note: never ahead of what is published, in whatever order the two become visible.
+        sender.cursor.position.store(self.tail(), Edge::NoteStore.store());
+    }
+
+    /// Begins the next lap.
+    fn turn(&mut self) {
+        self.lap += self.size as u64;
+        (self.offset, self.clear) = (0, 0);
     }
 
     /// Makes the lines of the next records this side's, when the last one took `need` bytes.
@@ -314,38 +333,44 @@ impl SendCursor {
     #[cold]
     #[inline(never)]
     fn own_ahead(&mut self, words: &[Word], need: usize) {
-        let bytes = |to: u64| usize::try_from(to.saturating_sub(self.tail)).unwrap_or(usize::MAX);
-        let room = bytes(Bound::OwnedBytes.of_bytes(self.room.limit));
-        let owned = bytes(self.owned);
+        if self.offset == self.size {
+            self.turn();
+        }
+        let room = Bound::OwnedBytes.of_bytes(self.room.limit).saturating_sub(self.tail());
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
         let wanted = (need + HEADER).clamp(OWNED.0, OWNED.1);
         let end = (self.offset + wanted.min(room)).min(self.size);
         // Behind the header at `tail`, below the limit: nobody reads there, and the records overwrite it.
-        let mut at = (self.offset + owned.max(HEADER)).next_multiple_of(LINE * WORD);
+        let mut at = (self.clear.max(self.offset) + HEADER).next_multiple_of(LINE * WORD);
         while at + WORD <= end {
             words[at / WORD].write(0);
             at += LINE * WORD;
         }
-        self.owned = self.tail + (end - self.offset).max(LINE * WORD) as u64;
+        self.clear = self.clear.max(end.saturating_sub(HEADER));
     }
+}
 
-    #[inline(always)]
-    fn step(&mut self, mem: Records<'_>, bytes: usize) {
-        self.tail += bytes as u64;
-        self.offset += bytes;
-        if self.offset == self.size {
-            self.offset = 0;
-        }
-        // S4 note: never ahead of what is published, in whatever order the two become visible.
-        mem.sender.cursor.position.store(self.tail, Edge::NoteStore.store());
+/// Makes the line into which the record at `offset` reaches, if it has `need` bytes as the last one, the sender's once more: where
+/// messages come one at a time, the other processor has taken it meanwhile, beside a line that it looked at. The next
+/// look takes it again, but a store to a line that this side has lent takes half as long as one to a line that it must
+/// get back.
+///
+/// Such a record, and a header behind it, must be [clear](SendCursor::clear).
+#[inline(always)]
+fn own_line(words: &[Word], offset: usize, need: usize) {
+    let line = (offset + HEADER).next_multiple_of(LINE * WORD);
+    if line <= offset + need {
+        words[line / WORD].write(0);
     }
 }
 
 /// The receiver's private state.
 #[derive(Debug)]
 pub struct RecvCursor {
-    head: u64,
-    /// `head` within the data.
+    /// Where the oldest record begins, within the data.
     offset: usize,
+    /// Where this lap began: `head` is `offset` bytes further on.
+    lap: u64,
     messages: u64,
     /// How far the sender is, when it was looked up last: a hint for asking ahead, for the lines at which
     /// the sender still is must not be taken away from it.
@@ -397,9 +422,10 @@ impl RecvCursor {
         }
         let releases = Releases::new(mem.receiver, head, release_period(size as u64, PERIOD), ROOM);
         let messages = mem.receiver.cursor.messages.load(Ordering::Relaxed);
+        let offset = (head % size as u64) as usize;
         Ok(Self {
-            head,
-            offset: (head % size as u64) as usize,
+            offset,
+            lap: head - offset as u64,
             messages,
             sent: head,
             streaming: false,
@@ -472,7 +498,7 @@ impl RecvCursor {
     #[cold]
     #[inline(never)]
     fn skip_pad(&mut self, receiver: &Half) {
-        self.step(receiver, self.size - self.offset);
+        self.go_on(receiver, self.size);
     }
 
     /// Lets the sender get ahead, in a stream; whether it is worth another look.
@@ -491,7 +517,7 @@ impl RecvCursor {
     /// Asks for lines that a stream comes to soon, when it is about to read a record of `bytes` bytes.
     #[inline(always)]
     fn ask_ahead(&mut self, mem: Records<'_>, bytes: usize) {
-        let next = self.head + bytes as u64;
+        let next = self.head() + bytes as u64;
         if self.sent > next + (AHEAD * WORD) as u64 {
             ask_ahead(mem, self.offset, bytes, prefetch_for_read);
         } else if self.sent < next {
@@ -554,29 +580,34 @@ impl RecvCursor {
     pub fn release(&mut self, mem: Records<'_>, span: Span) {
         self.messages = self.messages.wrapping_add(1);
         mem.receiver.cursor.messages.store(self.messages, Ordering::Relaxed);
-        self.step(mem.receiver, record(span.len));
+        self.go_on(mem.receiver, span.start * WORD - HEADER + record(span.len));
     }
 
     #[inline(always)]
-    fn step(&mut self, receiver: &Half, bytes: usize) {
-        self.head += bytes as u64;
-        self.offset += bytes;
-        if self.offset == self.size {
-            self.offset = 0;
-        }
+    fn head(&self) -> u64 {
+        self.lap + self.offset as u64
+    }
+
+    /// Goes on at `next`, which may be the end of the data.
+    #[inline(always)]
+    fn go_on(&mut self, receiver: &Half, next: usize) {
         // R3 space head.
-        self.releases.note(receiver, self.head);
+        self.releases.note(receiver, self.lap + next as u64);
+        self.offset = next;
+        if next == self.size {
+            (self.lap, self.offset) = (self.lap + next as u64, 0);
+        }
     }
 
     /// Whether the sender should be told of what was received.
     #[inline(always)]
     pub fn release_is_due(&self) -> bool {
-        self.releases.are_due(self.head)
+        self.releases.are_due(self.head())
     }
 
     /// Tells the sender how far the receiver is; `false` if it had been told already.
     #[inline]
     pub fn publish(&mut self, mem: Records<'_>) -> bool {
-        self.releases.publish(mem.receiver, self.head)
+        self.releases.publish(mem.receiver, self.head())
     }
 }

@@ -439,7 +439,8 @@ pub(super) fn ask_ahead(
     if shape.is_small() {
         return;
     }
-    payload::ask_for_message(words, start + ahead, shape.words(), ask);
+    let start = words.as_ptr().wrapping_add(start + ahead);
+    payload::ask_for_message(start, shape.words() * payload::WORD, ask);
 }
 
 /// The same for the small messages of the cell at `place`, which has just been entered.
