@@ -187,6 +187,28 @@ pub fn write_message(to: &[Word], from: &[u8]) {
     if from.len() < LONG {
         return write_from(to, from, wide::write_stored(to, from));
     }
+    write_long(to, from);
+}
+
+/// Bytes of which one word of each line is written before all of them are.
+pub const BLOCK: usize = 4 * 1024;
+
+/// [`write_message`] for one that is not short.
+///
+/// The other side has read the lines before, and each must be got back from it. The store buffer holds the first stores to more
+/// lines if no others lie between them, so it is one wait for all of them, where `prefetchw` is often not heeded.
+#[inline(never)]
+fn write_long(to: &[Word], from: &[u8]) {
+    if from.len() <= 2 * BLOCK {
+        return write_block(to, from);
+    }
+    for (words, bytes) in to.chunks(BLOCK / WORD).zip(from.chunks(BLOCK)) {
+        words.chunks_exact(LINE).for_each(|line| line[0].write(0));
+        write_block(words, bytes);
+    }
+}
+
+fn write_block(to: &[Word], from: &[u8]) {
     let run = run_of(from.len());
     write_runs(to, run, from);
     write(&to[run.words..], &from[run.words * WORD..]);

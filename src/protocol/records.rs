@@ -36,8 +36,8 @@ const PERIOD: u64 = 8 * 1024;
 /// Bytes of a header.
 const HEADER: usize = WORD;
 /// How many bytes of lines a sender makes its own at a time, at least and at most: in between, as many as the next record
-/// needs if that is as long as the last one.
-const OWNED: (usize, usize) = (2 * 1024, 8 * 1024);
+/// needs if that is as long as the last one. Those of longer ones become its own while they are written.
+const OWNED: (usize, usize) = (2 * 1024, 2 * payload::BLOCK);
 /// The longest record whose line is made the sender's message by message, too.
 const SMALL: usize = 2 * LINE * WORD;
 
@@ -338,7 +338,7 @@ impl SendCursor {
         }
         let room = Bound::OwnedBytes.of_bytes(self.room.limit).saturating_sub(self.tail());
         let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let wanted = (need + HEADER).clamp(OWNED.0, OWNED.1);
+        let wanted = if need > OWNED.1 { OWNED.0 } else { (need + HEADER).clamp(OWNED.0, OWNED.1) };
         let end = (self.offset + wanted.min(room)).min(self.size);
         // Behind the header at `tail`, below the limit: nobody reads there, and the records overwrite it.
         let mut at = (self.clear.max(self.offset) + HEADER).next_multiple_of(LINE * WORD);
