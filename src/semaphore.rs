@@ -8,6 +8,7 @@ use crate::participants::Participant;
 use crate::protocol::pace::Deference;
 use crate::protocol::park::{self, Answered};
 use crate::protocol::permits::{self, Account, Permits, Refused, State};
+use crate::protocol::room::Look;
 use crate::segment::{Attached, Place, RingKind, Segment};
 use crate::stats::Stats;
 use crate::sys::futex;
@@ -278,10 +279,11 @@ impl Holder {
     /// As for [`try_acquire`](Self::try_acquire).
     #[inline]
     pub fn try_acquire_many(&mut self, count: u32) -> Result<Permit<'_>, TryAcquireError> {
-        match self.take(count) {
-            Ok(abandoned) => Ok(Permit { holder: self, count, abandoned }),
-            Err(error) => Err(self.refused(error)),
-        }
+        let abandoned = match self.take(count) {
+            Ok(abandoned) => abandoned,
+            Err(error) => return Err(self.refused(error)),
+        };
+        Ok(Permit { holder: self, count, abandoned })
     }
 
     /// Acquires a permit, waiting until one is free, in the way that [`set_wait`](Self::set_wait) chose.
@@ -301,11 +303,10 @@ impl Holder {
     /// As for [`acquire`](Self::acquire).
     #[inline]
     pub fn acquire_many(&mut self, count: u32) -> Result<Permit<'_>, AcquireError> {
-        let taken = match self.take(count) {
-            Err(TryAcquireError::NoPermits) => self.take_by(count, None),
-            done => done,
+        let abandoned = match self.take(count) {
+            Ok(abandoned) => abandoned,
+            Err(error) => self.take_later(error, count)?,
         };
-        let abandoned = taken.map_err(AcquireError::of)?;
         Ok(Permit { holder: self, count, abandoned })
     }
 
@@ -499,15 +500,22 @@ impl Holder {
     /// Takes `count` permits if they are free; whether somebody had died with one.
     #[inline(always)]
     fn take(&mut self, count: u32) -> Result<bool, TryAcquireError> {
-        if self.side.is_admitted() {
-            if let Some(left) = self.account.try_acquire_at_once(&self.mem, count) {
-                if left == 0 && !self.side.is_quiet(Role::Sender) {
-                    self.tell_of_none();
-                }
-                return Ok(false);
-            }
+        // Who waits until none is free has seen to it that this takes more than a swap.
+        if self.side.is_admitted() && self.account.try_acquire_at_once(&self.mem, count) {
+            return Ok(false);
         }
         self.take_with_care(count)
+    }
+
+    /// The same, waiting, after an attempt that ended in `error`.
+    #[cold]
+    #[inline(never)]
+    fn take_later(&mut self, error: TryAcquireError, count: u32) -> Result<bool, AcquireError> {
+        let taken = match error {
+            TryAcquireError::NoPermits => self.take_by(count, None),
+            error => Err(error),
+        };
+        taken.map_err(AcquireError::of)
     }
 
     /// [`take`](Self::take) where that takes more than a swap.
@@ -635,9 +643,14 @@ impl Holder {
         // Those who wait for this sleep on what is rung by those who take the last permit.
         self.side.face(Role::Sender);
         let permits = self.mem;
-        let found = wait::wait(&mut self.side, deadline, |side, _| {
+        let found = wait::wait(&mut self.side, deadline, |side, look| {
             side.admit()?;
-            failure_of(permits.look().and_then(|state| match (state.free(), state.is_closed()) {
+            let found = match look {
+                Look::Released => permits.look(),
+                // The next one may be a sleep.
+                Look::Exact => permits.watch(),
+            };
+            failure_of(found.and_then(|state| match (state.free(), state.is_closed()) {
                 (0, _) => Ok(()),
                 (_, true) => Err(Refused::Closed),
                 _ => Err(Refused::NotReady),

@@ -19,9 +19,11 @@ const WITNESS: u64 = 160;
 const CLOSED: u64 = 1 << 21;
 const ABANDONED: u64 = 1 << 20;
 const MANY: u64 = 1 << 19;
-const NOTHING: u64 = 7 << 16;
+const WATCHED: u64 = 1 << 18;
+const NOTHING: u64 = 3 << 16;
 const FREE: u64 = 0xffff;
 const REFRESH: u32 = 1 << 30;
+const REFRESHING: u32 = 1 << 17;
 const ACTIVE: u64 = 1;
 const RECEIVES: u64 = 2;
 const INCARNATION: u64 = 4;
@@ -214,16 +216,17 @@ impl Memory {
             if !self.is_sound() {
                 return;
             }
-            let next = change.wrapping_add(1);
-            self.ledgers[victim] = u64::from(next) << 32 | held << 16;
-            if next.is_multiple_of(REFRESH) {
+            let mut next = change.wrapping_add(1);
+            if next % REFRESH < REFRESHING {
+                next |= REFRESHING - 1;
                 self.bear_witness(victim, change);
             }
+            self.ledgers[victim] = u64::from(next) << 32 | held << 16;
             if author != victim {
                 self.bear_witness(author, last);
             }
             let free = ((self.word & FREE) + held).min(self.maximum);
-            let flags = self.word & (CLOSED | MANY) | ABANDONED;
+            let flags = self.word & (CLOSED | MANY | WATCHED) | ABANDONED;
             self.word = u64::from(next) << 32 | (victim as u64) << 22 | flags | free;
         }
         self.active[victim] = false;
@@ -263,8 +266,8 @@ fn damage(input: &mut Input<'_>) {
             who => u64::from(who) % PARTICIPANTS as u64,
         };
         let bits = match input.byte() {
-            0 => NOTHING & (1 << 16 | 1 << 18),
-            some => u64::from(some & 7) << 19,
+            0 => NOTHING & (1 << 16),
+            some => u64::from(some & 15) << 18,
         };
         let free = match input.byte() {
             0 => u64::from(input.short()),

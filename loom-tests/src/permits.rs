@@ -4,7 +4,7 @@ use crate::explore::{End, explore, explore_kills, process};
 use crate::futex::Futex;
 use annulus::protocol::layout::{ACTIVE, Entry, Half, RECEIVES};
 use annulus::protocol::park::{self, Answered, Sleep};
-use annulus::protocol::permits::{self, Account, Grant, Permits, Refused};
+use annulus::protocol::permits::{self, Account, Permits, Refused};
 use annulus::sync::{Edge, Ordering, Word, model, spin_hint};
 use loom::sync::{Mutex, MutexGuard};
 use loom::thread;
@@ -21,8 +21,10 @@ pub enum Step {
     Use,
     /// Releases so many.
     Release(u32),
+    /// Waits until none is free.
+    Zero,
 }
-use Step::{Acquire, Release, Try, Use};
+use Step::{Acquire, Release, Try, Use, Zero};
 
 /// Who dies.
 #[derive(Clone, Copy, Debug)]
@@ -60,11 +62,14 @@ struct Place {
     trade: Trade,
     /// The word is in it, and what those sleep on who wait for permits.
     sender: Half,
+    /// What those sleep on who wait until none is free.
     receiver: Half,
     table: Vec<Entry>,
     /// What the semaphore protects.
     guarded: Word,
     futex: Futex,
+    /// Of those who wait until none is free.
+    zero: Futex,
     kernel: Mutex<Kernel>,
 }
 
@@ -79,6 +84,7 @@ impl Place {
             table: (0..entries).map(|_| Entry::new()).collect(),
             guarded: Word::new(0),
             futex: Futex::default(),
+            zero: Futex::default(),
             kernel: Mutex::new(Kernel { alive: vec![true; entries], repairer: None }),
         };
         Permits::initialise(permits::word(&place.sender), trade.permits);
@@ -124,15 +130,39 @@ impl Place {
         self.wake(usize::MAX);
     }
 
-    fn acquire(&self, own: usize, account: &mut Account, count: u32) {
+    fn take(&self, account: &mut Account, none: &mut Answered, count: u32) -> Result<(), Refused> {
+        let mem = &self.memory();
+        if account.try_acquire_at_once(mem, count) {
+            return Ok(());
+        }
+        let grant = account.try_acquire(mem, count)?;
+        if grant.left == 0 && none.must_wake(&self.sender) {
+            park::ring(&self.receiver);
+            self.zero.wake(usize::MAX);
+        }
+        Ok(())
+    }
+
+    fn wait_zero(&self) {
+        loop {
+            let sleep =
+                Sleep::announce(&self.sender, &self.receiver, || Edge::ParkAnnounce.fence());
+            if self.memory().watch().expect("the word is sound").free() == 0 {
+                return;
+            }
+            if !self.zero.wait(&self.receiver.presence.epoch, sleep.expected()) {
+                spin_hint();
+            }
+        }
+    }
+
+    fn acquire(&self, own: usize, account: &mut Account, none: &mut Answered, count: u32) {
         let mem = &self.memory();
         let mut slept = false;
         loop {
-            let at_once = account.try_acquire_at_once(mem, count);
-            let grant = at_once.map(|left| Grant { left, abandoned: false });
-            match grant.map_or_else(|| account.try_acquire(mem, count), Ok) {
-                Ok(grant) => {
-                    if slept && grant.left > 0 {
+            match self.take(account, none, count) {
+                Ok(()) => {
+                    if slept && mem.find(1).is_ok() {
                         self.wake(1);
                     }
                     return;
@@ -160,12 +190,12 @@ impl Place {
         let mut account = Account::open(mem, own);
         let mut answered = Answered::up_to_now(&self.receiver, false);
         answered.woke(true);
+        let none = &mut Answered::up_to_now(&self.sender, false);
         for &step in self.trade.people[own] {
             match step {
-                Acquire(count) => self.acquire(own, &mut account, count),
+                Acquire(count) => self.acquire(own, &mut account, none, count),
                 Try(count) => {
-                    let at_once = account.try_acquire_at_once(mem, count).is_some();
-                    if !at_once && account.try_acquire(mem, count).is_err() {
+                    if self.take(&mut account, none, count).is_err() {
                         return;
                     }
                 }
@@ -182,7 +212,12 @@ impl Place {
                         answered.woke(self.wake(most) >= most);
                     }
                 }
+                Zero => self.wait_zero(),
             }
+        }
+        if account.held() > 0 {
+            // It ends with them.
+            self.bury(own);
         }
     }
 
@@ -201,6 +236,7 @@ impl Place {
         if end.killed {
             self.bury(own);
             self.futex.let_time_pass();
+            self.zero.let_time_pass();
         }
         end
     }
@@ -311,6 +347,20 @@ pub const UNDISTURBED: &[Trade] = &[
         name: "permits: one waits for both of two",
         permits: 2,
         people: &[&[Acquire(2), Release(1), Release(1)], &[Acquire(2), Release(2)], TWICE],
+        death: Death::None,
+        preemptions: 1,
+    },
+    Trade {
+        name: "permits: one waits until none is free",
+        permits: 1,
+        people: &[&[Zero], &[Acquire(1), Release(1), Acquire(1)]],
+        death: Death::None,
+        preemptions: 3,
+    },
+    Trade {
+        name: "permits: two wait until none is free",
+        permits: 2,
+        people: &[&[Zero], &[Zero], &[Acquire(1), Acquire(1), Release(1), Acquire(1)]],
         death: Death::None,
         preemptions: 1,
     },

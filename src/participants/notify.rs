@@ -77,13 +77,6 @@ impl Participant {
         self.notify_of(peer, 1);
     }
 
-    /// Whether it is plain that none of the peers sleeps. If not, [`notify_of`](Self::notify_of) looks closely.
-    #[inline(always)]
-    pub(crate) fn is_quiet(&self, peer: Role) -> bool {
-        debug_assert_eq!(peer, self.role.peer());
-        self.answered.is_quiet(self.attached.half(peer))
-    }
-
     /// The same where several may sleep, of whom `count` find something to do.
     #[inline(always)]
     pub(crate) fn notify_of(&mut self, peer: Role, count: usize) {

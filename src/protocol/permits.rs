@@ -11,7 +11,7 @@
 //! state.
 //!
 //! ```text
-//! word     { change:32 | author:10 | closed:1 | abandoned:1 | many:1 | 0:3 | free permits:16 }
+//! word     { change:32 | author:10 | closed:1 | abandoned:1 | many:1 | watched:1 | 0:2 | free permits:16 }
 //! ledger   { change:32 | held before:16 | held after:16 }      of each participant, its own
 //! witness  { change:32 }                                       of each participant, written by the others
 //!
@@ -49,15 +49,22 @@ const CLOSED: u64 = 1 << 21;
 const ABANDONED: u64 = 1 << 20;
 /// Somebody has slept, or is about to, until there are several permits: to wake one at a time is not enough.
 const MANY: u64 = 1 << 19;
-const NOTHING: u64 = 7 << 16;
+/// Somebody waits until no permit is free, or has waited, and there was always one since: who takes the last one, and
+/// clears this by that, looks for whom to wake.
+const WATCHED: u64 = 1 << 18;
+const NOTHING: u64 = 3 << 16;
 const FREE: u64 = MOST as u64;
 
-/// After so many changes a participant sees to it that its witness is not left behind by half of the numbers.
+/// After so many numbers of changes a participant sees to it that its witness is not left behind by half of them.
 const REFRESH: u32 = 1 << 30;
+/// It does so in the first of so many that is an acquisition, and leaves out the rest of them: between two acquisitions
+/// there are at most as many releases as there are permits.
+const REFRESHING: u32 = 1 << 17;
 /// The next change, in a word or a ledger. Beyond the last number it wraps, and touches nothing else.
 const NEXT: u64 = 1 << CHANGE_SHIFT;
-/// Where the number of a change that is a multiple of [`REFRESH`] has no bit.
-const FRESH: u64 = (REFRESH as u64 - 1) << CHANGE_SHIFT;
+/// Where the first [`REFRESHING`] of [`REFRESH`] numbers have no bit.
+const FRESH: u32 = REFRESH - REFRESHING;
+const _: () = assert!(REFRESHING > MOST + 1);
 /// Races lost one after the other after which the word is being scribbled on.
 const MOST_LOSSES: u32 = 1 << 20;
 
@@ -103,6 +110,12 @@ impl State {
         self.0 & MANY != 0
     }
 
+    /// Whether it says nothing.
+    #[inline(always)]
+    fn is_nothing(self) -> bool {
+        self.0 & NOTHING != 0
+    }
+
     #[inline(always)]
     fn author(self) -> usize {
         ((self.0 & AUTHOR) >> AUTHOR_SHIFT) as usize
@@ -121,7 +134,7 @@ impl State {
 
     #[inline(always)]
     fn by(self, sign: u64, change: u32) -> Self {
-        let rest = self.0 & (CLOSED | ABANDONED | MANY | FREE);
+        let rest = self.0 & (CLOSED | ABANDONED | MANY | WATCHED | FREE);
         Self(u64::from(change) << CHANGE_SHIFT | sign | rest)
     }
 }
@@ -207,7 +220,7 @@ impl Permits<'_> {
     #[inline(always)]
     fn check(&self, word: u64) -> Result<State, Refused> {
         let state = State(word);
-        let sound = word & NOTHING == 0
+        let sound = !state.is_nothing()
             && state.free() <= self.maximum
             && state.author() < self.table.len();
         if sound { Ok(state) } else { Err(Refused::Corrupt) }
@@ -255,6 +268,17 @@ impl Permits<'_> {
         }
     }
 
+    /// What the word says, for one who is about to sleep until no permit is free: if one is, whoever takes the last one
+    /// looks for sleepers.
+    pub fn watch(&self) -> Result<State, Refused> {
+        let found = self.look()?;
+        if found.free() == 0 || found.0 & WATCHED != 0 {
+            return Ok(found);
+        }
+        // Who has taken the last one in between is seen, and whoever does so from now on sees this: it is one word.
+        self.check(self.word.fetch_or(WATCHED, Edge::PermitLoad.load()))
+    }
+
     /// What the participant of entry `i` holds, as far as can be told without stopping it.
     #[cfg(not(loom))]
     pub fn held(&self, i: usize) -> u32 {
@@ -294,9 +318,12 @@ pub struct Account<'a> {
     ledger: &'a AtomicU64,
     /// Itself, as the word's author.
     sign: u64,
-    /// The last one, if `last` does not say.
-    change: u32,
+    /// Permits that it holds, and its last change, if `last` does not say.
     held: u32,
+    change: u32,
+    /// Permits that it holds and those that are free, if `last` says what the word is: a change of its own makes the one
+    /// of the other. At most as many as there may be, so that all that it holds can come free. Otherwise 0.
+    sum: u32,
     /// What the word is, if nobody has changed it since this participant did: then the swap, which looks anyhow, need
     /// not wait for another look. [`NOTHING`] if somebody may well have. Whatever else it is, this participant has
     /// put it there in its last change, from a word that it had checked.
@@ -305,7 +332,7 @@ pub struct Account<'a> {
 
 impl core::fmt::Debug for Account<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Account").field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("Account").field("held", &self.held()).finish_non_exhaustive()
     }
 }
 
@@ -318,45 +345,52 @@ impl<'a> Account<'a> {
 
     fn with(mem: &Permits<'a>, me: usize, change: u32, held: u32) -> Self {
         let (sign, last) = ((me as u64) << AUTHOR_SHIFT, State(NOTHING));
-        Self { me, ledger: &mem.table[me].journal.intent, sign, change, held, last }
+        Self { me, ledger: &mem.table[me].journal.intent, sign, held, change, sum: 0, last }
     }
 
     /// Permits that it holds.
     #[inline(always)]
     pub fn held(&self) -> u32 {
-        self.held
+        if self.last.is_nothing() { self.held } else { self.sum - self.last.free() }
     }
 
     /// Takes `count` permits, if as many are free.
     pub fn try_acquire(&mut self, mem: &Permits<'_>, count: u32) -> Result<Grant, Refused> {
-        let after = self.held + count;
+        let after = self.held() + count;
         debug_assert!(after <= MOST);
         // M1 permit, and M2 witness.
         let won = Edge::PermitLoad.load_and(Edge::WitnessStore);
         let found = self.change(mem, after, won, move |state| {
             is_there(state, count)?;
-            Ok(State(state.0 & !ABANDONED).with_free(state.free() - count))
+            let over = if state.free() == count { ABANDONED | WATCHED } else { ABANDONED };
+            Ok(State(state.0 & !over).with_free(state.free() - count))
         })?;
         Ok(Grant { left: found.free() - count, abandoned: found.is_abandoned() })
     }
 
     /// Gives back `count` of those that it holds; what the word said before.
     pub fn release(&mut self, mem: &Permits<'_>, count: u32) -> Result<State, Refused> {
-        debug_assert!(count <= self.held);
-        self.free(mem, self.held - count, count)
+        let held = self.held();
+        debug_assert!(count <= held);
+        self.free(mem, held - count, count)
     }
 
     /// Makes `count` permits that nobody held; what the word said before.
     pub fn post(&mut self, mem: &Permits<'_>, count: u32) -> Result<State, Refused> {
-        self.free(mem, self.held, count)
+        self.free(mem, self.held(), count)
     }
 
     /// Does away with `count` of those that it holds.
     pub fn consume(&mut self, count: u32) {
-        debug_assert!(count <= self.held);
-        self.held -= count;
+        let held = self.held();
+        debug_assert!(count <= held);
+        if self.last.is_nothing() {
+            self.held -= count;
+        } else {
+            self.sum -= count;
+        }
         // The same whether or not the last change was made, and it was: so this is one store.
-        let (before, after) = (self.held, self.held);
+        let (before, after) = (held - count, held - count);
         Ledger { change: self.number(), before, after }.note(self.ledger);
     }
 
@@ -367,7 +401,7 @@ impl<'a> Account<'a> {
 
     /// The same, and sets the bits of `mark`.
     fn give_all_back(&mut self, mem: &Permits<'_>, mark: u64) -> Result<(), Refused> {
-        let held = self.held;
+        let held = self.held();
         if held == 0 {
             return Ok(());
         }
@@ -388,68 +422,90 @@ impl<'a> Account<'a> {
         })
     }
 
-    /// [`try_acquire`](Self::try_acquire) by who changed the word last, if that takes a swap and no look: the permits
-    /// that are left. `None` says that a closer look is needed; nobody had died with a permit.
+    /// [`try_acquire`](Self::try_acquire) by who changed the word last, if that takes a swap and no look. `false` says that
+    /// a closer look is needed; otherwise nobody had died with a permit, and nobody waits until none is free.
     ///
     /// Small: a swap waits for all stores before it, those of a call and its spilled registers among them; and what is
     /// swapped in is one addition away from what was swapped in before, for the next swap waits for that.
     #[inline(always)]
-    pub fn try_acquire_at_once(&mut self, mem: &Permits<'_>, count: u32) -> Option<u32> {
-        let (found, after) = (self.last, self.held.wrapping_add(count));
-        let free = found.free();
-        // In one comparison that there are as many and that it is not none: 0 wraps.
-        let is_enough = count.wrapping_sub(1) < free && after <= MOST;
+    pub fn try_acquire_at_once(&mut self, mem: &Permits<'_>, count: u32) -> bool {
+        let found = self.last;
         let to = State(found.0.wrapping_add(NEXT - u64::from(count)));
+        // In one comparison that there are as many and that it is not none: 0 wraps.
+        let is_enough = count.wrapping_sub(1) < found.free();
+        let is_plain = found.0 & (NOTHING | CLOSED | ABANDONED | WATCHED) == 0
+            && to.0 & u64::from(FRESH) << CHANGE_SHIFT != 0;
         // M1 permit, and M2 witness.
         let won = Edge::PermitLoad.load_and(Edge::WitnessStore);
-        let is_done = found.0 & (NOTHING | CLOSED | ABANDONED) == 0
-            && is_enough
-            && self.change_at_once(mem, to, after, won);
-        is_done.then_some(free.wrapping_sub(count))
+        is_plain && is_enough && {
+            let before = self.sum - found.free();
+            self.change_at_once(mem, to, (before, before + count), won)
+        }
     }
 
     /// [`release`](Self::release) likewise: what the word said before.
     #[inline(always)]
     pub fn release_at_once(&mut self, mem: &Permits<'_>, count: u32) -> Option<State> {
         let found = self.last;
-        let is_held = count.wrapping_sub(1) < self.held;
-        let fits = found.free().wrapping_add(count) <= mem.maximum;
         let to = State(found.0.wrapping_add(NEXT + u64::from(count)));
+        // There is room for what it holds. And it holds nothing, by this, if `last` says nothing.
+        let before = self.sum - found.free();
+        let is_held = count.wrapping_sub(1) < before;
         // M1 permit. The same Release is the store end of M2.
-        let (after, won) = (self.held.wrapping_sub(count), Edge::PermitStore.store());
+        let won = Edge::PermitStore.store();
         let is_done =
-            found.0 & NOTHING == 0 && is_held && fits && self.change_at_once(mem, to, after, won);
+            is_held && self.change_at_once(mem, to, (before, before.wrapping_sub(count)), won);
         is_done.then_some(found)
     }
 
-    /// Whether the word was what it was made last, and is `to` now, of the next change of this participant, which now
-    /// holds `after`.
+    /// Whether the word was what it was made last, and is `to` now, by the next change of this participant, which held
+    /// as many permits before and after it.
     #[inline(always)]
-    fn change_at_once(&mut self, mem: &Permits<'_>, to: State, after: u32, won: Ordering) -> bool {
-        if to.0 & FRESH == 0 {
-            return false;
-        }
-        Ledger { change: to.change(), before: self.held, after }.note(self.ledger);
+    fn change_at_once(
+        &mut self,
+        mem: &Permits<'_>,
+        to: State,
+        (before, after): (u32, u32),
+        won: Ordering,
+    ) -> bool {
+        Ledger { change: to.change(), before, after }.note(self.ledger);
         let found = self.last.0;
         if mem.word.compare_exchange(found, to.0, won, Ordering::Relaxed).is_err() {
-            // The number is used, whatever came of it.
-            self.forget(to.change());
+            self.lose(to.change());
             return false;
         }
-        (self.last, self.held) = (to, after);
+        self.last = to;
         true
+    }
+
+    /// Somebody else has changed the word. The number is used, whatever came of it.
+    #[cold]
+    #[inline(never)]
+    fn lose(&mut self, change: u32) {
+        self.forget(change);
     }
 
     /// The number of its last change.
     #[inline(always)]
     fn number(&self) -> u32 {
-        if self.last.0 & NOTHING == 0 { self.last.change() } else { self.change }
+        if self.last.is_nothing() { self.change } else { self.last.change() }
     }
 
     /// `change` is the last one, and what the word is now is not known.
     #[inline(always)]
     fn forget(&mut self, change: u32) {
-        (self.change, self.last) = (change, State(NOTHING));
+        (self.held, self.change) = (self.held(), change);
+        (self.sum, self.last) = (0, State(NOTHING));
+    }
+
+    /// The word is `to`, by the last change of this participant, which holds `held`.
+    #[inline(always)]
+    fn remember(&mut self, mem: &Permits<'_>, to: State, held: u32) {
+        let sum = held + to.free();
+        // With permits that were posted there may be more than may be free.
+        if sum <= mem.maximum {
+            (self.sum, self.last) = (sum, to);
+        }
     }
 
     /// Changes the word by `step`, whoever changed it last, and as often as somebody else is faster. After it this
@@ -464,11 +520,14 @@ impl<'a> Account<'a> {
         // Relaxed: the swap looks again.
         let mut found = mem.load(Ordering::Relaxed)?;
         let mut next = step(found)?;
-        self.forget(self.number().wrapping_add(1));
+        let last = self.number();
+        let change = last.wrapping_add(1);
+        let is_due = change & FRESH == 0;
+        self.forget(if is_due { change | (REFRESHING - 1) } else { change });
         Ledger { change: self.change, before: self.held, after }.note(self.ledger);
-        if self.change.is_multiple_of(REFRESH) {
+        if is_due {
             // Whether the one before was made is not asked any more.
-            bear_witness(&mem.table[self.me], self.change.wrapping_sub(1));
+            bear_witness(&mem.table[self.me], last);
         }
         let mut backoff = Backoff::default();
         for _ in 0..MOST_LOSSES {
@@ -480,7 +539,7 @@ impl<'a> Account<'a> {
                 self.held = after;
                 // Where others come between, a guess would be another swap in vain.
                 if found.author() == self.me {
-                    self.last = to;
+                    self.remember(mem, to, after);
                 }
                 return Ok(found);
             }
