@@ -130,17 +130,29 @@ impl Place {
         self.wake(usize::MAX);
     }
 
-    fn take(&self, account: &mut Account, none: &mut Answered, count: u32) -> Result<(), Refused> {
+    fn take(
+        &self,
+        account: &mut Account,
+        none: &mut Option<Answered>,
+        count: u32,
+    ) -> Result<(), Refused> {
         let mem = &self.memory();
         if account.try_acquire_at_once(mem, count) {
             return Ok(());
         }
         let grant = account.try_acquire(mem, count)?;
-        if grant.left == 0 && none.must_wake(&self.sender) {
-            park::ring(&self.receiver);
-            self.zero.wake(usize::MAX);
+        if let Some(none) = none.as_mut().filter(|_| grant.left == 0) {
+            if none.must_wake(&self.sender) {
+                park::ring(&self.receiver);
+                self.zero.wake(usize::MAX);
+            }
         }
         Ok(())
+    }
+
+    /// Whether somebody waits until none is free.
+    fn is_watched(&self) -> bool {
+        self.trade.people.iter().flat_map(|steps| *steps).any(|step| matches!(step, Zero))
     }
 
     fn wait_zero(&self) {
@@ -156,7 +168,7 @@ impl Place {
         }
     }
 
-    fn acquire(&self, own: usize, account: &mut Account, none: &mut Answered, count: u32) {
+    fn acquire(&self, own: usize, account: &mut Account, none: &mut Option<Answered>, count: u32) {
         let mem = &self.memory();
         let mut slept = false;
         loop {
@@ -190,12 +202,15 @@ impl Place {
         let mut account = Account::open(mem, own);
         let mut answered = Answered::up_to_now(&self.receiver, false);
         answered.woke(true);
-        let none = &mut Answered::up_to_now(&self.sender, false);
+        // A fence: where nobody waits for that it would stand in for edges.
+        let mut none = self.is_watched().then(|| Answered::up_to_now(&self.sender, false));
+        // Who comes wakes everybody.
+        none.iter_mut().for_each(|none| none.woke(true));
         for &step in self.trade.people[own] {
             match step {
-                Acquire(count) => self.acquire(own, &mut account, none, count),
+                Acquire(count) => self.acquire(own, &mut account, &mut none, count),
                 Try(count) => {
-                    if self.take(&mut account, none, count).is_err() {
+                    if self.take(&mut account, &mut none, count).is_err() {
                         return;
                     }
                 }
@@ -356,6 +371,13 @@ pub const UNDISTURBED: &[Trade] = &[
         people: &[&[Zero], &[Acquire(1), Release(1), Acquire(1)]],
         death: Death::None,
         preemptions: 3,
+    },
+    Trade {
+        name: "permits: one waits until none of three is free",
+        permits: 3,
+        people: &[&[Zero], &[Acquire(1), Acquire(1), Acquire(1)]],
+        death: Death::None,
+        preemptions: 2,
     },
     Trade {
         name: "permits: two wait until none is free",
