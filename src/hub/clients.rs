@@ -13,6 +13,10 @@ use std::sync::Arc;
 
 /// The name of the listener in the hub's set; no client has it.
 pub(super) const LISTENER: u64 = u64::MAX;
+/// Bells that a client has for coming and going, and some more.
+const SPARE_BELLS: u32 = 16;
+/// Bells that were asked for and have not come yet, at most: as many as a socket holds, and some more.
+const MOST_BELLS: u32 = 4096;
 
 /// A client of a [`Hub`](crate::Hub). Each has its own; a name is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +67,14 @@ pub trait Member: Face {
     /// Says in the other ring that this side waits for room; the peer's position as it was before.
     #[doc(hidden)]
     fn ask_for_room(&self) -> u64;
+
+    /// Twice how often this side has said, in either ring, that it is about to sleep, or a little more; it wraps.
+    #[doc(hidden)]
+    fn announced(&self) -> u32;
+
+    /// Messages that this side has received, if a look has just found nothing.
+    #[doc(hidden)]
+    fn received(&self) -> u64;
 
     /// Whether the peer has received something since that position.
     #[doc(hidden)]
@@ -119,6 +131,16 @@ impl<T: NoUninit + AnyBitPattern> Member for Duplex<T> {
         self.sender.as_ref().map_or(0, |sender| ask_for_room(&sender.slots.side))
     }
 
+    fn received(&self) -> u64 {
+        self.receiver.as_ref().map_or(0, |receiver| receiver.slots.side.messages())
+    }
+
+    fn announced(&self) -> u32 {
+        let receives = self.receiver.as_ref().map_or(0, |receiver| receiver.slots.side.announced());
+        let sends = self.sender.as_ref().map_or(0, |sender| sender.slots.side.announced());
+        receives.wrapping_add(sends)
+    }
+
     fn has_made_room(&self, since: u64) -> bool {
         self.sender.as_ref().is_some_and(|sender| sender.slots.side.position_of_peer() != since)
     }
@@ -145,6 +167,16 @@ impl Member for ByteDuplex {
 
     fn ask_for_room(&self) -> u64 {
         self.sender.as_ref().map_or(0, |sender| ask_for_room(&sender.side))
+    }
+
+    fn received(&self) -> u64 {
+        self.receiver.as_ref().map_or(0, |receiver| receiver.side.messages())
+    }
+
+    fn announced(&self) -> u32 {
+        let receives = self.receiver.as_ref().map_or(0, |receiver| receiver.side.announced());
+        let sends = self.sender.as_ref().map_or(0, |sender| sender.side.announced());
+        receives.wrapping_add(sends)
     }
 
     fn has_made_room(&self, since: u64) -> bool {
@@ -174,15 +206,56 @@ pub(super) struct Client<F> {
     pub(super) has_hung_up: bool,
     /// The peer's position when this side found no room.
     pub(super) awaits_room: Option<u64>,
+    /// Messages received from it before it became quiet.
+    received: u64,
+    /// Times that it has rung, up to [`SPARE_BELLS`].
+    rung: u32,
+    /// Times that it may ring still, and what this side had announced when it last did.
+    bells: u32,
+    announced: u32,
 }
 
 impl<F: Member> Client<F> {
+    /// Counts a bell; whether a correct client would ring: once for what this side has announced, and when it comes or
+    /// goes.
+    pub(super) fn may_ring(&mut self) -> bool {
+        let announced = self.connection.announced();
+        let since = announced.wrapping_sub(std::mem::replace(&mut self.announced, announced)) / 2;
+        let bells = self.bells.saturating_add(since).min(MOST_BELLS);
+        self.bells = bells.saturating_sub(1);
+        self.rung = SPARE_BELLS.min(self.rung + 1);
+        bells > 0
+    }
+
+    /// Remembers how much has come up to now, when it was asked to ring for what comes next.
+    pub(super) fn note(&mut self) {
+        self.empty = 0;
+        self.received = self.connection.received();
+    }
+
+    /// Whether it is to be looked at, and asked to ring again, since it has just rung. What it rings for is there. If not,
+    /// that was found already, and this side has announced itself since, unless the program has received it beside its
+    /// turns. So who rings for nothing is not looked at for longer, nor asked again.
+    pub(super) fn rings_for_something(&mut self) -> bool {
+        self.is_new() || self.has_news() || self.connection.received() != self.received
+    }
+
+    /// Whether a bell may have been for its coming, by which it says nothing, and has answered all announcements.
+    fn is_new(&self) -> bool {
+        self.rung < SPARE_BELLS
+    }
+
     /// Whether it has received something since this side found no room.
     pub(super) fn made_room(&self) -> bool {
         self.awaits_room.is_some_and(|since| self.connection.has_made_room(since))
     }
 
-    /// The same, said once.
+    /// Whether there is anything to do for it.
+    pub(super) fn has_news(&mut self) -> bool {
+        self.has_hung_up || self.made_room() || self.connection.look() != Found::Nothing
+    }
+
+    /// That it has made room, said once.
     pub(super) fn has_room(&mut self) -> bool {
         let has = self.made_room();
         if has {
@@ -245,6 +318,10 @@ impl<F> Clients<F> {
             empty: 0,
             has_hung_up: false,
             awaits_room: None,
+            received: 0,
+            rung: 0,
+            bells: SPARE_BELLS,
+            announced: 0,
         });
         id
     }

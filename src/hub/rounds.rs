@@ -33,6 +33,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Times that handshakes took which the clients who are there have to themselves afterwards: to make rings for one
 /// takes as long as hundreds of messages, and who connects over and over must not keep the others from theirs.
 const SHARE: u32 = 4;
+/// How long nobody is let in, at least, after somebody had come for nothing.
+const RESPITE: Duration = Duration::from_millis(1);
 /// Clients let in at a time.
 const MOST_AT_ONCE: usize = 4;
 /// Spin hints between two rounds that found nothing.
@@ -216,10 +218,8 @@ impl<F: Member> Hub<F> {
         rounds.active.retain(|&id| {
             let Some(client) = clients.get_mut(id) else { return false };
             if !client.is_active {
-                client.is_active = client.has_hung_up
-                    || client.made_room()
-                    || client.connection.look() != Found::Nothing;
-                client.empty = 0;
+                client.is_active = client.has_news();
+                client.note();
             }
             client.is_active
         });
@@ -260,9 +260,16 @@ impl<F: Member> Hub<F> {
         }
         let is_early = self.rounds.next_handshakes.is_some_and(|next| now < next);
         if comes && self.rounds.closed.is_none() && !(is_early && self.is_busy()) {
+            let refused = self.listener.refused();
             self.let_in(now)?;
             let end = Monotonic::now();
-            self.rounds.next_handshakes = Some(end + end.since(now) * SHARE);
+            let next = end + end.since(now) * SHARE;
+            self.rounds.next_handshakes = Some(next);
+            if self.listener.refused() != refused && self.rounds.closed.is_none() {
+                // Also when there is nobody to serve at the moment: who knocks for nothing, as fast as he can, would keep
+                // this side from sleeping, and clients on its processor from running.
+                self.close_until(next.max(end + RESPITE));
+            }
         }
         Ok(())
     }
@@ -277,13 +284,17 @@ impl<F: Member> Hub<F> {
         let Some(client) = self.clients.get_mut(id) else { return };
         match client.link.hear() {
             Heard::Silence => {}
-            Heard::Bell => self.activate(id),
+            Heard::Bell if client.may_ring() => {
+                if !client.is_active && client.rings_for_something() {
+                    self.activate(id);
+                }
+            }
             Heard::End => {
                 client.has_hung_up = true;
                 epoll::remove(self.set.as_fd(), client.link.socket());
                 self.activate(id);
             }
-            Heard::Nonsense => {
+            Heard::Bell | Heard::Nonsense => {
                 let left = self.left(id, Ending::Corrupt);
                 self.news.extend(left);
             }
@@ -317,13 +328,18 @@ impl<F: Member> Hub<F> {
                 // There may be descriptors again when somebody has left. Those who are there are served meanwhile.
                 Err(error) => {
                     self.listener.pass_over(error);
-                    self.rounds.closed = Some(now + PAUSE);
-                    epoll::remove(self.set.as_fd(), self.listener.set());
+                    self.close_until(now + PAUSE);
                     break;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Lets nobody in before that.
+    fn close_until(&mut self, until: Monotonic) {
+        self.rounds.closed = Some(until);
+        epoll::remove(self.set.as_fd(), self.listener.set());
     }
 
     fn add(&mut self, connection: F) {

@@ -320,6 +320,11 @@ impl Participant {
         }
     }
 
+    /// Twice how often this side has said that it is about to sleep, or a little more; it wraps.
+    pub(crate) fn announced(&self) -> u32 {
+        if self.is_ours() { park::announced(&self.own().presence) } else { 0 }
+    }
+
     /// Messages that this side of a split ring has sent, or received; 0 in a forked child, which has no ring.
     pub(crate) fn messages(&self) -> u64 {
         if !self.is_ours() {

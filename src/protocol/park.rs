@@ -183,6 +183,13 @@ pub fn announce(side: &Presence) {
     side.asleep.fetch_add(ANNOUNCEMENT, Ordering::Relaxed);
 }
 
+/// Announcements of `side` so far, each of which counts for two; with those for which it was told to fence, for a little
+/// more. It wraps.
+pub fn announced(side: &Presence) -> u32 {
+    // Relaxed: only its owner asks.
+    side.asleep.load(Ordering::Relaxed)
+}
+
 /// A sleep that has been announced: the value of the notifier's epoch from before.
 ///
 /// The order of use: [`announce`](Self::announce), the barrier (which `announce` runs through
