@@ -349,6 +349,7 @@ fn a_forked_child_has_nothing_of_its_parents() {
 #[test]
 fn a_forked_child_is_told_so_where_nothing_has_changed() {
     type Value = [u64; 8];
+    type Verb = fn(&mut LatestReader<Value>) -> Result<(), LatestError>;
     for writes in [0, 3] {
         let variable = variable::<Value>(3);
         let other = again::<Value>(variable.inheritable_fd().unwrap());
@@ -356,8 +357,8 @@ fn a_forked_child_is_told_so_where_nothing_has_changed() {
         (0..writes).for_each(|i| tx.write(&[i; 8]).map(drop).unwrap());
         let mut readers = [&variable, &variable, &other].map(|place| place.reader().unwrap());
         let untyped = UntypedLatest::from_fd(variable.inheritable_fd().unwrap()).unwrap();
-        drop(readers[0].get().unwrap());
-        let verbs: [fn(&mut LatestReader<Value>) -> Result<(), LatestError>; 5] = [
+        assert!(readers[0].get().is_ok());
+        let verbs: [Verb; 5] = [
             |rx| rx.get().map(drop),
             |rx| rx.read(&mut [0; 8]).map(drop),
             // SAFETY: nobody writes to what is read.
