@@ -555,15 +555,19 @@ fn a_client_that_refuses_the_answer_breaks_no_rule() {
 
 #[test]
 fn who_rings_for_nothing_without_end_is_let_go_of() {
-    let endings = beside(|forger, stop| {
-        let flags = nix::fcntl::OFlag::O_NONBLOCK;
-        nix::fcntl::fcntl(&forger.socket, nix::fcntl::FcntlArg::F_SETFL(flags)).unwrap();
-        while !stop.load(Ordering::Relaxed) {
-            forger.ring();
-        }
+    let name = unique("rings");
+    let mut hub = hub(&name);
+    let enemy = thread::spawn(move || {
+        let forger = Forger::join(&name);
+        while forger.ring() {}
     });
-    assert_eq!(endings.len(), 2, "{endings:?}");
-    assert!(endings.contains(&Ending::Corrupt), "{endings:?}");
+    let ending = loop {
+        if let HubEvent::Left { ending, .. } = next(&mut hub) {
+            break ending;
+        }
+    };
+    assert_eq!(ending, Ending::Corrupt);
+    enemy.join().unwrap();
 }
 
 #[test]
