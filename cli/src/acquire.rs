@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Run a command with a permit of a semaphore
 ///
 /// The permits are released when the command ends, however it ends, and also if this process is killed: then those
-/// who wait return them.
+/// who wait return them, though the command goes on.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct AcquireArgs {
