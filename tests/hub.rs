@@ -12,7 +12,7 @@ use annulus::{
     Address, ByteDuplex, ClientId, Connect, ConnectError, Duplex, Ending, Face, Hub, HubEvent,
     Listener, RecvTimeoutError, Refusal, Role, TrySendError, Wait,
 };
-use forge::forge;
+use forge::{Forged, forge};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{
@@ -397,6 +397,8 @@ struct Forger {
     socket: OwnedFd,
     sends: &'static [AtomicU64],
     receives: &'static [AtomicU64],
+    /// Keeps it alive for whoever asks the kernel.
+    _forged: Forged,
 }
 
 fn words(words: &[u64]) -> Vec<u8> {
@@ -415,8 +417,11 @@ impl Forger {
         let mut hello = words(&[MAGIC, 1, 2, 0, 1, 8, 8, 100, 100]);
         hello.extend([0; 64]);
         let forged = forge(&[(Role::Sender, 100), (Role::Receiver, 100)]);
-        let forger = Self { socket, sends: forged.halves[0], receives: forged.halves[1] };
-        forger.say(&hello, &[forged.fd.as_raw_fd()]);
+        let (sends, receives) = (forged.halves[0], forged.halves[1]);
+        forged.come_alive();
+        let theirs = forged.descriptor();
+        let forger = Self { socket, sends, receives, _forged: forged };
+        forger.say(&hello, &[theirs.as_raw_fd()]);
         forger.hear();
         forger
     }

@@ -10,7 +10,6 @@ use crate::sys::signals;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,21 +26,28 @@ static WATCHER: PerProcess<Watcher> = PerProcess::new();
 struct Watcher {
     set: PrivateFd,
     links: Mutex<Links>,
-    is_running: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Links {
+    /// Whether the thread is there.
+    is_heard: bool,
     next: u64,
     all: HashMap<u64, Weak<Link>>,
 }
 
-/// Watches the socket of a link; the link's name here, or none if it cannot be watched. Then a death is noticed
+/// Watches the socket of a link; the link's name here, or none if it cannot be watched now. Then a death is noticed
 /// by those who wait when their slice ends.
 pub(super) fn watch(socket: BorrowedFd<'_>, link: Weak<Link>) -> Option<u64> {
     let watcher = WATCHER.get(Watcher::new)?;
     let name = {
         let mut links = watcher.links();
+        // Before anybody relies on it: there may be no memory for a thread.
+        if !links.is_heard {
+            let builder = thread::Builder::new().name("annulus-watch".into()).stack_size(STACK);
+            signals::blocked(|| builder.spawn(|| watcher.run())).ok()?;
+            links.is_heard = true;
+        }
         links.next += 1;
         let name = links.next;
         links.all.insert(name, link);
@@ -50,11 +56,6 @@ pub(super) fn watch(socket: BorrowedFd<'_>, link: Weak<Link>) -> Option<u64> {
     if epoll::add_for_end(watcher.set.as_fd(), socket, name).is_err() {
         watcher.links().all.remove(&name);
         return None;
-    }
-    if !watcher.is_running.swap(true, Ordering::Relaxed) {
-        let builder = thread::Builder::new().name("annulus-watch".into()).stack_size(STACK);
-        let spawned = signals::blocked(|| builder.spawn(|| watcher.run()));
-        watcher.is_running.store(spawned.is_ok(), Ordering::Relaxed);
     }
     Some(name)
 }
@@ -69,8 +70,7 @@ pub(super) fn forget(name: u64) {
 impl Watcher {
     fn new() -> Option<Self> {
         let set = PrivateFd::open_lockless(|| epoll::new().map(File::from)).ok()?;
-        let (links, is_running) = (Mutex::default(), AtomicBool::new(false));
-        Some(Self { set, links, is_running })
+        Some(Self { set, links: Mutex::default() })
     }
 
     fn links(&self) -> MutexGuard<'_, Links> {

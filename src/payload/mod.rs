@@ -199,6 +199,7 @@ pub const BLOCK: usize = 4 * 1024;
 /// lines if no others lie between them, so it is one wait for all of them, where `prefetchw` is often not heeded.
 #[inline(never)]
 fn write_long(to: &[Word], from: &[u8]) {
+    let to = &to[..words_for(from.len())];
     if from.len() <= 2 * BLOCK {
         return write_block(to, from);
     }
@@ -270,8 +271,9 @@ pub fn write_runs(to: &[Word], runs: Runs, from: &[u8]) {
     if unsafe { wide::write_runs(to, runs, from) } {
         return;
     }
-    for (i, bytes) in from.chunks_exact(runs.words * WORD).take(runs.count).enumerate() {
-        write(&to[i * runs.stride..i * runs.stride + runs.words], bytes);
+    for i in 0..runs.count {
+        let bytes = &from[i * runs.words * WORD..][..runs.words * WORD];
+        write(&to[i * runs.stride..][..runs.words], bytes);
     }
 }
 
@@ -336,5 +338,47 @@ mod wide {
     /// None needed: it does nothing.
     pub unsafe fn read(_from: &[Word], _to: *mut u8, _words: usize) -> usize {
         0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+
+    /// Around what is copied in another way than what is shorter.
+    fn lengths() -> impl Iterator<Item = usize> {
+        let edges = [0, LONG, SHORT, BLOCK, 2 * BLOCK, 3 * BLOCK, 5 * BLOCK];
+        let around = edges.into_iter().flat_map(|edge: usize| edge.saturating_sub(80)..edge + 80);
+        around.chain((0..6 * BLOCK).step_by(197))
+    }
+
+    #[test]
+    fn messages_of_any_length_are_whole_and_nothing_else_is_written() {
+        const OTHERS: u64 = 0xa5a5_a5a5_a5a5_a5a5;
+        let message: Vec<u8> = (0..6 * BLOCK + 100).map(|i| (i * 7 + i / 251) as u8).collect();
+        for length in lengths() {
+            let memory: Vec<_> =
+                (0..words_for(length) + 2 * LINE).map(|_| AtomicU64::new(OTHERS)).collect();
+            // SAFETY: a `Word` is an atomic of eight bytes.
+            let words =
+                unsafe { core::slice::from_raw_parts(memory.as_ptr().cast(), memory.len()) };
+            write_message(words, &message[..length]);
+            let after = &words[words_for(length)..];
+            assert!(after.iter().all(|word| word.read() == OTHERS), "after {length} bytes");
+            let mut read = vec![0; length + 1];
+            for to_memory in [false, true] {
+                read.fill(0x5a);
+                // SAFETY: both are as long as that.
+                unsafe {
+                    match to_memory {
+                        false => read_message(words, read.as_mut_ptr(), length),
+                        true => read_to_memory(words, read.as_mut_ptr(), length, has_lines()),
+                    }
+                }
+                assert!(read[..length] == message[..length], "{length} bytes");
+                assert_eq!(read[length], 0x5a, "after {length} bytes");
+            }
+        }
     }
 }
