@@ -28,8 +28,9 @@ use std::time::Duration;
 /// same when the peer was killed. [`ending`](Self::ending) tells which it was.
 #[derive(Debug)]
 pub struct Duplex<T> {
-    pub(crate) sender: Option<Sender<T>>,
-    pub(crate) receiver: Option<Receiver<T>>,
+    // A side that was shut down stays as one that has left its role, which costs no message a question.
+    pub(crate) sender: Sender<T>,
+    pub(crate) receiver: Receiver<T>,
     pub(crate) common: Common,
 }
 
@@ -78,7 +79,7 @@ impl<T: NoUninit + AnyBitPattern> Face for Duplex<T> {
         let common = Common::of(&channel);
         let sender = Ring::in_segment(Sealed(channel.sends)).sender()?;
         let receiver = Ring::in_segment(Sealed(channel.receives)).receiver()?;
-        Ok(Self { sender: Some(sender), receiver: Some(receiver), common })
+        Ok(Self { sender, receiver, common })
     }
 }
 
@@ -90,10 +91,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     /// As for [`Sender::send`]; also [`SendError::Disconnected`] after this side was shut down.
     #[inline]
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        match &mut self.sender {
-            Some(sender) => sender.send(message),
-            None => Err(SendError::Disconnected(message)),
-        }
+        self.sender.send(message)
     }
 
     /// Sends, if there is room now. Never blocks.
@@ -103,10 +101,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     /// As for [`Sender::try_send`], and as for [`send`](Self::send).
     #[inline]
     pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>> {
-        match &mut self.sender {
-            Some(sender) => sender.try_send(message),
-            None => Err(TrySendError::Disconnected(message)),
-        }
+        self.sender.try_send(message)
     }
 
     /// Sends, waiting for room for as long as `timeout`.
@@ -119,10 +114,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
         message: T,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<T>> {
-        match &mut self.sender {
-            Some(sender) => sender.send_timeout(message, timeout),
-            None => Err(SendTimeoutError::Disconnected(message)),
-        }
+        self.sender.send_timeout(message, timeout)
     }
 
     /// Receives, waiting for a message if there is none.
@@ -132,10 +124,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     /// As for [`Receiver::recv`]; also [`RecvError::Disconnected`] after this side was shut down.
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        match &mut self.receiver {
-            Some(receiver) => receiver.recv_beside(self.sender.as_ref()),
-            None => Err(RecvError::Disconnected),
-        }
+        self.receiver.recv_beside(&self.sender)
     }
 
     /// Receives, if a message is there now. Never blocks.
@@ -145,7 +134,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     /// As for [`Receiver::try_recv`], and as for [`recv`](Self::recv).
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        self.receiver.as_mut().map_or(Err(TryRecvError::Disconnected), Receiver::try_recv)
+        self.receiver.try_recv()
     }
 
     /// Receives, waiting for a message for as long as `timeout`.
@@ -154,38 +143,43 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     ///
     /// As for [`Receiver::recv_timeout`], and as for [`recv`](Self::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        match &mut self.receiver {
-            Some(receiver) => receiver.recv_timeout_beside(self.sender.as_ref(), timeout),
-            None => Err(RecvTimeoutError::Disconnected),
-        }
+        self.receiver.recv_timeout_beside(&self.sender, timeout)
     }
 
     /// The sending side, for all that it can do; `None` if it was shut down.
     pub fn sender(&mut self) -> Option<&mut Sender<T>> {
-        self.sender.as_mut()
+        Some(&mut self.sender).filter(|sender| !sender.slots.side.has_left())
     }
 
     /// The receiving side, for all that it can do; `None` if it was shut down.
     pub fn receiver(&mut self) -> Option<&mut Receiver<T>> {
-        self.receiver.as_mut()
+        Some(&mut self.receiver).filter(|receiver| !receiver.slots.side.has_left())
     }
 
     /// The two sides, for two threads. The connection lasts as long as one of them. A side that was shut down is
     /// `None`.
     pub fn split(self) -> (Option<Sender<T>>, Option<Receiver<T>>) {
-        (self.sender, self.receiver)
+        let Self { sender, receiver, .. } = self;
+        let sends = !sender.slots.side.has_left();
+        let receives = !receiver.slots.side.has_left();
+        (sends.then_some(sender), receives.then_some(receiver))
     }
 
     /// Closes one side, or both. The peer receives what was sent, and then learns that there is no more; or learns
     /// that nobody receives what it sends.
     pub fn shutdown(&mut self, how: Shutdown) {
-        close(&mut self.sender, &mut self.receiver, how);
+        if how != Shutdown::Read {
+            self.sender.slots.side.leave();
+        }
+        if how != Shutdown::Write {
+            self.receiver.slots.leave();
+        }
     }
 
     /// Chooses how both sides wait. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.sender.iter_mut().for_each(|sender| sender.set_wait(wait));
-        self.receiver.iter_mut().for_each(|receiver| receiver.set_wait(wait));
+        self.sender.set_wait(wait);
+        self.receiver.set_wait(wait);
     }
 
     /// Whether the peer will send nothing more, and why: it has closed that side, or it has died. What it sent

@@ -38,7 +38,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn send_with_fds(&mut self, message: T, fds: &[BorrowedFd<'_>]) -> Result<(), FdsError> {
-        let Some(sender) = &mut self.sender else { return Err(FdsError::Disconnected) };
+        let sender = &mut self.sender;
         // Room that there is stays there: nobody else sends.
         sender.slots.make_room()?;
         self.common.link().send_fds(sender.slots.side.messages(), fds)?;
@@ -59,8 +59,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
                 Err(FdsError::Empty) => {}
                 done => return done,
             }
-            let Some(receiver) = &mut self.receiver else { return Err(FdsError::Disconnected) };
-            receiver.slots.wait_for_message(None)?;
+            self.receiver.slots.wait_for_message(None)?;
         }
     }
 
@@ -70,9 +69,8 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     ///
     /// As for [`recv_with_fds`](Self::recv_with_fds), and [`FdsError::Empty`].
     pub fn try_recv_with_fds(&mut self) -> Result<(T, Vec<OwnedFd>), FdsError> {
-        let Some(receiver) = &mut self.receiver else { return Err(FdsError::Disconnected) };
-        let number = receiver.slots.side.messages();
-        let message = receiver.try_recv()?;
+        let number = self.receiver.slots.side.messages();
+        let message = self.receiver.try_recv()?;
         Ok((message, self.common.link().take_fds(number)?))
     }
 }

@@ -599,7 +599,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
     #[inline(always)]
     fn take_until<E: From<Failure>>(
         &mut self,
-        beside: Option<&Sender<T>>,
+        beside: Option<&SlotSender<Typed<T>>>,
         deadline: impl Fn() -> Option<Instant>,
     ) -> Result<T, E> {
         let mut message = MaybeUninit::<T>::uninit();
@@ -609,7 +609,7 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
             return Ok(unsafe { message.assume_init() });
         }
         let mut until = None;
-        self.slots.linger(beside.map(|sender| &sender.slots));
+        self.slots.linger(beside);
         loop {
             match self.take_into(&mut message) {
                 // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
@@ -655,20 +655,20 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
         self.take_until(None, || None)
     }
 
-    /// [`recv`](Self::recv) by one who waits for the answer to what it has sent by `sender`, if it still sends.
+    /// [`recv`](Self::recv) by one who waits for the answer to what it has sent by `sender`.
     #[inline(always)]
-    pub(crate) fn recv_beside(&mut self, sender: Option<&Sender<T>>) -> Result<T, RecvError> {
-        self.take_until(sender, || None)
+    pub(crate) fn recv_beside(&mut self, sender: &Sender<T>) -> Result<T, RecvError> {
+        self.take_until(Some(&sender.slots), || None)
     }
 
     /// The same for as long as `timeout`.
     #[inline]
     pub(crate) fn recv_timeout_beside(
         &mut self,
-        sender: Option<&Sender<T>>,
+        sender: &Sender<T>,
         timeout: Duration,
     ) -> Result<T, RecvTimeoutError> {
-        self.take_until(sender, || deadline_in(timeout))
+        self.take_until(Some(&sender.slots), || deadline_in(timeout))
     }
 
     /// Receives, waiting for a message for as long as `timeout`.

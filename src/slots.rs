@@ -865,8 +865,9 @@ fn look<S: Shape>(
     }
 }
 
-impl<S: Shape> Drop for SlotReceiver<S> {
-    fn drop(&mut self) {
+impl<S: Shape> SlotReceiver<S> {
+    /// Says what was received, and gives back what is held.
+    fn settle(&mut self) {
         if !self.side.is_ours() {
             return;
         }
@@ -874,5 +875,17 @@ impl<S: Shape> Drop for SlotReceiver<S> {
         if self.side.admit().is_ok() {
             self.release();
         }
+    }
+
+    /// [Leaves](Participant::leave) the role before it is dropped.
+    pub(crate) fn leave(&mut self) {
+        self.settle();
+        self.side.leave();
+    }
+}
+
+impl<S: Shape> Drop for SlotReceiver<S> {
+    fn drop(&mut self) {
+        self.settle();
     }
 }

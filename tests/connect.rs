@@ -5,8 +5,9 @@ mod forge;
 mod processes;
 
 use annulus::{
-    Address, ByteDuplex, ByteStream, Connect, ConnectError, Duplex, Ending, Listener, RecvError,
-    RecvTimeoutError, Refusal, Role, SendError, SetupError, Wait,
+    Address, ByteDuplex, ByteStream, Connect, ConnectError, Duplex, Ending, FdsError, Listener,
+    RecvError, RecvTimeoutError, Refusal, Role, SendError, SendTimeoutError, SetupError,
+    TryRecvError, TrySendError, Wait,
 };
 use forge::{Forged, forge};
 use nix::sys::signal::Signal;
@@ -180,6 +181,32 @@ fn a_sender_learns_that_nobody_receives() {
     server.send(7).unwrap();
     assert_eq!(client.recv_timeout(PATIENCE), Ok(7));
     assert_eq!(server.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn a_side_that_was_shut_down_says_so_in_every_verb() {
+    let (mut server, mut client) = pair::<Duplex<u64>>("verbs");
+    server.send(1).unwrap();
+    for _ in 0..2 {
+        client.shutdown(Shutdown::Both);
+        assert!(matches!(client.send(2), Err(SendError::Disconnected(2))));
+        assert!(matches!(client.try_send(3), Err(TrySendError::Disconnected(3))));
+        let timed = client.send_timeout(4, PATIENCE);
+        assert!(matches!(timed, Err(SendTimeoutError::Disconnected(4))));
+        assert!(matches!(client.send_with_fds(5, &[]), Err(FdsError::Disconnected)));
+        assert_eq!(client.recv(), Err(RecvError::Disconnected));
+        assert_eq!(client.try_recv(), Err(TryRecvError::Disconnected));
+        assert_eq!(client.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+        assert!(matches!(client.recv_with_fds(), Err(FdsError::Disconnected)));
+        assert!(client.sender().is_none() && client.receiver().is_none());
+        client.set_wait(Wait::Block);
+    }
+    assert_eq!(server.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+    assert_eq!(server.ending(), Some(Ending::Closed));
+    assert_eq!(client.ending(), None);
+    assert!(matches!(client.split(), (None, None)));
+    // Only now nobody has the other end.
+    drop(server);
 }
 
 /// Whether a thread of this process sleeps in a futex now.

@@ -119,30 +119,29 @@ impl<T: NoUninit + AnyBitPattern> Member for Duplex<T> {
     #[inline]
     fn look(&mut self) -> Found {
         // A side that the program has shut down waits for nothing.
-        let Some(receiver) = &mut self.receiver else { return Found::Nothing };
+        let Some(receiver) = self.receiver() else { return Found::Nothing };
         found(receiver.slots.poll(), || self.common.ending())
     }
 
     fn announce(&self) {
-        self.receiver.iter().for_each(|receiver| receiver.slots.side.announce_sleep());
+        self.receiver.slots.side.announce_sleep();
     }
 
     fn ask_for_room(&self) -> u64 {
-        self.sender.as_ref().map_or(0, |sender| ask_for_room(&sender.slots.side))
+        ask_for_room(&self.sender.slots.side)
     }
 
     fn received(&self) -> u64 {
-        self.receiver.as_ref().map_or(0, |receiver| receiver.slots.side.messages())
+        self.receiver.slots.side.messages()
     }
 
     fn announced(&self) -> u32 {
-        let receives = self.receiver.as_ref().map_or(0, |receiver| receiver.slots.side.announced());
-        let sends = self.sender.as_ref().map_or(0, |sender| sender.slots.side.announced());
-        receives.wrapping_add(sends)
+        let (receives, sends) = (&self.receiver.slots.side, &self.sender.slots.side);
+        receives.announced().wrapping_add(sends.announced())
     }
 
     fn has_made_room(&self, since: u64) -> bool {
-        self.sender.as_ref().is_some_and(|sender| sender.slots.side.position_of_peer() != since)
+        self.sender.slots.side.position_of_peer() != since
     }
 
     fn how_it_ended(&self) -> Option<Ending> {

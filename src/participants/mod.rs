@@ -65,7 +65,7 @@ pub(crate) struct Participant {
     is_alone: bool,
     pub(crate) wait: Wait,
     pub(crate) budget: Budget,
-    /// What makes the role this side's; gone only while dropping.
+    /// What makes the role this side's; gone when it has left.
     lock: Option<Hold>,
 }
 
@@ -372,6 +372,9 @@ impl Participant {
     #[cold]
     #[inline(never)]
     fn reconsider(&mut self) -> Result<(), Failure> {
+        if self.has_left() {
+            return Err(Failure::Disconnected);
+        }
         if !self.is_ours() {
             return Err(Failure::Forked);
         }
@@ -429,11 +432,18 @@ impl Participant {
             ends: spec.kind != RingKind::Latest,
         }
     }
-}
 
-impl Drop for Participant {
-    fn drop(&mut self) {
+    /// Whether it has left the role.
+    pub(crate) fn has_left(&self) -> bool {
+        self.lock.is_none()
+    }
+
+    /// Leaves the role: for this handle there is nobody any more.
+    pub(crate) fn leave(&mut self) {
+        self.suspect();
         if !self.is_ours() {
+            // A child that was forked has none.
+            self.lock = None;
             return;
         }
         if let Some(entry) = self.entry {
@@ -462,5 +472,11 @@ impl Drop for Participant {
         self.wake();
         // Last: the next handle in this process may write the same half.
         self.attached.segment().leave_seat();
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
