@@ -60,16 +60,6 @@ impl Common {
     }
 }
 
-/// Closes one side, or both.
-pub(crate) fn close<S, R>(sender: &mut Option<S>, receiver: &mut Option<R>, how: Shutdown) {
-    if how != Shutdown::Read {
-        *sender = None;
-    }
-    if how != Shutdown::Write {
-        *receiver = None;
-    }
-}
-
 impl<T: NoUninit + AnyBitPattern> Face for Duplex<T> {
     fn messages() -> Messages {
         Messages { kind: RingKind::Slots, message: (size_of::<T>(), align_of::<T>()) }
@@ -160,8 +150,7 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
     /// `None`.
     pub fn split(self) -> (Option<Sender<T>>, Option<Receiver<T>>) {
         let Self { sender, receiver, .. } = self;
-        let sends = !sender.slots.side.has_left();
-        let receives = !receiver.slots.side.has_left();
+        let (sends, receives) = (!sender.slots.side.has_left(), !receiver.slots.side.has_left());
         (sends.then_some(sender), receives.then_some(receiver))
     }
 
@@ -221,8 +210,8 @@ impl<T: NoUninit + AnyBitPattern> Duplex<T> {
 /// ```
 #[derive(Debug)]
 pub struct ByteDuplex {
-    pub(crate) sender: Option<ByteSender>,
-    pub(crate) receiver: Option<ByteReceiver>,
+    pub(crate) sender: ByteSender,
+    pub(crate) receiver: ByteReceiver,
     pub(crate) common: Common,
 }
 
@@ -235,7 +224,7 @@ impl Face for ByteDuplex {
         let common = Common::of(&channel);
         let sender = ByteRing::in_segment(Sealed(channel.sends)).sender()?;
         let receiver = ByteRing::in_segment(Sealed(channel.receives)).receiver()?;
-        Ok(Self { sender: Some(sender), receiver: Some(receiver), common })
+        Ok(Self { sender, receiver, common })
     }
 }
 
@@ -247,7 +236,7 @@ impl ByteDuplex {
     /// As for [`ByteSender::send`]; also [`ByteSendError::Disconnected`] after this side was shut down.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
-        self.sender.as_mut().map_or(Err(ByteSendError::Disconnected), |sender| sender.send(message))
+        self.sender.send(message)
     }
 
     /// Sends, if there is room now. Never blocks.
@@ -257,8 +246,7 @@ impl ByteDuplex {
     /// As for [`ByteSender::try_send`], and as for [`send`](Self::send).
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), ByteSendError> {
-        let sender = self.sender.as_mut();
-        sender.map_or(Err(ByteSendError::Disconnected), |sender| sender.try_send(message))
+        self.sender.try_send(message)
     }
 
     /// Sends, waiting for room for as long as `timeout`.
@@ -267,10 +255,7 @@ impl ByteDuplex {
     ///
     /// As for [`ByteSender::send_timeout`], and as for [`send`](Self::send).
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), ByteSendError> {
-        let sender = self.sender.as_mut();
-        sender.map_or(Err(ByteSendError::Disconnected), |sender| {
-            sender.send_timeout(message, timeout)
-        })
+        self.sender.send_timeout(message, timeout)
     }
 
     /// Receives into `message`, whose contents are replaced, waiting if none is there; gives its length.
@@ -280,8 +265,7 @@ impl ByteDuplex {
     /// As for [`ByteReceiver::recv`]; also [`RecvError::Disconnected`] after this side was shut down.
     #[inline]
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        let receiver = self.receiver.as_mut();
-        receiver.map_or(Err(RecvError::Disconnected), |receiver| receiver.recv(message))
+        self.receiver.recv_beside(&self.sender, message)
     }
 
     /// Receives into `message`, if one is there now.
@@ -291,8 +275,7 @@ impl ByteDuplex {
     /// As for [`ByteReceiver::try_recv`], and as for [`recv`](Self::recv).
     #[inline]
     pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, TryRecvError> {
-        let receiver = self.receiver.as_mut();
-        receiver.map_or(Err(TryRecvError::Disconnected), |receiver| receiver.try_recv(message))
+        self.receiver.try_recv(message)
     }
 
     /// Receives into `message`, waiting for as long as `timeout`.
@@ -305,37 +288,47 @@ impl ByteDuplex {
         message: &mut Vec<u8>,
         timeout: Duration,
     ) -> Result<usize, RecvTimeoutError> {
-        match &mut self.receiver {
-            Some(receiver) => receiver.recv_timeout(message, timeout),
-            None => Err(RecvTimeoutError::Disconnected),
-        }
+        self.receiver.recv_timeout_beside(&self.sender, message, timeout)
     }
 
     /// The sending side, for all that it can do; `None` if it was shut down.
     pub fn sender(&mut self) -> Option<&mut ByteSender> {
-        self.sender.as_mut()
+        Some(&mut self.sender).filter(|sender| !sender.side.has_left())
     }
 
     /// The receiving side, for all that it can do; `None` if it was shut down.
     pub fn receiver(&mut self) -> Option<&mut ByteReceiver> {
-        self.receiver.as_mut()
+        Some(&mut self.receiver).filter(|receiver| !receiver.side.has_left())
     }
 
     /// The two sides, for two threads. The connection lasts as long as one of them. A side that was shut down is
     /// `None`.
     pub fn split(self) -> (Option<ByteSender>, Option<ByteReceiver>) {
-        (self.sender, self.receiver)
+        let (sender, receiver, _) = self.parts();
+        (sender, receiver)
+    }
+
+    /// The sides that were not shut down.
+    pub(crate) fn parts(self) -> (Option<ByteSender>, Option<ByteReceiver>, Common) {
+        let Self { sender, receiver, common } = self;
+        let (sends, receives) = (!sender.side.has_left(), !receiver.side.has_left());
+        (sends.then_some(sender), receives.then_some(receiver), common)
     }
 
     /// Closes one side, or both, as [`Duplex::shutdown`] does.
     pub fn shutdown(&mut self, how: Shutdown) {
-        close(&mut self.sender, &mut self.receiver, how);
+        if how != Shutdown::Read {
+            self.sender.side.leave();
+        }
+        if how != Shutdown::Write {
+            self.receiver.leave();
+        }
     }
 
     /// Chooses how both sides wait. Default: [`Wait::Adaptive`].
     pub fn set_wait(&mut self, wait: Wait) {
-        self.sender.iter_mut().for_each(|sender| sender.set_wait(wait));
-        self.receiver.iter_mut().for_each(|receiver| receiver.set_wait(wait));
+        self.sender.set_wait(wait);
+        self.receiver.set_wait(wait);
     }
 
     /// Whether the peer will send nothing more, and why: see [`Duplex::ending`].

@@ -86,9 +86,8 @@ impl ByteDuplex {
         message: &[u8],
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), FdsError> {
-        let Some(sender) = &mut self.sender else { return Err(FdsError::Disconnected) };
-        let number = sender.side.messages();
-        let mut grant = sender.reserve(message.len()).map_err(FdsError::of)?;
+        let number = self.sender.side.messages();
+        let mut grant = self.sender.reserve(message.len()).map_err(FdsError::of)?;
         self.common.link().send_fds(number, fds)?;
         grant.write(0, message);
         grant.commit();
@@ -107,8 +106,7 @@ impl ByteDuplex {
                 Err(FdsError::Empty) => {}
                 done => return done,
             }
-            let Some(receiver) = &mut self.receiver else { return Err(FdsError::Disconnected) };
-            receiver.wait_for_message(None)?;
+            self.receiver.wait_for_message(None)?;
         }
     }
 
@@ -118,9 +116,8 @@ impl ByteDuplex {
     ///
     /// As for [`recv_with_fds`](Self::recv_with_fds), and [`FdsError::Empty`].
     pub fn try_recv_with_fds(&mut self, message: &mut Vec<u8>) -> Result<Vec<OwnedFd>, FdsError> {
-        let Some(receiver) = &mut self.receiver else { return Err(FdsError::Disconnected) };
-        let number = receiver.side.messages();
-        receiver.try_recv(message)?;
+        let number = self.receiver.side.messages();
+        self.receiver.try_recv(message)?;
         self.common.link().take_fds(number)
     }
 }

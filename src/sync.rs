@@ -292,13 +292,21 @@ pub enum Bound {
     OwnedBytes,
     /// Up to where there is room for the next record, of which it makes a line its own after each.
     NextRecord,
+    /// Up to where there is room for records, of which it makes one its own while it waits for an answer.
+    BesideRecord,
 }
 
 impl Bound {
     /// Every bound, for the mutation check.
     #[cfg(loom)]
-    pub const ALL: [Bound; 5] =
-        [Bound::Owned, Bound::TakenBack, Bound::Beside, Bound::OwnedBytes, Bound::NextRecord];
+    pub const ALL: [Bound; 6] = [
+        Bound::Owned,
+        Bound::TakenBack,
+        Bound::Beside,
+        Bound::OwnedBytes,
+        Bound::NextRecord,
+        Bound::BesideRecord,
+    ];
 
     /// `messages`, which are within the bound.
     #[inline(always)]

@@ -5,9 +5,9 @@ mod forge;
 mod processes;
 
 use annulus::{
-    Address, ByteDuplex, ByteStream, Connect, ConnectError, Duplex, Ending, FdsError, Listener,
-    RecvError, RecvTimeoutError, Refusal, Role, SendError, SendTimeoutError, SetupError,
-    TryRecvError, TrySendError, Wait,
+    Address, ByteDuplex, ByteSendError, ByteStream, Connect, ConnectError, Duplex, Ending,
+    FdsError, Listener, RecvError, RecvTimeoutError, Refusal, Role, SendError, SendTimeoutError,
+    SetupError, TryRecvError, TrySendError, Wait,
 };
 use forge::{Forged, forge};
 use nix::sys::signal::Signal;
@@ -206,6 +206,35 @@ fn a_side_that_was_shut_down_says_so_in_every_verb() {
     assert_eq!(client.ending(), None);
     assert!(matches!(client.split(), (None, None)));
     // Only now nobody has the other end.
+    drop(server);
+}
+
+#[test]
+fn a_side_for_bytes_that_was_shut_down_says_so_in_every_verb() {
+    let (mut server, mut client) = pair::<ByteDuplex>("byte-verbs");
+    server.send(b"one").unwrap();
+    let mut message = Vec::new();
+    for _ in 0..2 {
+        client.shutdown(Shutdown::Both);
+        assert_eq!(client.send(b"2"), Err(ByteSendError::Disconnected));
+        assert_eq!(client.try_send(b"3"), Err(ByteSendError::Disconnected));
+        assert_eq!(client.send_timeout(b"4", PATIENCE), Err(ByteSendError::Disconnected));
+        assert!(matches!(client.send_with_fds(b"5", &[]), Err(FdsError::Disconnected)));
+        assert_eq!(client.recv(&mut message), Err(RecvError::Disconnected));
+        assert_eq!(client.try_recv(&mut message), Err(TryRecvError::Disconnected));
+        let timed = client.recv_timeout(&mut message, PATIENCE);
+        assert_eq!(timed, Err(RecvTimeoutError::Disconnected));
+        assert!(matches!(client.recv_with_fds(&mut message), Err(FdsError::Disconnected)));
+        assert!(client.sender().is_none() && client.receiver().is_none());
+        client.set_wait(Wait::Block);
+    }
+    let ended = server.recv_timeout(&mut message, PATIENCE);
+    assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
+    assert_eq!(server.ending(), Some(Ending::Closed));
+    // As a stream it is at its end.
+    let mut stream = ByteStream::from(client);
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(stream.write(b"6").unwrap_err().kind(), ErrorKind::BrokenPipe);
     drop(server);
 }
 

@@ -304,6 +304,16 @@ pub const RECORDS_OWNED: &[Model] = &[
         Some(1),
         tries(5, before(4, records(&[8], 56, 7))),
     ),
+    undisturbed(
+        "records: the next one owned while an answer is awaited",
+        Some(1),
+        own(records(&[24], 120, 3)),
+    ),
+    undisturbed(
+        "records: the next one owned if there is room",
+        Some(1),
+        own(before(2, records(&[24], 80, 4))),
+    ),
 ];
 
 /// Records, one side dies.
@@ -314,6 +324,12 @@ pub const RECORDS_DEATHS: &[Model] = &[
         "records: sender dies, mixed",
         Some(1),
         records(&[8, 0, 16], 16, 4),
+    ),
+    model(
+        Scenario::SenderDies,
+        "records: sender dies, next one owned",
+        Some(1),
+        own(before(2, records(&[24], 80, 4))),
     ),
     model(
         Scenario::ReceiverDies,

@@ -413,6 +413,9 @@ impl Sender {
                     Ok(span) => {
                         payload::write(span.words(ring.records()), &bytes);
                         cursor.commit(ring.records(), span);
+                        if ring.verbs == Verbs::Own {
+                            cursor.own_next(ring.records().words);
+                        }
                         Ok(1)
                     }
                     // A pad may have been published, and that is notified of below.

@@ -130,7 +130,8 @@ fn models_with_a_change() {
         Change::Weakened(edge) => models_with_a_weakened(edge),
         Change::Loosened(bound) => {
             model::loosen(bound);
-            let of_records = matches!(bound, Bound::OwnedBytes | Bound::NextRecord);
+            let of_records =
+                matches!(bound, Bound::OwnedBytes | Bound::NextRecord | Bound::BesideRecord);
             let list = if of_records { models::RECORDS_OWNED } else { models::SLOTS_OWNED };
             list.iter().for_each(models::Model::run);
         }

@@ -1,7 +1,7 @@
 //! The receiving side of a ring of bytes.
 
 use super::message::{copy_into, copy_out};
-use super::{ByteRing, Message, Peek, memory};
+use super::{ByteRing, ByteSender, Message, Peek, memory};
 use crate::error::{
     Failure, RecvError, RecvIntoError, RecvTimeoutError, Role, SetupError, TryRecvError,
 };
@@ -11,8 +11,9 @@ use crate::payload;
 use crate::protocol::Blocked;
 use crate::protocol::records::{Ahead, RecvCursor, Span};
 use crate::protocol::room::Look;
+use crate::rhythm::Rhythm;
 use crate::stats::Stats;
-use crate::sync::Word;
+use crate::sync::{Word, wait_a_step};
 use crate::wait::{self, Wait, deadline_in};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ pub struct ByteReceiver {
     // Dropped first: see `LanesReceiver`.
     pub(crate) side: Participant,
     cursor: Cursor,
+    rhythm: Rhythm,
     ring: ByteRing,
 }
 
@@ -72,7 +74,7 @@ impl ByteReceiver {
             Cursor::Sole(cursor.map_err(|_| SetupError::Corrupt)?)
         };
         side.enter();
-        Ok(Self { side, cursor, ring: ring.clone() })
+        Ok(Self { side, cursor, rhythm: Rhythm::default(), ring: ring.clone() })
     }
 
     #[inline(always)]
@@ -152,6 +154,44 @@ impl ByteReceiver {
             self.side.lingered();
         }
         has_come
+    }
+
+    /// Waits for the moment at which to look for the answer to what was sent by `beside`, which makes itself ready
+    /// meanwhile: see `rhythm.rs`.
+    #[inline(always)]
+    fn await_answer(&mut self, beside: &ByteSender) {
+        let Cursor::Sole(cursor) = &mut self.cursor else { return };
+        if !cursor.awaits_answer() {
+            return;
+        }
+        let steps = self.rhythm.steps(cursor.messages(), beside.sent());
+        if steps > 0 && self.side.is_admitted() && self.side.may_linger() {
+            (0..steps).for_each(|_| wait_a_step());
+            beside.own_next();
+            cursor.converse();
+        }
+    }
+
+    /// [`recv`](Self::recv) by one who waits for the answer to what it has sent by `beside`.
+    #[inline(always)]
+    pub(crate) fn recv_beside(
+        &mut self,
+        beside: &ByteSender,
+        message: &mut Vec<u8>,
+    ) -> Result<usize, RecvError> {
+        self.await_answer(beside);
+        self.recv(message)
+    }
+
+    /// The same for as long as `timeout`.
+    pub(crate) fn recv_timeout_beside(
+        &mut self,
+        beside: &ByteSender,
+        message: &mut Vec<u8>,
+        timeout: Duration,
+    ) -> Result<usize, RecvTimeoutError> {
+        self.await_answer(beside);
+        self.recv_timeout(message, timeout)
     }
 
     #[inline(always)]
@@ -592,13 +632,26 @@ impl ByteReceiver {
     }
 }
 
-impl Drop for ByteReceiver {
-    fn drop(&mut self) {
+impl ByteReceiver {
+    /// Says what was received.
+    fn settle(&mut self) {
         if self.side.admit().is_ok() {
             match &mut self.cursor {
                 Cursor::Sole(_) => self.publish(),
                 Cursor::Lanes(lanes) => lanes.publish_all(),
             }
         }
+    }
+
+    /// [Leaves](Participant::leave) the role before it is dropped.
+    pub(crate) fn leave(&mut self) {
+        self.settle();
+        self.side.leave();
+    }
+}
+
+impl Drop for ByteReceiver {
+    fn drop(&mut self) {
+        self.settle();
     }
 }

@@ -40,6 +40,20 @@ impl ByteSender {
         Ok(Self { side, cursor, max: ring.max_message(), extra, ring: ring.clone() })
     }
 
+    /// Messages that were sent, if it is the only one.
+    #[inline(always)]
+    pub(super) fn sent(&self) -> u64 {
+        self.cursor.messages()
+    }
+
+    /// Makes the lines of the next message this side's, when the receiver has likely read the last one.
+    #[inline(always)]
+    pub(super) fn own_next(&self) {
+        if self.side.is_admitted() {
+            self.cursor.own_next(memory(&self.side.attached).words);
+        }
+    }
+
     #[inline(always)]
     fn try_span(&mut self, len: usize) -> Result<Span, ByteSendError> {
         self.check(len)?;

@@ -156,30 +156,29 @@ impl<T: NoUninit + AnyBitPattern> Member for Duplex<T> {
 impl Member for ByteDuplex {
     #[inline]
     fn look(&mut self) -> Found {
-        let Some(receiver) = &mut self.receiver else { return Found::Nothing };
+        let Some(receiver) = self.receiver() else { return Found::Nothing };
         found(receiver.poll(), || self.common.ending())
     }
 
     fn announce(&self) {
-        self.receiver.iter().for_each(|receiver| receiver.side.announce_sleep());
+        self.receiver.side.announce_sleep();
     }
 
     fn ask_for_room(&self) -> u64 {
-        self.sender.as_ref().map_or(0, |sender| ask_for_room(&sender.side))
+        ask_for_room(&self.sender.side)
     }
 
     fn received(&self) -> u64 {
-        self.receiver.as_ref().map_or(0, |receiver| receiver.side.messages())
+        self.receiver.side.messages()
     }
 
     fn announced(&self) -> u32 {
-        let receives = self.receiver.as_ref().map_or(0, |receiver| receiver.side.announced());
-        let sends = self.sender.as_ref().map_or(0, |sender| sender.side.announced());
-        receives.wrapping_add(sends)
+        let (receives, sends) = (&self.receiver.side, &self.sender.side);
+        receives.announced().wrapping_add(sends.announced())
     }
 
     fn has_made_room(&self, since: u64) -> bool {
-        self.sender.as_ref().is_some_and(|sender| sender.side.position_of_peer() != since)
+        self.sender.side.position_of_peer() != since
     }
 
     fn how_it_ended(&self) -> Option<Ending> {

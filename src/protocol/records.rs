@@ -318,6 +318,23 @@ impl SendCursor {
         sender.cursor.position.store(self.tail(), Edge::NoteStore.store());
     }
 
+    /// Messages that were sent.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Makes the lines of the next record this side's, its header's and the one behind, where there is room for it. Before
+    /// the receiver has read the last record, this may take that away from it.
+    #[inline(always)]
+    pub fn own_next(&self, words: &[Word]) {
+        let line = (self.offset + HEADER).next_multiple_of(LINE * WORD);
+        if line as u64 <= Bound::BesideRecord.of_bytes(self.clear as u64) {
+            // What is there already.
+            header(words, self.offset).store(0, Ordering::Relaxed);
+            words[line / WORD].write(0);
+        }
+    }
+
     /// Begins the next lap.
     fn turn(&mut self) {
         self.lap += self.size as u64;
@@ -458,6 +475,19 @@ impl RecvCursor {
     #[inline(always)]
     pub fn awaits_answer(&self) -> bool {
         self.pace.is_conversation(self.messages)
+    }
+
+    /// Takes note that it has waited for an answer before it looked.
+    #[inline(always)]
+    pub fn converse(&mut self) {
+        self.streaming = false;
+        self.pace.converse(self.messages);
+    }
+
+    /// Messages that were received.
+    #[inline(always)]
+    pub fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// Stays for a moment if the answer that it [awaits](Self::awaits_answer) is not there; whether that brought something to

@@ -1,7 +1,7 @@
 //! [`ByteStream`]: a connection without message boundaries.
 
 use super::flow::{Inflow, Outflow};
-use crate::duplex::{ByteDuplex, Common, close};
+use crate::duplex::{ByteDuplex, Common};
 use crate::error::{ByteSendError, SetupError};
 use crate::handshake::{Channel, Face, Messages, Peer};
 use crate::participants::Ending;
@@ -59,7 +59,7 @@ pub struct ByteStreamWriter {
 
 impl From<ByteDuplex> for ByteStream {
     fn from(duplex: ByteDuplex) -> Self {
-        let ByteDuplex { sender, receiver, common } = duplex;
+        let (sender, receiver, common) = duplex.parts();
         let reader = ByteStreamReader { flow: receiver.map(Inflow::new), common };
         Self { reader, writer: ByteStreamWriter { flow: sender.map(Outflow::of_one) } }
     }
@@ -83,7 +83,12 @@ impl ByteStream {
 
     /// Closes one side, or both, as [`Duplex::shutdown`](crate::Duplex::shutdown) does.
     pub fn shutdown(&mut self, how: Shutdown) {
-        close(&mut self.writer.flow, &mut self.reader.flow, how);
+        if how != Shutdown::Read {
+            self.writer.flow = None;
+        }
+        if how != Shutdown::Write {
+            self.reader.flow = None;
+        }
     }
 
     /// How long a read waits, if not for ever. It then fails with [`io::ErrorKind::TimedOut`].

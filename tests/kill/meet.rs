@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use annulus::{Connect, Duplex, Listener};
+use annulus::{Connect, Duplex, Face, Listener};
 use tempfile::TempDir;
 
 use crate::support::deadline::poll;
@@ -43,12 +43,12 @@ impl Other {
     }
 
     /// One that listens, and gives each client a thread.
-    pub fn listening(serve: impl Fn(Duplex<u64>, &SharedWords) + Sync) -> Self {
+    pub fn listening<F: Face + Send>(serve: impl Fn(F, &SharedWords) + Sync) -> Self {
         let other = Self::start(|path, counts| {
             let mut listener = bind(path).expect("nobody else listens");
             thread::scope(|scope| {
                 loop {
-                    let client = listener.accept().expect("this side can go on");
+                    let client: F = listener.accept().expect("this side can go on");
                     scope.spawn(|| serve(client, counts));
                 }
             });

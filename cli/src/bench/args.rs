@@ -39,7 +39,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub transport: Vec<Own>,
 
-    /// Measure the split form, too: each side's half in memory that the other can only read; and judge its goals
+    /// Measure the split forms, too: each side's half in memory that the other can only read; and judge their goals
     #[arg(long)]
     pub split: bool,
 
@@ -117,13 +117,13 @@ impl BenchArgs {
         }
     }
 
-    /// Our own rings; the split form only if it was asked for.
+    /// Our own rings; the split form of each only if it was asked for.
     fn own(&self) -> Vec<Own> {
-        let named = |own| self.transport.contains(own);
+        let wanted = |own: &Own| self.transport.is_empty() || self.transport.contains(own);
         let all = Own::value_variants().iter();
-        all.filter(|own| match own {
-            Own::Split => self.split || named(own),
-            _ => self.transport.is_empty() || named(own),
+        all.filter(|own| match own.shared_form() {
+            Some(shared) => self.transport.contains(own) || (self.split && wanted(&shared)),
+            None => wanted(own),
         })
         .copied()
         .collect()
@@ -137,7 +137,7 @@ impl BenchArgs {
         }
         let seconds = self.seconds.unwrap_or(long);
         // The goals of the split form are small differences.
-        let usual = if self.own().contains(&Own::Split) {
+        let usual = if self.own().iter().any(|own| own.shared_form().is_some()) {
             11
         } else if self.bars {
             7
@@ -222,6 +222,8 @@ mod tests {
         assert_eq!(split.own, Own::value_variants());
         let split = parse(&["--split", "--transport", "ring"]).unwrap().selection(false);
         assert_eq!(split.own, [Own::Ring, Own::Split]);
+        let bytes = parse(&["--split", "--transport", "bytes"]).unwrap().selection(false);
+        assert_eq!(bytes.own, [Own::Bytes, Own::SplitBytes]);
     }
 
     #[test]

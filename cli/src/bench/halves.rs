@@ -16,10 +16,13 @@ const RATE: Goal = Goal::AtLeast(0.95);
 pub fn goals(measured: &[(&Row, &Tally)], floors: &Floors) -> Vec<Bar> {
     let mut bars = Vec::new();
     for &(row, split) in measured {
-        let Carrier::Own(Own::Split, wait) = row.carrier else { continue };
-        let shared = Row { carrier: Carrier::Own(Own::Ring, wait), ..*row };
-        // On one processor nobody spins, and the floor is that of two; it is one line each way.
-        if wait == Waiting::Spin && !row.one_cpu && row.size <= ONE_LINE {
+        let Carrier::Own(own, wait) = row.carrier else { continue };
+        let Some(shared) = own.shared_form() else { continue };
+        let shared = Row { carrier: Carrier::Own(shared, wait), ..*row };
+        // On one processor nobody spins, and the floor is that of two; it is one line each way, as messages of any length
+        // are not.
+        let is_one_line = own == Own::Split && row.size <= ONE_LINE;
+        if wait == Waiting::Spin && !row.one_cpu && is_one_line {
             let what = format!("{}, round trip over the floor", row.describe());
             bars.extend(Bar::of_rounds(what, ROUND_TRIP, floors.times(split)));
         }

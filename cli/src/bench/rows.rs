@@ -20,6 +20,19 @@ pub enum Own {
     Stream,
     /// `Duplex<T>`: the split form of `Ring<T>`, for peers that need not trust each other.
     Split,
+    /// `ByteDuplex`: the split form of `ByteRing`.
+    SplitBytes,
+}
+
+impl Own {
+    /// What this is the split form of.
+    pub fn shared_form(self) -> Option<Self> {
+        match self {
+            Self::Split => Some(Self::Ring),
+            Self::SplitBytes => Some(Self::Bytes),
+            Self::Ring | Self::Bytes | Self::Stream => None,
+        }
+    }
 }
 
 /// The kernel's transports.
@@ -77,6 +90,7 @@ impl Carrier {
             Self::Own(Own::Bytes, _) => "bytes",
             Self::Own(Own::Stream, _) => "stream",
             Self::Own(Own::Split, _) => "split",
+            Self::Own(Own::SplitBytes, _) => "split-bytes",
             Self::Kernel(Kernel::Pipe) => "pipe",
             Self::Kernel(Kernel::Fifo) => "fifo",
             Self::Kernel(Kernel::UnixStream) => "unix-stream",

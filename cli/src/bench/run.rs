@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::crew::{Abort, Crew, Job};
 use super::link::{Failure, Refusal, Setup, Side, Transport};
 use super::links::byte_ring::ByteRings;
+use super::links::connection::ByteDuplexes;
 use super::links::copy_limit::CopyLimit;
 use super::links::eventfd::Eventfds;
 use super::links::floor::Floor;
@@ -46,6 +47,7 @@ impl Bench {
             Carrier::Own(Own::Ring | Own::Split, _) => self.typed_ring(row, budget),
             Carrier::Own(Own::Bytes, _) => self.row::<ByteRings>(row, budget),
             Carrier::Own(Own::Stream, _) => self.row::<RingStreams>(row, budget),
+            Carrier::Own(Own::SplitBytes, _) => self.row::<ByteDuplexes>(row, budget),
             Carrier::Kernel(Kernel::Pipe) => self.row::<Pipe>(row, budget),
             Carrier::Kernel(Kernel::Fifo) => self.row::<Fifo>(row, budget),
             Carrier::Kernel(Kernel::UnixStream) => self.row::<UnixStreams>(row, budget),
