@@ -169,6 +169,48 @@ fn bytes_of_any_length_are_served() {
     child.finish();
 }
 
+/// Where a message does not fit behind the last one, and there is no room for it at the start before the hub has passed over
+/// what is left there: that is rung for, and then the message once more.
+#[test]
+fn a_message_that_turns_the_lap_is_rung_for() {
+    const MESSAGES: usize = 200;
+    let name = unique("lap");
+    let mut hub = Hub::<ByteDuplex>::new(listen(&name)).unwrap();
+    hub.set_wait(Wait::Block);
+    let child = fork(|_| {
+        let connect = Connect::new().capacity(100).timeout(PATIENCE);
+        let mut service: ByteDuplex = connect.open(Address::name(&name)).unwrap();
+        let mut answer = Vec::new();
+        // In less time than it takes where each of them waits until the hub looks at everybody.
+        let deadline = Instant::now() + PATIENCE;
+        for i in 0..MESSAGES {
+            let message = [i as u8; 60];
+            let left = || deadline.saturating_duration_since(Instant::now());
+            service.send_timeout(&message, left()).unwrap();
+            service.recv_timeout(&mut answer, left()).unwrap();
+            assert!(answer == message);
+            // The hub sleeps by then, most times.
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let mut message = Vec::new();
+    loop {
+        match hub.next_timeout(PATIENCE).unwrap().expect("something happens") {
+            HubEvent::Ready(mut turn) => {
+                while turn.recv(&mut message).is_some() {
+                    turn.connection().send(&message).unwrap();
+                }
+            }
+            HubEvent::Left { ending, .. } => {
+                assert_eq!(ending, Ending::Closed);
+                break;
+            }
+            _ => {}
+        }
+    }
+    child.finish();
+}
+
 #[test]
 fn nobody_waits_for_more_than_a_turn_of_each_other() {
     let name = unique("fair");

@@ -68,11 +68,12 @@ pub trait Member: Face {
     #[doc(hidden)]
     fn ask_for_room(&self) -> u64;
 
-    /// Twice how often this side has said, in either ring, that it is about to sleep, or a little more; it wraps.
+    /// Twice how often this side has said, in either ring, that it is about to sleep; it wraps.
     #[doc(hidden)]
     fn announced(&self) -> u32;
 
-    /// Messages that this side has received, if a look has just found nothing.
+    /// How far this side has received, if a look has just found nothing. Also over what is no message: a sender rings for the
+    /// end of a lap that it cannot use.
     #[doc(hidden)]
     fn received(&self) -> u64;
 
@@ -132,7 +133,7 @@ impl<T: NoUninit + AnyBitPattern> Member for Duplex<T> {
     }
 
     fn received(&self) -> u64 {
-        self.receiver.slots.side.messages()
+        self.receiver.slots.side.position()
     }
 
     fn announced(&self) -> u32 {
@@ -169,7 +170,7 @@ impl Member for ByteDuplex {
     }
 
     fn received(&self) -> u64 {
-        self.receiver.side.messages()
+        self.receiver.side.position()
     }
 
     fn announced(&self) -> u32 {
@@ -204,7 +205,7 @@ pub(super) struct Client<F> {
     pub(super) has_hung_up: bool,
     /// The peer's position when this side found no room.
     pub(super) awaits_room: Option<u64>,
-    /// Messages received from it before it became quiet.
+    /// How far was received from it when it was asked to ring.
     received: u64,
     /// Times that it has rung, up to [`SPARE_BELLS`].
     rung: u32,
@@ -225,15 +226,17 @@ impl<F: Member> Client<F> {
         bells > 0
     }
 
-    /// Remembers how much has come up to now, when it was asked to ring for what comes next.
-    pub(super) fn note(&mut self) {
-        self.empty = 0;
+    /// Asks it to ring for what comes from now on.
+    pub(super) fn ask(&mut self) {
+        (self.empty, self.is_active) = (0, false);
+        // Before it is asked: what it rings for is behind that, also if it is passed over before the bell is heard.
         self.received = self.connection.received();
+        self.connection.announce();
     }
 
-    /// Whether it is to be looked at, and asked to ring again, since it has just rung. What it rings for is there. If not,
-    /// that was found already, and this side has announced itself since, unless the program has received it beside its
-    /// turns. So who rings for nothing is not looked at for longer, nor asked again.
+    /// Whether it is to be looked at, and asked to ring again, since it has just rung. What it rings for is there, or has been
+    /// passed over since it was asked: the end of a lap, or what the program has received beside its turns. If not, that was
+    /// found before this side asked it. So who rings for nothing is not looked at for longer, nor asked again.
     pub(super) fn rings_for_something(&mut self) -> bool {
         self.is_new() || self.has_news() || self.connection.received() != self.received
     }

@@ -206,8 +206,7 @@ impl<F: Member> Hub<F> {
         let mut asked = 0;
         for &id in &rounds.active {
             if let Some(client) = clients.get_mut(id).filter(|client| eligible(client)) {
-                client.connection.announce();
-                client.is_active = false;
+                client.ask();
                 asked += 1;
             }
         }
@@ -219,7 +218,6 @@ impl<F: Member> Hub<F> {
             let Some(client) = clients.get_mut(id) else { return false };
             if !client.is_active {
                 client.is_active = client.has_news();
-                client.note();
             }
             client.is_active
         });

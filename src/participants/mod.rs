@@ -320,7 +320,7 @@ impl Participant {
         }
     }
 
-    /// Twice how often this side has said that it is about to sleep, or a little more; it wraps.
+    /// Twice how often this side has said that it is about to sleep; it wraps.
     pub(crate) fn announced(&self) -> u32 {
         if self.is_ours() { park::announced(&self.own().presence) } else { 0 }
     }
@@ -335,6 +335,11 @@ impl Participant {
             RingKind::Bytes => cursor.messages.load(Ordering::Relaxed),
             _ => cursor.position.load(Ordering::Relaxed),
         }
+    }
+
+    /// Where this side of a split ring is in it; 0 in a forked child.
+    pub(crate) fn position(&self) -> u64 {
+        if self.is_ours() { self.own().cursor.position.load(Ordering::Relaxed) } else { 0 }
     }
 
     /// The half that this side writes.

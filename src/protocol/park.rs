@@ -183,11 +183,10 @@ pub fn announce(side: &Presence) {
     side.asleep.fetch_add(ANNOUNCEMENT, Ordering::Relaxed);
 }
 
-/// Announcements of `side` so far, each of which counts for two; with those for which it was told to fence, for a little
-/// more. It wraps.
+/// Announcements of `side` so far, each of which counts for two. It wraps.
 pub fn announced(side: &Presence) -> u32 {
     // Relaxed: only its owner asks.
-    side.asleep.load(Ordering::Relaxed)
+    side.asleep.load(Ordering::Relaxed) & !WANTS_FENCE
 }
 
 /// A sleep that has been announced: the value of the notifier's epoch from before.
