@@ -3,8 +3,7 @@
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{is_unread, print_bytes, print_json};
 use crate::ring::{place, unopened};
-use crate::signals;
-use crate::units;
+use crate::{signals, standard, units};
 use annulus::{Attach, LatestError, RingKind, UntypedLatest, UntypedLatestReader};
 use clap::Args;
 use serde::Serialize;
@@ -67,6 +66,7 @@ struct Value<'a> {
 }
 
 pub fn run(args: &GetArgs) -> Outcome {
+    standard::check_output()?;
     if args.timeout.is_some() && !args.wait && args.after.is_none() {
         let text = "--timeout says how long to wait; give --wait or --after with it";
         return Err(Failure::new(Code::Usage, text));

@@ -12,6 +12,7 @@
 //! | `bench/` | our rings against the kernel's IPC |
 //! | `exit/` | what can go wrong, and the exit code of each |
 //! | `signals` | Ctrl-C |
+//! | `keys` | keys as they are pressed |
 //! | `standard` | what has no standard input or output |
 //! | `ring` | what carries messages, of any kind, by name |
 //! | `framing` | where a message ends in a stream |
@@ -28,6 +29,7 @@ mod exit;
 mod framing;
 mod get;
 mod inspect;
+mod keys;
 mod ls;
 mod man;
 mod meet;
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
         Ok(line) => line.verb,
         Err(error) => return answer(&error),
     };
+    signals::outlive_limits();
     // The benchmark has processes of its own to end, and handles signals itself.
     if !matches!(verb, Verb::Bench(_)) {
         signals::exit_at_once();

@@ -5,7 +5,7 @@
 use crate::exit::{Code, Coded, Failure, Outcome};
 use crate::output::complain;
 use crate::ring::Waiting;
-use crate::{create, output, signals, units};
+use crate::{create, output, signals, standard, units};
 use annulus::{
     Address, ByteStream, ByteStreamReader, ByteStreamWriter, Connect, ConnectError, Ending,
     Listener, Refusal,
@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// Bytes copied at a time.
 const PIECE: usize = 64 * 1024;
-/// Bytes of each direction's ring, if nobody says.
-const DEFAULT_CAPACITY: usize = 256 * 1024;
 /// Between two looks whether somebody listens by now.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -71,7 +69,7 @@ pub struct ConnectArgs {
     meet: MeetArgs,
 
     /// Bytes of each direction's ring: 64K, 1M; what a listener takes for both together is its --most-bytes
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value_t = DEFAULT_CAPACITY)]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "256K")]
     capacity: usize,
 }
 
@@ -149,6 +147,8 @@ fn is_nowhere(error: &io::Error) -> bool {
 }
 
 pub fn listen(args: &ListenArgs) -> Outcome {
+    standard::check_input()?;
+    standard::check_output()?;
     let meet = &args.meet;
     let deadline = meet.deadline();
     // So that the socket's file goes with us.
@@ -183,6 +183,8 @@ pub fn listen(args: &ListenArgs) -> Outcome {
 }
 
 pub fn connect(args: &ConnectArgs) -> Outcome {
+    standard::check_input()?;
+    standard::check_output()?;
     let meet = &args.meet;
     let deadline = meet.deadline();
     loop {
@@ -220,7 +222,7 @@ fn copy(mut stream: ByteStream, meet: &MeetArgs) -> Outcome {
     told.iter().take(2).collect()
 }
 
-/// Standard input to the peer. When it ends, the peer learns that.
+/// Standard input to the peer. When it ends, the peer learns that; when it cannot be read, that we have died.
 fn send(mut writer: ByteStreamWriter, name: &str) -> Outcome {
     let mut buffer = vec![0; PIECE];
     let mut input = io::stdin().lock();
@@ -231,7 +233,10 @@ fn send(mut writer: ByteStreamWriter, name: &str) -> Outcome {
                 writer.write_all(&buffer[..count]).map_err(|error| Failure::of(name, &error))?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Failure::io("standard input", &error)),
+            Err(error) => {
+                std::mem::forget(writer);
+                return Err(Failure::io("standard input", &error));
+            }
         }
     }
 }

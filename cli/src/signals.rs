@@ -8,6 +8,7 @@
 //! first may come just before the call.
 
 use crate::exit::{Failure, Outcome};
+use crate::keys;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +20,12 @@ static CAUGHT: AtomicBool = AtomicBool::new(false);
 pub const SLICE: Duration = Duration::from_millis(50);
 /// How often a system call that blocks is interrupted after the first signal.
 const NUDGE_MICROSECONDS: i64 = 20_000;
+
+/// From now on a write beyond the limit of a file's size (`ulimit -f`) fails like one to a full disk, instead of ending
+/// the process. A handler, not to ignore it: the command of `acquire` is started with the default.
+pub fn outlive_limits() {
+    handle(Signal::SIGXFSZ, SigHandler::Handler(on_nudge));
+}
 
 /// From now on a signal ends the process at once, with code 130.
 pub fn exit_at_once() {
@@ -58,6 +65,7 @@ fn handle(signal: Signal, handler: SigHandler) {
 
 extern "C" fn on_signal(_: libc::c_int) {
     if !HELD.load(Ordering::Relaxed) {
+        keys::give_back();
         let text = b"annulus: interrupted\n";
         // SAFETY: both calls are async-signal-safe, and the text lives for ever.
         unsafe {

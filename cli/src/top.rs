@@ -1,6 +1,7 @@
 //! `annulus top`: what the rings on this machine do, again and again.
 
 use crate::exit::{Failure, Outcome};
+use crate::keys::Keys;
 use crate::ls::{self, Found, colour};
 use crate::output::{self, print, print_json, printable};
 use crate::report::Report;
@@ -15,12 +16,14 @@ use std::time::{Duration, Instant};
 
 /// The shortest interval: more often nobody reads.
 const SHORTEST: Duration = Duration::from_millis(10);
+/// The key that ends it.
+const QUIT: u8 = b'q';
 /// Where the cursor starts, and what was there goes.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Watch what the rings in /dev/shm do
 ///
-/// Those with the most traffic first, again and again until Ctrl-C. A rate is that of the time between two looks.
+/// Those with the most traffic first, again and again until q or Ctrl-C. A rate is that of the time between two looks.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct TopArgs {
@@ -60,8 +63,13 @@ struct Before {
 
 pub fn run(args: &TopArgs) -> Outcome {
     let mut before = note(&look()?);
+    let keys = if args.once || !io::stdout().is_terminal() { None } else { Keys::of_terminal() };
     loop {
-        std::thread::sleep(args.interval);
+        match &keys {
+            Some(keys) if keys.is_pressed(QUIT, args.interval) => return Ok(()),
+            Some(_) => {}
+            None => std::thread::sleep(args.interval),
+        }
         if output::is_unread() {
             return Err(Failure::unread());
         }

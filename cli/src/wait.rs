@@ -1,10 +1,11 @@
 //! `annulus wait`: until flags of an event are raised.
 
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::output::print;
 use crate::raise::{mask, open};
 use crate::standard;
 use crate::units;
+use annulus::EventTimeoutError;
 use clap::Args;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,10 @@ pub struct WaitArgs {
     #[arg(long, value_name = "D", value_parser = units::parse_duration)]
     timeout: Option<Duration>,
 
+    /// Do not wait; exit with code 6 if they are not raised now
+    #[arg(long, conflicts_with = "timeout")]
+    no_wait: bool,
+
     /// Accept an event that belongs to this user id
     #[arg(long, value_name = "UID")]
     owner: Option<u32>,
@@ -44,7 +49,8 @@ pub struct WaitArgs {
 const AFTER_HELP: &str = "\
 Examples:
   annulus wait control 0 && reload
-  annulus wait control 0 5 --take --timeout 30s";
+  annulus wait control 0 5 --take --timeout 30s
+  annulus wait control 3 --no-wait && echo 'flag 3 is raised'";
 
 pub fn run(args: &WaitArgs) -> Outcome {
     standard::check_output()?;
@@ -52,13 +58,20 @@ pub fn run(args: &WaitArgs) -> Outcome {
     let event = open(&args.name, args.owner)?;
     let mut handle = event.handle().map_err(setup)?;
     let mask = mask(&args.flags);
-    let deadline = Instant::now() + args.timeout.unwrap_or(NO_TIMEOUT).min(NO_TIMEOUT);
+    let timeout = if args.no_wait { Some(Duration::ZERO) } else { args.timeout };
+    let deadline = Instant::now() + timeout.unwrap_or(NO_TIMEOUT).min(NO_TIMEOUT);
     let found = match (args.all, args.take) {
         (true, _) => handle.wait_all_deadline(mask, deadline),
         (_, true) => handle.take_deadline(mask, deadline),
         _ => handle.wait_any_deadline(mask, deadline),
     };
-    let found = found.map_err(|error| Failure::of(&args.name, &error))?;
+    let found = found.map_err(|error| match error {
+        EventTimeoutError::Timeout if args.no_wait => {
+            let which = if args.all { "not all of these flags are" } else { "no such flag is" };
+            Failure::new(Code::WouldBlock, format!("{}: {which} raised", args.name))
+        }
+        error => Failure::of(&args.name, &error),
+    })?;
     let raised = (0..64).filter(|flag| found >> flag & 1 == 1);
     print(&raised.map(|flag| format!("{flag}\n")).collect::<String>())
 }

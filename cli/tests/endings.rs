@@ -154,6 +154,29 @@ fn what_a_killed_sender_has_left_ends_with_7_whoever_prints_it() {
     }
 }
 
+/// Whatever keeps a sender from sending all of it, its receivers do not take what they have for the whole.
+#[test]
+fn a_sender_that_fails_is_not_taken_for_one_that_is_done() {
+    let kinds: [&[&str]; 4] = [
+        &[],
+        &["--kind", "slots", "--message-size", "3"],
+        &["--kind", "broadcast", "--message-size", "3"],
+        &["--topology", "mpsc"],
+    ];
+    for options in kinds {
+        let name = Name::created(options);
+        let receiver = start(annulus(&["recv", &name, "--lines"]));
+        // The length of the second message is not there.
+        let input = b"\x03\0\0\0one\x03";
+        let sent = run_with_input(&["send", &name, "--len32"], input);
+        sent.assert_fails(1, "into the length of message 2");
+        let done = receiver.wait();
+        assert_eq!(done.text().trim_end(), "one", "{options:?}");
+        done.assert_fails(7, "gave up");
+        assert!(!name.exists(), "{options:?}");
+    }
+}
+
 /// What was left by the dead is still there, and a sender that died long ago ends nothing.
 #[test]
 fn successors_go_on_after_two_deaths() {
@@ -221,7 +244,7 @@ fn signals_are_130_and_leave_nothing() {
         assert!(!name.exists());
         drop(stdin);
 
-        // A sender that waits for input, and its receiver, which sees it leave.
+        // A sender that waits for input, and its receiver, which learns that it was not at its end.
         let name = Name::created(&[]);
         let receiver = start(annulus(&["recv", &name]));
         let (sender, mut stdin) = Running::with_stdin(&["send", &name]);
@@ -230,7 +253,8 @@ fn signals_are_130_and_leave_nothing() {
         sender.signal(signal);
         sender.wait().assert_fails(130, "interrupted");
         let done = receiver.wait();
-        assert_eq!((done.code, done.text()), (0, "one\n"));
+        assert_eq!(done.text(), "one\n");
+        done.assert_fails(7, "gave up");
         assert!(!name.exists());
     }
 }
@@ -427,7 +451,11 @@ fn a_closed_output_takes_no_message_and_a_closed_input_sends_none() {
     let event = Name::created(&["--kind", "event"]);
     run(&["raise", &event, "5"]).assert_done();
     let absent = Name::new();
-    let verbs: [&[&str]; 6] = [
+    let address = format!("@{}", &*absent);
+    let verbs: [&[&str]; 9] = [
+        &["listen", &address],
+        &["connect", &address],
+        &["get", &absent, "--wait"],
         &["recv", &name, "--no-wait"],
         &["recv", &mailbox, "--no-wait"],
         &["recv", &absent, "--create", "--no-wait"],
@@ -443,9 +471,45 @@ fn a_closed_output_takes_no_message_and_a_closed_input_sends_none() {
     }
     assert!(!absent.exists());
     assert_eq!(run(&["wait", &event, "5"]).text(), "5\n");
-    without(0, &["send", &name]).assert_fails(1, "standard input is not open");
+    for verb in [["send", &name], ["listen", &address], ["connect", &address]] {
+        without(0, &verb).assert_fails(1, "standard input is not open");
+    }
     assert_eq!(run(&["recv", &name, "--no-wait"]).text(), "1\n2\n3\n");
     assert_eq!(run(&["recv", &mailbox, "--no-wait"]).text(), "1\n");
+}
+
+#[test]
+fn a_file_that_is_as_large_as_it_may_be_is_a_failure_and_loses_nothing() {
+    use nix::sys::resource::{Resource, setrlimit};
+    use std::os::unix::process::CommandExt;
+    let limited = |args: &[&str]| {
+        let mut command = annulus(args);
+        let few = || setrlimit(Resource::RLIMIT_FSIZE, 4096, 4096).map_err(Into::into);
+        // SAFETY: a system call.
+        unsafe { command.pre_exec(few) };
+        command
+    };
+    let name = Name::created(&["--persistent"]);
+    run_with_input(&["send", &name], &numbers(3000)).assert_done();
+    let mut file = tempfile::tempfile().unwrap();
+    let mut command = limited(&["recv", &name]);
+    command.stdout(file.try_clone().unwrap());
+    start(command).wait().assert_fails(1, "standard output");
+    let mut all = Vec::new();
+    std::io::Seek::rewind(&mut file).unwrap();
+    file.read_to_end(&mut all).unwrap();
+    assert_eq!(all.len(), 4096);
+    // The last one need not be whole, and is printed again then.
+    let whole = all.iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    all.truncate(whole);
+    all.extend(run(&["recv", &name, "--no-wait"]).stdout);
+    assert!(all == numbers(3000));
+    // The command of `acquire` is ended by the signal, as without us.
+    let lock = Name::created(&["--kind", "semaphore"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let script = format!("exec head -c 9999 /dev/zero > {}", file.path().display());
+    let done = start(limited(&["acquire", &lock, "--", "sh", "-c", &script])).wait();
+    assert_eq!(done.code, 128 + Signal::SIGXFSZ as i32, "{done:?}");
 }
 
 #[test]

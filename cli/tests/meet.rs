@@ -121,6 +121,17 @@ fn a_dead_peer_is_told_from_one_that_has_closed() {
     done.assert_fails(7, "died");
 }
 
+/// Whoever reads what comes could not tell it from an end.
+#[test]
+fn an_input_that_cannot_be_read_is_no_end() {
+    let name = name();
+    let (listener, _open) = Running::with_stdin(&["listen", &name]);
+    let mut client = annulus(&["connect", &name, "--timeout", "60s"]);
+    client.stdin(std::fs::File::open("/").unwrap());
+    start(client).wait().assert_fails(1, "standard input");
+    assert_eq!(listener.wait().code, 7);
+}
+
 #[test]
 fn ctrl_c_ends_a_connection() {
     let name = name();

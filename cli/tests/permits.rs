@@ -69,6 +69,9 @@ fn flags_are_raised_and_waited_for() {
     assert_eq!(run(&["wait", &name, "0", "5", "--take"]).text(), "0\n5\n");
     let args = ["wait", &name, "0", "--timeout", "20ms"];
     assert_eq!(annulus(&args).output().unwrap().status.code(), Some(124));
+    run(&["wait", &name, "0", "6", "--all", "--no-wait"]).assert_fails(6, "not all");
+    run(&["wait", &name, "0", "--no-wait"]).assert_fails(6, "no such flag");
+    assert_eq!(run(&["wait", &name, "0", "6", "--no-wait"]).text(), "6\n");
     assert_eq!(annulus(&["raise", &name, "64"]).output().unwrap().status.code(), Some(2));
     assert_eq!(inspect(&name)["value"], 1 << 6);
     run(&["rm", &name]).assert_done();

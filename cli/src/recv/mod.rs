@@ -5,6 +5,7 @@
 //! | `source` | a ring of any kind, as what gives messages |
 //! | `choice` | which messages, where there is a choice |
 //! | `join` | messages put together into a stream |
+//! | `missed` | how many a broadcast's receiver was too slow for |
 //!
 //! Messages are looked at, written, and only then taken from the ring: whoever closes our output, or kills
 //! us, loses none that was not written. From a mailbox one is taken at a time, and written at once: only that one can be
@@ -12,6 +13,7 @@
 
 pub mod choice;
 pub mod join;
+pub mod missed;
 pub mod source;
 
 use crate::exit::{Code, Failure, Outcome};
@@ -64,8 +66,8 @@ pub struct RecvArgs {
 
 const AFTER_HELP: &str = "\
 Waits until there is a sender, as opening a FIFO does. When it has left and all is printed, that is exit code 0; when it \
-was killed instead, or ended without leaving, 7: what came may be part of what it had to send. (Of many senders: if one was killed and none has come since, \
-who would be its successor.) A message is taken from the ring after it was written: with \
+was killed instead, or ended without leaving, as `send` does that is interrupted or fails, 7: what came may be part of what it had to send. (Of many senders: if \
+one ended so and none has come since, who would be its successor.) A message is taken from the ring after it was written: with \
 `annulus recv q | head` the rest stays there, and if this process is killed, the next one prints once more what it \
 had written and not taken yet: 32 KiB at most, or a message that is longer. A persistent ring never says that its sender has left, and a mailbox neither; there \
 give -n, --timeout or --no-wait. Of a mailbox one message at a time is taken and written. If it is removed while we \
@@ -249,7 +251,8 @@ impl Receiving<'_> {
 /// Fails if the sender has not left by itself: whoever reads what we print must be able to tell that it is not whole.
 pub fn died(name: &str, ending: Option<Ending>) -> Outcome {
     if ending == Some(Ending::Died) {
-        let text = format!("{name}: the sender died; what it had not sent by then is missing");
+        let text =
+            format!("{name}: the sender died, or gave up; what it had not sent by then is missing");
         return Err(Failure::new(Code::PeerGone, text));
     }
     Ok(())

@@ -2,10 +2,9 @@
 
 use super::choice::Choice;
 use super::join::{FULL, Joiner};
+use super::missed::{self, Missed};
 use crate::exit::{Code, Failure, Outcome};
-use crate::output::complain;
 use crate::ring::{AnyRing, Waiting};
-use crate::units;
 use annulus::{
     BroadcastRecvError, ByteBroadcastReceiver, ByteReceiver, Ending, Letter, MailReceiver,
     MailRecvError, RecvTimeoutError, Select, Start, TryRecvError, UntypedReceiver,
@@ -16,11 +15,11 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Source<'a> {
     name: &'a str,
-    side: Side,
+    side: Side<'a>,
 }
 
 #[derive(Debug)]
-enum Side {
+enum Side<'a> {
     Bytes {
         side: Box<ByteReceiver>,
         /// Bytes to look at together: part of the ring, so that the sender can fill the rest meanwhile.
@@ -38,7 +37,7 @@ enum Side {
         /// What was received while waiting, and not handed on yet.
         received: Option<Letter>,
     },
-    Broadcast(Box<ByteBroadcastReceiver>),
+    Broadcast(Box<ByteBroadcastReceiver>, Missed<'a>),
 }
 
 /// Why there is no message.
@@ -78,9 +77,11 @@ impl<'a> Source<'a> {
                 buffer: vec![0; mailbox.longest()],
                 received: None,
             }),
-            AnyRing::Broadcast(broadcast) => broadcast
-                .receiver(choice.delivery, choice.start)
-                .map(|side| Side::Broadcast(Box::new(side.with_wait(wait.into())))),
+            AnyRing::Broadcast(broadcast) => {
+                broadcast.receiver(choice.delivery, choice.start).map(|side| {
+                    Side::Broadcast(Box::new(side.with_wait(wait.into())), Missed::of(name))
+                })
+            }
         };
         let side = joined.map_err(|error| Failure::setup(name, &error))?;
         Ok(Self { name, side })
@@ -147,7 +148,9 @@ impl<'a> Source<'a> {
                 joiner.add(letter.length, |to| to.copy_from_slice(&buffer[..letter.length]));
                 return Ok(1);
             }
-            Side::Broadcast(side) => return fill_from(self.name, side, joiner, most),
+            Side::Broadcast(side, missed) => {
+                return fill_from(self.name, side, missed, joiner, most);
+            }
         };
         filled.map_err(|error| match error {
             TryRecvError::Empty => Dry::Empty,
@@ -161,7 +164,7 @@ impl<'a> Source<'a> {
         match &self.side {
             Side::Bytes { side, .. } => side.ending(),
             Side::Slots { side, .. } => side.ending(),
-            Side::Broadcast(side) => side.ending(),
+            Side::Broadcast(side, _) => side.ending(),
             Side::Mailbox { .. } => None,
         }
     }
@@ -178,8 +181,8 @@ impl<'a> Source<'a> {
             }
             (Side::Mailbox { .. }, false) => Failure::of(name, &MailRecvError::Empty),
             (Side::Mailbox { .. }, true) => Failure::of(name, &MailRecvError::Timeout),
-            (Side::Broadcast(_), false) => Failure::of(name, &BroadcastRecvError::Empty),
-            (Side::Broadcast(_), true) => Failure::of(name, &BroadcastRecvError::Timeout),
+            (Side::Broadcast(..), false) => Failure::of(name, &BroadcastRecvError::Empty),
+            (Side::Broadcast(..), true) => Failure::of(name, &BroadcastRecvError::Timeout),
         }
     }
 
@@ -188,7 +191,7 @@ impl<'a> Source<'a> {
         match &mut self.side {
             Side::Bytes { side, .. } => side.skip(count),
             Side::Slots { side, .. } => side.skip(count),
-            Side::Mailbox { .. } | Side::Broadcast(_) => count,
+            Side::Mailbox { .. } | Side::Broadcast(..) => count,
         };
     }
 
@@ -202,7 +205,8 @@ impl<'a> Source<'a> {
                 *received = Some(letter.map_err(|error| no_letter(self.name, error))?);
                 return Ok(());
             }
-            Side::Broadcast(side) => {
+            Side::Broadcast(side, missed) => {
+                missed.add(0);
                 return match side.wait_ready(timeout) {
                     Err(error) => Err(no_message(self.name, error)),
                     Ok(()) => Ok(()),
@@ -220,7 +224,7 @@ impl<'a> Source<'a> {
         match &mut self.side {
             Side::Bytes { side, .. } => side.wait_for_peer(timeout),
             Side::Slots { side, .. } => side.wait_for_peer(timeout),
-            Side::Broadcast(side) => side.wait_for_peer(timeout),
+            Side::Broadcast(side, _) => side.wait_for_peer(timeout),
             // Senders come and go, and nobody waits for one.
             Side::Mailbox { .. } => true,
         }
@@ -231,6 +235,7 @@ impl<'a> Source<'a> {
 fn fill_from(
     name: &str,
     side: &mut ByteBroadcastReceiver,
+    missed: &mut Missed<'_>,
     joiner: &mut Joiner,
     most: u64,
 ) -> Result<usize, Dry> {
@@ -241,30 +246,20 @@ fn fill_from(
                 joiner.add(message.len(), |to| to.copy_from_slice(message));
                 added += 1;
             }
-            Err(BroadcastRecvError::Lagged(missed)) => complain(&missed_sentence(name, missed)),
+            Err(BroadcastRecvError::Lagged(count)) => missed.add(count),
             // What is there first; the next call says the same.
             Err(_) if added > 0 => break,
             Err(BroadcastRecvError::Evicted) => {
-                let missed = side.rejoin(Start::Oldest);
-                let missed = missed.map_err(|error| no_message(name, error))?;
+                let lost = side.rejoin(Start::Oldest);
+                let lost = lost.map_err(|error| no_message(name, error))?;
                 let why = "the sender waited too long for this receiver, and went on";
-                let text = format!("{name}: {why}; {}", missed_count(missed));
+                let text = format!("{name}: {why}; {}", missed::sentence(lost));
                 return Err(Failure::new(Code::Failure, text).into());
             }
             Err(error) => return Err(no_message(name, error)),
         }
     }
     Ok(added)
-}
-
-/// What a receiver of a broadcast says that was too slow.
-pub fn missed_sentence(name: &str, missed: u64) -> String {
-    format!("{name}: {}", missed_count(missed))
-}
-
-fn missed_count(missed: u64) -> String {
-    let verb = if missed == 1 { "was" } else { "were" };
-    format!("{} {verb} missed", units::messages(missed))
 }
 
 /// Why a broadcast gave no message.

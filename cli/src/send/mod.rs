@@ -17,7 +17,7 @@ mod sink;
 use crate::exit::{Code, Failure, Outcome};
 use crate::framing::{Framing, FramingArgs};
 use crate::output::complain;
-use crate::ring::{AnyRing, Arrival, RingArgs};
+use crate::ring::{AnyRing, Arrival, RingArgs, who};
 use crate::standard;
 use crate::{signals, units};
 use annulus::{Participant, Role};
@@ -128,7 +128,10 @@ pub fn run(args: &SendArgs) -> Outcome {
     let sent = pump(cutter, &mut sink);
     // Our own messages are the last that can be unread when this many have been taken.
     let target = ring.stats().sent;
-    let totals = sink.leave();
+    let totals = match sent.is_err() && is_followed(ring) {
+        true => sink.vanish(),
+        false => sink.leave(),
+    };
     match sent {
         // Nobody to wait for, or no patience left.
         Err(failure) if matches!(ring, AnyRing::Broadcast(_) | AnyRing::Mailbox(_)) => Err(failure),
@@ -149,6 +152,12 @@ pub fn run(args: &SendArgs) -> Outcome {
             Ok(())
         }
     }
+}
+
+/// Whether somebody receives who is told how we have ended.
+fn is_followed(ring: &AnyRing) -> bool {
+    let tells = !ring.is_persistent() && !matches!(ring, AnyRing::Mailbox(_));
+    tells && who(&ring.stats(), Role::Receiver).any(|who| who.alive)
 }
 
 fn cutter(args: &SendArgs, ring: &AnyRing) -> Outcome<Cutter> {

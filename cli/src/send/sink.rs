@@ -143,6 +143,14 @@ impl<'a> Sink<'a> {
         self.totals
     }
 
+    /// Ends without leaving, when not all was sent that there was to be: receivers must not take it for the whole. So the
+    /// process has died for them when it ends, and the last of them removes the name.
+    pub fn vanish(self) -> Totals {
+        let totals = self.totals;
+        std::mem::forget(self);
+        totals
+    }
+
     pub fn messages(&self) -> u64 {
         self.totals.messages
     }

@@ -13,7 +13,7 @@ use crate::recv::CREDIT;
 use crate::recv::choice::SelectArgs;
 use crate::recv::join::Joiner;
 use crate::recv::source::Dry;
-use crate::signals;
+use crate::{signals, standard};
 use clap::Args;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -21,8 +21,8 @@ use watch::Watch;
 
 /// Print messages without taking them
 ///
-/// Those that are there now, and with --follow those that come, until the sender has left, or was killed: then the exit
-/// code is 7.
+/// Those that are there now, and with --follow those that come, until the sender has left; or was killed, interrupted,
+/// or failed: then the exit code is 7.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct TailArgs {
@@ -64,6 +64,7 @@ Examples:
   annulus tail price -f --raw | od -t f8";
 
 pub fn run(args: &TailArgs) -> Outcome {
+    standard::check_output()?;
     let (mut watch, joiner) =
         Watch::open(&args.name, args.owner, args.select.chosen(), args.framing)?;
     signals::hold();

@@ -3,10 +3,10 @@
 use crate::exit::{Code, Failure, Outcome};
 use crate::framing::{Framing, FramingArgs};
 use crate::get;
-use crate::output::complain;
 use crate::recv::choice::{Choice, DeliveryArgs};
 use crate::recv::join::Joiner;
-use crate::recv::source::{Dry, missed_sentence, no_letter, no_message};
+use crate::recv::missed::Missed;
+use crate::recv::source::{Dry, no_letter, no_message};
 use crate::recv::{died, joiner};
 use crate::ring::{AnyRing, place};
 use crate::signals;
@@ -31,11 +31,11 @@ pub struct Watch<'a> {
     name: &'a str,
     /// What is looked at, to learn whether its senders have left; none for a variable, whose reader tells.
     ring: Option<AnyRing>,
-    eye: Eye,
+    eye: Eye<'a>,
 }
 
 #[derive(Debug)]
-enum Eye {
+enum Eye<'a> {
     Bytes {
         side: Box<ByteReceiver>,
         /// Messages that were seen. Nobody takes any meanwhile.
@@ -59,7 +59,7 @@ enum Eye {
         most: usize,
         message: Vec<u8>,
     },
-    Broadcast(Box<ByteBroadcastReceiver>),
+    Broadcast(Box<ByteBroadcastReceiver>, Missed<'a>),
     Latest {
         side: Box<UntypedLatestReader>,
         seen: u64,
@@ -119,7 +119,7 @@ impl<'a> Watch<'a> {
         let ending = match &self.eye {
             Eye::Bytes { side, .. } => side.ending(),
             Eye::Slots { side, .. } => side.ending(),
-            Eye::Broadcast(side) => side.ending(),
+            Eye::Broadcast(side, _) => side.ending(),
             Eye::Latest { side, .. } => side.ending(),
             Eye::Mailbox { .. } => None,
         };
@@ -132,7 +132,7 @@ impl<'a> Watch<'a> {
         match &mut self.eye {
             Eye::Bytes { .. } | Eye::Slots { .. } => std::thread::sleep(LOOK),
             Eye::Mailbox { arrivals, .. } => drop(arrivals.wait_timeout(signals::SLICE)),
-            Eye::Broadcast(side) => drop(side.wait_ready(signals::SLICE)),
+            Eye::Broadcast(side, _) => drop(side.wait_ready(signals::SLICE)),
             Eye::Latest { .. } => {}
         }
     }
@@ -148,8 +148,8 @@ fn has_ended(ring: &AnyRing) -> bool {
     senders.peek().is_some() && senders.all(|who| !who.alive)
 }
 
-impl Eye {
-    fn open(name: &str, ring: &AnyRing, select: Select) -> Outcome<Self> {
+impl<'a> Eye<'a> {
+    fn open(name: &'a str, ring: &AnyRing, select: Select) -> Outcome<Self> {
         let setup = |error: SetupError| Failure::setup(name, &error);
         Ok(match ring {
             AnyRing::Bytes(bytes) => {
@@ -185,7 +185,7 @@ impl Eye {
             }
             AnyRing::Broadcast(broadcast) => {
                 let side = broadcast.receiver(Delivery::Lossy, Start::Oldest).map_err(setup)?;
-                Self::Broadcast(Box::new(side))
+                Self::Broadcast(Box::new(side), Missed::of(name))
             }
         })
     }
@@ -242,7 +242,8 @@ impl Eye {
                 }
                 Ok(())
             }
-            Self::Broadcast(side) => {
+            Self::Broadcast(side, missed) => {
+                missed.add(0);
                 // No more than it holds: a sender that is faster than our output would keep us here.
                 let mut left = side.broadcast().capacity();
                 while left > 0 {
@@ -252,9 +253,7 @@ impl Eye {
                             left -= 1;
                             each(message)?;
                         }
-                        Err(BroadcastRecvError::Lagged(missed)) => {
-                            complain(&missed_sentence(name, missed));
-                        }
+                        Err(BroadcastRecvError::Lagged(count)) => missed.add(count),
                         Err(BroadcastRecvError::Empty) => break,
                         Err(error) => return Err(no_message(name, error)),
                     }
