@@ -68,6 +68,12 @@ impl Budget {
         self.spin
     }
 
+    /// Whether anything changes when spinning brings something.
+    #[inline]
+    pub(crate) fn learns_from_pay(&self) -> bool {
+        self.naps.is_some() || self.spin < LONGEST_SPIN
+    }
+
     /// Called when spinning brought something: before the first look at the clock, or `late`.
     #[inline]
     pub(crate) fn paid(&mut self, late: bool) {

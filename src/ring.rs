@@ -609,7 +609,11 @@ impl<T: NoUninit + AnyBitPattern> Receiver<T> {
             return Ok(unsafe { message.assume_init() });
         }
         let mut until = None;
-        self.slots.linger(beside);
+        // SAFETY: `message` has room for a `T`, which is the shape's size.
+        if unsafe { self.slots.linger(beside, message.as_mut_ptr().cast()) } {
+            // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).
+            return Ok(unsafe { message.assume_init() });
+        }
         loop {
             match self.take_into(&mut message) {
                 // SAFETY: all bytes of `message` were written, and any bytes are a `T` (`AnyBitPattern`).

@@ -6,7 +6,7 @@ use crate::participants::Participant;
 use crate::protocol::Blocked;
 use crate::protocol::claims::{self, Claims, Held};
 use crate::protocol::room::Look;
-use crate::protocol::slots::{Cell, RecvCursor, Run, SendCursor, Shape, Slots, Typed};
+use crate::protocol::slots::{Cell, RecvCursor, Run, SendCursor, Shape, Slots, Stay, Typed};
 use crate::rhythm::Rhythm;
 use crate::segment::{Attached, Segment};
 use crate::sync::{Word, wait_a_step};
@@ -444,16 +444,20 @@ impl<S: Shape> SlotReceiver<S> {
         !cursor.is_run_over() && unsafe { self.try_recv_express(to) }.is_ok()
     }
 
-    /// Stays for a moment where no message is, for one who waits. If it waits for the answer to what it has sent by
-    /// `beside`, that makes itself ready meanwhile.
+    /// Stays for a moment where no message is, for one who waits; whether that has received one into `to`. If it waits for the
+    /// answer to what it has sent by `beside`, that makes itself ready meanwhile.
+    ///
+    /// # Safety
+    ///
+    /// As for [`try_recv`](Self::try_recv).
     #[inline(always)]
-    pub(crate) fn linger(&mut self, beside: Option<&SlotSender<S>>) {
+    pub(crate) unsafe fn linger(&mut self, beside: Option<&SlotSender<S>>, to: *mut u8) -> bool {
         if !self.side.is_express() {
-            return;
+            return false;
         }
-        let Cursor::Cells(cursor) = &mut self.cursor else { return };
+        let Cursor::Cells(cursor) = &mut self.cursor else { return false };
         if !(cursor.awaits_answer() && self.side.may_linger()) {
-            return;
+            return false;
         }
         let mem = memory(&self.side.attached);
         let mut is_late = false;
@@ -465,9 +469,12 @@ impl<S: Shape> SlotReceiver<S> {
                 is_late = true;
             }
         }
-        if cursor.linger(mem, self.shape, is_late) {
+        // SAFETY: the caller's promise.
+        let stay = unsafe { cursor.linger(mem, self.shape, is_late, to) };
+        if stay != Stay::InVain && self.side.learns_from_looks() {
             self.side.lingered();
         }
+        stay == Stay::Received
     }
 
     /// Receives a message into `to` from a ring with a shared side, if that takes no more than a look and a claim.

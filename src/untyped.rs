@@ -350,7 +350,10 @@ impl UntypedReceiver {
         deadline: Option<Instant>,
     ) -> Result<(), RecvIntoError> {
         self.check(message)?;
-        self.slots.linger(None);
+        // SAFETY: `message` has room for a message.
+        if unsafe { self.slots.linger(None, message.as_mut_ptr()) } {
+            return Ok(());
+        }
         loop {
             // SAFETY: `message` has room for a message.
             match unsafe { self.slots.try_recv(message.as_mut_ptr()) } {

@@ -71,8 +71,15 @@ impl Participant {
         wants && (self.pinned == 0 || !self.shares_processor(self.peer()))
     }
 
-    /// Called when the moment brought something.
+    /// Whether it makes a difference to how long this side spins that a moment's look brought something.
     #[inline(always)]
+    pub(crate) fn learns_from_looks(&self) -> bool {
+        self.wait != Wait::Spin && self.budget.learns_from_pay()
+    }
+
+    /// Called when the moment brought something.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn lingered(&mut self) {
         if self.wait != Wait::Spin {
             self.budget.paid(false);

@@ -58,19 +58,19 @@ impl Pace {
     }
 
     /// Stays for a moment if this side, at `position` in messages, is in a conversation, in which the answer is likely on its
-    /// way: repeats `is_there` until it says so. Whether it did.
+    /// way: repeats `look` until that finds something.
     ///
     /// Nothing but the look lies between the answer and its being seen: what a wait begins and ends with takes about as
     /// long as a line takes between two near processors.
     #[inline(always)]
-    pub fn linger(&mut self, position: u64, is_there: impl Fn() -> bool) -> bool {
+    pub fn linger<W>(&mut self, position: u64, look: impl Fn() -> Option<W>) -> Option<W> {
         self.converse(position);
-        (0..MOMENT).any(|look| {
+        (0..MOMENT).find_map(|looks| {
             spin_hint();
-            if look >= NEAR {
+            if looks >= NEAR {
                 spin_hint();
             }
-            is_there()
+            look()
         })
     }
 

@@ -499,7 +499,8 @@ impl RecvCursor {
             return false;
         }
         self.streaming = false;
-        self.pace.linger(self.messages, || header.load(Ordering::Relaxed) != 0)
+        let look = || (header.load(Ordering::Relaxed) != 0).then_some(());
+        self.pace.linger(self.messages, look).is_some()
     }
 
     /// The length of the oldest message; a look that takes no time if there is none.

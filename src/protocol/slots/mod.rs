@@ -41,7 +41,7 @@ mod receive;
 mod send;
 
 pub use cells::{Shape, Typed, Untyped, cells_for, words_for};
-pub use receive::{Cell, RecvCursor, Run};
+pub use receive::{Cell, RecvCursor, Run, Stay};
 pub use send::SendCursor;
 
 use super::Blocked;

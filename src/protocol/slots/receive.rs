@@ -30,6 +30,17 @@ pub struct RecvCursor {
     geometry: Geometry,
 }
 
+/// What it brought to stay for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// Nothing, or nothing that was not there before.
+    InVain,
+    /// Something to look at.
+    Brought,
+    /// A message, and that is received.
+    Received,
+}
+
 /// Messages that may be read one after the other: all are committed, and not taken yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Run {
@@ -440,30 +451,55 @@ impl RecvCursor {
         self.head == self.ready && self.pace.is_conversation(self.head)
     }
 
-    /// Stays for a moment if the answer that it [awaits](Self::awaits_answer) is not there; whether that brought something to
-    /// look at. `late` says that it has waited already.
+    /// Stays for a moment if the answer that it [awaits](Self::awaits_answer) is not there, and receives it into `to` if it is a
+    /// message alone, as it most likely is. `late` says that it has waited already.
+    ///
+    /// What is known before the answer comes is looked up before: from its arrival to what the caller does with it, each
+    /// instruction is one that the peer waits for.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`Shape::size`] bytes.
     #[inline(always)]
-    pub fn linger(&mut self, mem: Slots<'_>, shape: impl Shape, late: bool) -> bool {
+    pub unsafe fn linger(
+        &mut self,
+        mem: Slots<'_>,
+        shape: impl Shape,
+        late: bool,
+        to: *mut u8,
+    ) -> Stay {
         self.settle(shape);
+        let (head, at) = (self.head, self.place.message);
         let stamp = stamp(mem, self.place);
         let before = stamp.load(Ordering::Relaxed);
-        let is_there = before & STATE == FULL && before >> 2 >= self.head;
+        let is_there = before & STATE == FULL && before >> 2 >= head;
         if is_there && !late {
-            return false;
+            return Stay::InVain;
         }
         self.streaming = false;
-        if is_there {
-            self.pace.converse(self.head);
-        } else if !self.pace.linger(self.head, || stamp.load(Ordering::Relaxed) != before) {
-            return false;
+        let (alone, next, end) = (full(head), head + 1, at + shape.words());
+        let is_due = self.releases.are_due(next);
+        let found = if is_there {
+            self.pace.converse(head);
+            before
+        } else {
+            let look = || Some(stamp.load(Ordering::Relaxed)).filter(|&found| found != before);
+            let Some(found) = self.pace.linger(head, look) else { return Stay::InVain };
+            found
+        };
+        if found != alone || is_due {
+            return if is_there { Stay::InVain } else { Stay::Brought };
         }
-        // S1 commit. Most likely one message has come, and then that is all that there is to be found out.
-        if Edge::CommitLoad.acquire(stamp) == full(self.head) {
-            self.ready = self.head + 1;
-            self.end = self.place.message + shape.words();
-            (self.ahead, self.streaming) = (0, true);
-        }
-        !is_there
+        // S1 commit, with what was loaded above.
+        Edge::CommitLoad.order(Ordering::Acquire);
+        ask_ahead(mem.words, shape, at, 0, prefetch_for_read);
+        // SAFETY: the caller's promise; `message_at` gives the words of one message.
+        unsafe { payload::read(message_at(mem.words, shape, at), to, shape.size()) };
+        (self.head, self.ready) = (next, next);
+        (self.place.message, self.end) = (end, end);
+        self.streaming = true;
+        self.note(mem);
+        Stay::Received
     }
 
     /// Whether a message is there, without taking it.

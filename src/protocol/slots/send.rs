@@ -238,30 +238,18 @@ impl SendCursor {
                     if line_start < lines.known_end {
                         prefetch_for_write(mem.words.as_ptr().wrapping_add(line_start + AHEAD));
                     }
-                    let mut line = [MaybeUninit::<T>::uninit(); LINE];
-                    let mut taken = 0;
-                    while taken < shape.per_cell() {
-                        let Some(message) = messages.next() else {
-                            if !is_mapped() {
-                                return Ok(0);
-                            }
-                            // SAFETY: so many were taken.
-                            unsafe { write_part(mem.words, shape, line_start, line, taken) };
-                            place.cell = line_start - shape.first();
-                            place.message = line_start + taken * shape.words();
-                            tail += taken as u64;
-                            break 'runs;
-                        };
-                        line[taken].write(message);
-                        taken += 1;
-                    }
-                    if !is_mapped() {
+                    let Some(taken) =
+                        send_line(mem.words, shape, line_start, &mut messages, &is_mapped)
+                    else {
                         return Ok(0);
+                    };
+                    tail += taken as u64;
+                    if taken < shape.per_cell() {
+                        place.cell = line_start - shape.first();
+                        place.message = line_start + taken * shape.words();
+                        break 'runs;
                     }
-                    // SAFETY: all were taken.
-                    unsafe { write_line(mem.words, shape, line_start, &line, shape.per_cell()) };
                     line_start += shape.stride();
-                    tail += shape.per_cell() as u64;
                 }
                 self.geometry.pass(shape, &mut place, lines.count);
                 continue;
@@ -320,6 +308,39 @@ impl SendCursor {
     pub fn find_room(&mut self, mem: Slots<'_>, look: Look) -> Result<(), Blocked> {
         self.room.look(mem.sender, mem.receiver, self.tail, look)
     }
+}
+
+/// Takes messages for a whole line and writes them from word `start` on. How many there were, or `None` if the memory is gone.
+// The line of messages of any size, of which only small ones come here, is on the stack where the compiler does not find that
+// out: then this is a call, and whoever sends large ones has no room for eight of them there.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn send_line<T: NoUninit>(
+    words: &[Word],
+    shape: Typed<T>,
+    start: usize,
+    messages: &mut impl Iterator<Item = T>,
+    is_mapped: &impl Fn() -> bool,
+) -> Option<usize> {
+    let mut line = [MaybeUninit::<T>::uninit(); LINE];
+    let mut taken = 0;
+    while taken < shape.per_cell() {
+        let Some(message) = messages.next() else {
+            if !is_mapped() {
+                return None;
+            }
+            // SAFETY: so many were taken.
+            unsafe { write_part(words, shape, start, line, taken) };
+            return Some(taken);
+        };
+        line[taken].write(message);
+        taken += 1;
+    }
+    if !is_mapped() {
+        return None;
+    }
+    // SAFETY: all were taken.
+    unsafe { write_line(words, shape, start, &line, shape.per_cell()) };
+    Some(taken)
 }
 
 /// Writes the first `count` messages of `line` from word `start` on.
