@@ -194,6 +194,8 @@ impl Releases {
         if self.published == head {
             return false;
         }
+        // Nobody is told of more than is noted, which it is not yet where an iterator that took the last ones was forgotten.
+        self.note(receiver, head);
         receiver.released.position.store(head, self.edges.store.0.store());
         self.published = head;
         self.due = head + self.period;
